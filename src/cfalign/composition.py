@@ -1,0 +1,148 @@
+"""The algebra of heads: f' = Σ cᵢ fᵢ (Eqs. 4 and 5).
+
+One value object serves Python (``clf["smiling"] + 0.3 * clf["arched_eyebrows"]``) and the command line
+(``"smiling + 0.3*arched_eyebrows"``); a single head is the composition with one term of coefficient 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cfalign.errors import BadInput, nearest
+from cfalign.types import Classifier
+
+Scale = Literal["probability", "logit"]
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_TERM = re.compile(rf"\s*([+-])?\s*(?:({_NUMBER})\s*\*\s*)?([\w.:]*[^\W\d][\w.:]*)\s*")
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of a classifier."""
+
+    classifier: Classifier
+    target: str
+
+    @property
+    def index(self) -> int:
+        """Column of the head in ``classifier.logits``."""
+        return self.classifier.targets.index(self.target)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A weighted sum of heads. On ``"probability"`` (default) its score is Σ cᵢ·pᵢ, unclipped, so it may leave [0, 1];
+    on ``"logit"`` its score is the probability sigmoid(Σ cᵢ·logitᵢ).
+
+    Equal when terms, coefficients and scale are equal; terms of the same head are merged in order of appearance.
+    """
+
+    terms: tuple[tuple[float, Head], ...]
+    on: Scale = "probability"
+
+    def __post_init__(self) -> None:
+        merged: dict[Head, float] = {}
+        for coefficient, head in self.terms:
+            merged[head] = merged.get(head, 0.0) + float(coefficient)
+        object.__setattr__(self, "terms", tuple((c, h) for h, c in merged.items()))
+        if not self.terms:
+            raise BadInput("A composition needs at least one head, e.g. \"smiling + 0.3*arched_eyebrows\".")
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this is one plain head."""
+        return len(self.terms) == 1 and self.terms[0][0] == 1.0
+
+    @property
+    def classifiers(self) -> tuple[Classifier, ...]:
+        """The modules it needs, each once, in order of appearance."""
+        return tuple(dict.fromkeys(head.classifier for _, head in self.terms))
+
+    @property
+    def name(self) -> str:
+        """Canonical text, e.g. ``smiling + 0.3*arched_eyebrows``; parsing it gives an equal composition."""
+        text = ""
+        for coefficient, head in self.terms:
+            sign = "-" if coefficient < 0 else "+"
+            size = "" if abs(coefficient) == 1.0 else f"{abs(coefficient):.6g}*"
+            lead = ("-" if sign == "-" else "") if not text else f" {sign} "
+            text += f"{lead}{size}{head.target}"
+        return text
+
+    def scaled(self, on: Scale) -> Composition:
+        """The same terms composed on another scale."""
+        return replace(self, on=on)
+
+    def score(self, logits: Mapping[Classifier, Tensor]) -> Tensor:
+        """Scores [n] from the logits [n, target] of every classifier that it names."""
+        columns = [(c, logits[head.classifier][:, head.index]) for c, head in self.terms]
+        if self.on == "logit" or self.is_head:
+            return torch.sigmoid(sum((c * column for c, column in columns), torch.zeros_like(columns[0][1])))
+        return sum((c * torch.sigmoid(column) for c, column in columns), torch.zeros_like(columns[0][1]))
+
+    def __add__(self, other: Composition) -> Composition:
+        if not isinstance(other, Composition):
+            return NotImplemented
+        if other.on != self.on and not (self.is_head or other.is_head):
+            raise BadInput(f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them.")
+        return Composition(self.terms + other.terms, on=other.on if self.is_head else self.on)
+
+    def __mul__(self, factor: float) -> Composition:
+        return Composition(tuple((c * float(factor), h) for c, h in self.terms), on=self.on)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Composition:
+        return self * -1.0
+
+    def __sub__(self, other: Composition) -> Composition:
+        return self + (-other)
+
+
+def head(classifier: Classifier, target: str) -> Composition:
+    """One head of a classifier; an unknown target is an error that names the nearest valid ones."""
+    if target not in classifier.targets:
+        raise BadInput(
+            f"Classifier {classifier.name!r} has no target {target!r}; {nearest(target, classifier.targets)}."
+        )
+    return Composition(((1.0, Head(classifier, target)),))
+
+
+def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: Scale = "probability") -> Composition:
+    """``"smiling + 0.3*arched_eyebrows"`` to a composition.
+
+    ``classifiers``: one classifier, or several by name; ``name:target`` picks among them, a bare target is looked up
+    in order. Unknown targets and malformed text raise BadInput.
+    """
+    known = {classifiers.name: classifiers} if isinstance(classifiers, Classifier) else dict(classifiers)
+    terms: list[tuple[float, Head]] = []
+    position = 0
+    while position < len(text):
+        match = _TERM.match(text, position)
+        if match is None or match.end() == position or (terms and match.group(1) is None):
+            raise BadInput(
+                f"Cannot read {text!r} at position {position}: expected a weighted sum of targets such as "
+                "\"smiling + 0.3*arched_eyebrows\"."
+            )
+        sign, size, name = match.groups()
+        terms.append(((-1.0 if sign == "-" else 1.0) * float(size or 1.0), _find(name, known)))
+        position = match.end()
+    if not terms:
+        raise BadInput("An empty composition was given; expected a target or a sum such as \"smiling + 0.3*young\".")
+    return Composition(tuple(terms), on=on)
+
+
+def _find(name: str, classifiers: Mapping[str, Classifier]) -> Head:
+    owner, _, target = name.rpartition(":")
+    candidates = [classifiers[owner]] if owner in classifiers else [] if owner else list(classifiers.values())
+    for classifier in candidates:
+        if target in classifier.targets:
+            return Head(classifier, target)
+    valid = [t for c in (candidates or classifiers.values()) for t in c.targets]
+    raise BadInput(f"No target {name!r}; {nearest(target, valid)}.")
