@@ -7,7 +7,7 @@ One value object serves Python (``clf["smiling"] + 0.3 * clf["arched_eyebrows"]`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cfalign.errors import BadInput, nearest
+from cfalign.results import Floats
 from cfalign.types import Classifier
 
 Scale = Literal["probability", "logit"]
@@ -52,7 +53,7 @@ class Composition:
             merged[head] = merged.get(head, 0.0) + float(coefficient)
         object.__setattr__(self, "terms", tuple((c, h) for h, c in merged.items()))
         if not self.terms:
-            raise BadInput("A composition needs at least one head, e.g. \"smiling + 0.3*arched_eyebrows\".")
+            raise BadInput('A composition needs at least one head, e.g. "smiling + 0.3*arched_eyebrows".')
 
     @property
     def is_head(self) -> bool:
@@ -90,7 +91,9 @@ class Composition:
         if not isinstance(other, Composition):
             return NotImplemented
         if other.on != self.on and not (self.is_head or other.is_head):
-            raise BadInput(f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them.")
+            raise BadInput(
+                f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them."
+            )
         return Composition(self.terms + other.terms, on=other.on if self.is_head else self.on)
 
     def __mul__(self, factor: float) -> Composition:
@@ -128,13 +131,13 @@ def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: 
         if match is None or match.end() == position or (terms and match.group(1) is None):
             raise BadInput(
                 f"Cannot read {text!r} at position {position}: expected a weighted sum of targets such as "
-                "\"smiling + 0.3*arched_eyebrows\"."
+                '"smiling + 0.3*arched_eyebrows".'
             )
         sign, size, name = match.groups()
         terms.append(((-1.0 if sign == "-" else 1.0) * float(size or 1.0), _find(name, known)))
         position = match.end()
     if not terms:
-        raise BadInput("An empty composition was given; expected a target or a sum such as \"smiling + 0.3*young\".")
+        raise BadInput('An empty composition was given; expected a target or a sum such as "smiling + 0.3*young".')
     return Composition(tuple(terms), on=on)
 
 
@@ -146,3 +149,81 @@ def _find(name: str, classifiers: Mapping[str, Classifier]) -> Head:
             return Head(classifier, target)
     valid = [t for c in (candidates or classifiers.values()) for t in c.targets]
     raise BadInput(f"No target {name!r}; {nearest(target, valid)}.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Compositions as rows over the concatenated heads of some classifiers."""
+
+    coefficients: Tensor
+    """[composition, head] float32."""
+    on_logit: Tensor
+    """[composition] bool: value = Σ c·logit and score = sigmoid(value); otherwise value = score = Σ c·probability."""
+
+    def __getitem__(self, rows: Tensor) -> Weights:
+        return Weights(self.coefficients[rows], self.on_logit[rows])
+
+    def value(self, logits: Tensor) -> Tensor:
+        """What is descended, [n]; row i of ``logits`` [n, head] under row i of the weights."""
+        coefficients, on_logit = self.coefficients.to(logits.device), self.on_logit.to(logits.device)
+        return (coefficients * torch.where(on_logit[:, None], logits, torch.sigmoid(logits))).sum(dim=1)
+
+
+def weights(compositions: Sequence[Composition], classifiers: Sequence[Classifier]) -> Weights:
+    """Rows of coefficients over the heads of ``classifiers``, which must hold every head named."""
+    offsets, total = {}, 0
+    for classifier in classifiers:
+        offsets[classifier] = total
+        total += len(classifier.targets)
+    coefficients = torch.zeros(len(compositions), total)
+    for row, composition in enumerate(compositions):
+        for coefficient, term in composition.terms:
+            coefficients[row, offsets[term.classifier] + term.index] += coefficient
+    return Weights(coefficients, torch.tensor([c.is_head or c.on == "logit" for c in compositions], dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The columns of a run: labelled heads and compositions over some classifiers, scored together."""
+
+    labels: tuple[str, ...]
+    compositions: tuple[Composition, ...]
+
+    @property
+    def classifiers(self) -> tuple[Classifier, ...]:
+        """Every module that the panel needs, each once."""
+        return tuple(dict.fromkeys(c for composition in self.compositions for c in composition.classifiers))
+
+    def __getitem__(self, label: str) -> Composition:
+        return self.compositions[self.labels.index(label)]
+
+    def scores(self, logits: Tensor) -> Floats:
+        """Logits [n, head of ``classifiers``] to scores [n, label] in float64: probabilities, but for compositions on
+        probabilities, which may leave [0, 1].
+        """
+        rows = weights(self.compositions, self.classifiers)
+        precise = logits.detach().cpu().double()
+        coefficients = rows.coefficients.double()
+        on_logit = torch.sigmoid(precise @ coefficients.T)
+        on_probability = torch.sigmoid(precise) @ coefficients.T
+        scores: Floats = torch.where(rows.on_logit, on_logit, on_probability).numpy()
+        return scores
+
+
+def panel(reference: Sequence[Composition], audited: Sequence[tuple[str, Composition]]) -> Panel:
+    """Reference heads under their bare names, then audited (owner, composition) pairs as ``labelled`` names them."""
+    names = [c.name for c in reference]
+    fresh = labelled([pair for pair in audited if pair[1] not in reference], taken=names)
+    return Panel((*names, *fresh), (*reference, *fresh.values()))
+
+
+def labelled(audited: Sequence[tuple[str, Composition]], *, taken: Sequence[str]) -> dict[str, Composition]:
+    """Audited (owner, composition) pairs by label: their bare name, or ``owner:name`` where that is taken."""
+    labels: dict[str, Composition] = {}
+    for owner, composition in audited:
+        name = composition.name
+        label = name if name not in taken and name not in labels else f"{owner}:{name}"
+        if label in labels or label in taken:
+            raise BadInput(f"Two heads are called {label!r}: give the classifiers different names.")
+        labels[label] = composition
+    return labels

@@ -38,6 +38,11 @@ class Outcome(StrEnum):
         """Whether the search met what it aimed at."""
         return self in (Outcome.REACHED, Outcome.FLOOR)
 
+    @property
+    def walked(self) -> bool:
+        """Whether there is a counterfactual image at all."""
+        return self not in (Outcome.FLAT, Outcome.NOT_FINITE, Outcome.NOT_ELIGIBLE)
+
 
 @dataclass(frozen=True)
 class Counterfactuals:

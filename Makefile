@@ -1,0 +1,65 @@
+# `make help` lists the targets. PYTHON picks another interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+SET_UP := $(VENV)/.set-up
+SET_UP_DEV := $(VENV)/.set-up-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check lint types docs embedded clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: $(SET_UP) ## audit the embedded classifiers, write runs/demo/ (ARGS="..." goes to `cfalign demo`)
+	@$(VENV)/bin/cfalign demo $(ARGS)
+
+test: $(SET_UP_DEV) ## run the tests (ARGS="..." goes to pytest)
+	@$(PY) -m pytest $(ARGS)
+
+check: lint types docs test ## everything: ruff, strict typing, docs, tests
+
+lint: $(SET_UP_DEV) ## ruff: rules and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(SET_UP_DEV) ## mypy --strict
+	@$(PY) -m mypy
+
+docs: $(SET_UP_DEV) ## run the examples in docstrings of public names and in the README
+	@$(PY) -m pytest -m docs
+
+embedded: $(SET_UP) ## render, train and measure the embedded models anew from their recorded recipe
+	@$(PY) -m cfalign.training.embedded $(ARGS)
+
+clean: ## remove the environment, caches and builds (runs/ stays)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp holds the folder's path: an environment that was copied or moved along with the folder would import the old one.
+ifneq ($(shell cat $(SET_UP) 2>/dev/null),$(CURDIR))
+.PHONY: $(SET_UP)
+endif
+
+$(SET_UP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "cfalign needs Python 3.11 or newer, but \`$(PYTHON)\` is $$($(PYTHON) -V 2>&1 | head -n 1)." \
+	    "Name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 \
+	  || $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
+	  || $(PYTHON) -m virtualenv --quiet --clear $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(PY) install pip; } 2>/dev/null \
+	  || { rm -rf $(VENV); echo "\`$(PYTHON) -m venv\` cannot make an environment here." \
+	    "Install the venv module (on Debian and Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
+	$(PIP) install -c constraints.txt hatchling editables
+	$(PIP) install -c constraints.txt --no-build-isolation -e .
+	@printf '%s' "$(CURDIR)" > $@
+
+$(SET_UP_DEV): $(SET_UP)
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

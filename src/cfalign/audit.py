@@ -1,0 +1,224 @@
+"""The audit: the one place that knows the order of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from cfalign.bank import Bank, consult, kept_strips
+from cfalign.composition import Composition, Panel, head, labelled, panel, parse
+from cfalign.datasets import open_images
+from cfalign.engines.local import Progress, silent
+from cfalign.errors import BadInput
+from cfalign.findings import Conclusions, conclude
+from cfalign.illustrations import Strip, save, shown, walked_again, with_files
+from cfalign.isolation import undisturbed
+from cfalign.records import opened, record
+from cfalign.results import Cell, Effect
+from cfalign.store import Run, write_rows
+from cfalign.sweep import AuditOptions, Plan, sweep
+from cfalign.types import Autoencoder, Classifier
+
+Audited = Classifier | Composition | Sequence[Classifier | Composition]
+
+
+def audit(
+    images: Any,
+    classifier: Audited,
+    *,
+    autoencoder: Autoencoder | None = None,
+    reference: Classifier | None = None,
+    bases: Sequence[str] | None = None,
+    downstream: Sequence[str] | None = None,
+    options: AuditOptions | None = None,
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Which features do the audited heads really use?
+
+    Args:
+        images: a folder, a tensor [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder nor
+            reference is needed, no decoder runs, and the classifier may be any black box.
+        classifier: what is audited, one or several.
+        autoencoder: any object with ``encode`` and ``decode``.
+        reference: the attributes it is audited against; by default its own heads, as in the paper.
+        bases: audited heads (or compositions such as ``"smiling + 0.3*young"``) that get counterfactuals; all by default.
+        downstream: reference heads to look at; all by default. Each gets counterfactuals too when ``reference`` is given.
+        options: limits, seed, search, statistics.
+        out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
+        progress: called with (stage, done, total).
+
+    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. Raises BadInput for what cannot be used. The
+    models are left as they came.
+    """
+    options = options or AuditOptions()
+    out = out if out is not None else mkdtemp(prefix="cfalign-")
+    owners = list(classifier) if isinstance(classifier, Sequence) else [classifier]
+    if isinstance(images, Bank):
+        return _audit_bank(images, owners, bases, options, out, progress)
+    if autoencoder is None:
+        raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
+    subject = _subject(owners, reference, bases, downstream)
+    source = open_images(images, size=getattr(autoencoder, "size", None))
+    plan = Plan(source, subject.panel, subject.bases, autoencoder, options)
+    start = record(
+        settings={
+            "kind": "audit",
+            **plan.settings(),
+            "audited": subject.audited,
+            "attributes": subject.attributes,
+        },
+        classifiers=_roles(owners, reference),
+        autoencoder=autoencoder,
+        source=source,
+    )
+    with opened(out, start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
+        sweep(plan, run, progress=progress)
+
+        def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
+            return walked_again(
+                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, batch=options.batch
+            )  # fmt: skip
+
+        finish(_conclude(run, subject, options, strips, progress))
+    return run
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Who is audited against what."""
+
+    panel: Panel
+    bases: tuple[str, ...]
+    audited: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+def _subject(
+    owners: Sequence[Classifier | Composition],
+    reference: Classifier | None,
+    bases: Sequence[str] | None,
+    downstream: Sequence[str] | None,
+) -> _Subject:
+    audited = _audited(owners, bases)
+    if reference is not None:
+        attributes = [head(reference, t) for t in (downstream or reference.targets)]
+        table = panel(attributes, audited)
+        names = _labels_of(table, [c for _, c in audited])
+        able = [
+            n
+            for n in names
+            if all(c.differentiable for c in table[n].classifiers) and n not in table.labels[: len(attributes)]
+        ]
+        first = table.labels[: len(attributes)]
+        return _Subject(table, (*first, *able), names, first)
+    own = [(c.name, head(c, t)) for c in dict.fromkeys(_modules(owners)) for t in c.targets]
+    wanted = None if downstream is None else {parse(t, {c.name: c for c in _modules(owners)}) for t in downstream}
+    chosen = [pair for pair in own if wanted is None or pair[1] in wanted or pair in audited]
+    table = panel([], [*chosen, *(pair for pair in audited if pair not in chosen)])
+    names = _labels_of(table, [c for _, c in audited])
+    return _Subject(table, names, names, names)
+
+
+def _modules(owners: Sequence[Classifier | Composition]) -> list[Classifier]:
+    return [m for o in owners for m in (o.classifiers if isinstance(o, Composition) else (o,))]
+
+
+def _audited(owners: Sequence[Classifier | Composition], bases: Sequence[str] | None) -> list[tuple[str, Composition]]:
+    """(owner, composition) of every audited head."""
+    if bases is not None:
+        known = {c.name: c for c in _modules(owners)}
+        parsed = [parse(text, known) for text in bases]
+        return [(c.classifiers[0].name, c) for c in dict.fromkeys(parsed)]
+    pairs = []
+    for owner in owners:
+        if isinstance(owner, Composition):
+            pairs.append((owner.classifiers[0].name, owner))
+        else:
+            pairs += [(owner.name, head(owner, target)) for target in owner.targets]
+    return pairs
+
+
+def _labels_of(table: Panel, compositions: Sequence[Composition]) -> tuple[str, ...]:
+    return tuple(table.labels[table.compositions.index(c)] for c in compositions)
+
+
+def _roles(owners: Sequence[Classifier | Composition], reference: Classifier | None) -> list[tuple[Classifier, str]]:
+    modules = [(m, "audited") for m in dict.fromkeys(_modules(owners))]
+    return modules if reference is None else [*modules, (reference, "reference")]
+
+
+def _audit_bank(
+    bank: Bank,
+    owners: Sequence[Classifier | Composition],
+    bases: Sequence[str] | None,
+    options: AuditOptions,
+    out: str | Path,
+    progress: Progress,
+) -> Run:
+    fresh = labelled(_audited(owners, bases), taken=bank.heads)
+    audited = Panel(tuple(fresh), tuple(fresh.values()))
+    start = record(
+        settings={
+            "kind": "audit",
+            "audited": list(fresh),
+            **bank.run.record()["settings"],
+            **_conclusion_settings(options),
+        },
+        classifiers=_roles(owners, None),
+        bank=bank.identity(),
+    )
+    subject = _Subject(
+        Panel((*bank.heads, *fresh), ()), bank.attributes, tuple(fresh), bank.attributes
+    )  # fmt: skip
+    with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
+        consult(bank, audited, run, batch=options.batch, progress=progress)
+
+        def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
+            return kept_strips(bank, pairs, run, labels=subject.panel.labels)
+
+        finish(_conclude(run, subject, options, strips, progress))
+    return run
+
+
+def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
+    """What a bank's audit may choose anew: the search is the bank's."""
+    chosen = asdict(options)
+    return {key: chosen[key] for key in ("shown", "max_findings", "min_effect", "alignment", "effects")}
+
+
+def _conclude(
+    run: Run,
+    subject: _Subject,
+    options: AuditOptions,
+    strips: Callable[[Sequence[tuple[str, str]]], dict[tuple[str, str], Strip]],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write matrix, effects, findings and their images; give the rest of ``run.json``."""
+    progress("statistics", 0, 1)
+    ends: Conclusions = conclude(
+        run,
+        bases=subject.bases,
+        heads=subject.panel.labels,
+        audited=subject.audited,
+        attributes=subject.attributes,
+        options=options,
+    )
+    progress("statistics", 1, 1)
+    progress("images", 0, 1)
+    files = save(strips(shown(ends.findings)), run, labels=subject.panel.labels)
+    write_rows(run.path / "matrix.csv", ends.cells, Cell)
+    write_rows(run.path / "effects.csv", ends.effects, Effect)
+    run.write_findings(with_files(ends.findings, files))
+    progress("images", 1, 1)
+    counts = ends.counts
+    return {
+        "heads": list(subject.panel.labels),
+        "bases": list(subject.bases),
+        "audited": list(subject.audited),
+        "attributes": list(subject.attributes),
+        **{key: counts[key] for key in ("outcomes", "exclusions", "drift", "cost", "images", "skipped")},
+    }

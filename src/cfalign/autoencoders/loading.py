@@ -1,0 +1,42 @@
+"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, or ``path/to/file.py:factory``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfalign.autoencoders.network import build
+from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
+from cfalign.errors import BadInput
+from cfalign.factories import call_factory, is_factory
+from cfalign.types import Autoencoder
+from cfalign.weights import load_into, read_weights
+
+EMBEDDED = Path(__file__).parent / "embedded.safetensors"
+
+
+def load(spec: str) -> Autoencoder:
+    """The autoencoder that ``spec`` names; BadInput when it cannot be had."""
+    if spec == "embedded":
+        return from_weights(EMBEDDED, name="embedded")
+    if is_factory(spec):
+        made = call_factory(spec)
+        if isinstance(made, Autoencoder):
+            return made
+        raise BadInput(f"{spec} gave {type(made).__name__}; expected an object with the methods encode and decode.")
+    path = Path(spec)
+    if path.is_dir():
+        path = path / "autoencoder.safetensors"
+    if path.suffix == ".safetensors":
+        return from_weights(path, name=path.parent.name or path.stem)
+    raise BadInput(
+        f"Unknown autoencoder {spec!r}; expected embedded, a .safetensors file or folder from `cfalign train autoencoder`, "
+        "or path/to/file.py:factory."
+    )
+
+
+def from_weights(path: Path, *, name: str) -> WrappedAutoencoder:
+    """A trained autoencoder from its weight file."""
+    state, config = read_weights(path, kind="autoencoder")
+    network = build(config)
+    load_into(network, state, path)
+    return wrap(network, size=config["size"], name=name)

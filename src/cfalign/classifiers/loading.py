@@ -1,0 +1,62 @@
+"""Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``, or
+``path/to/file.py:factory``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfalign.classifiers.network import build
+from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.errors import BadInput, nearest
+from cfalign.factories import call_factory, is_factory
+from cfalign.types import Classifier
+from cfalign.weights import load_into, read_weights
+
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+def load(spec: str) -> Classifier:
+    """The classifier that ``spec`` names; BadInput when it cannot be had.
+
+    A factory gives a classifier (``cfalign.classifiers.wrap`` or ``black_box`` make one from a module or function).
+    """
+    if spec == "embedded" or spec.startswith("embedded:"):
+        return _embedded(spec.partition(":")[2] or "attributes")
+    if is_factory(spec):
+        made = call_factory(spec)
+        if isinstance(made, Classifier):
+            return made
+        raise BadInput(
+            f"{spec} gave {type(made).__name__}; expected a classifier: return cfalign.classifiers.wrap(module, targets=[...]) "
+            "or cfalign.classifiers.black_box(function, targets=[...])."
+        )
+    path = Path(spec)
+    if path.is_dir():
+        path = path / "classifier.safetensors"
+    if path.suffix == ".safetensors":
+        return from_weights(path, name=path.parent.name or path.stem)
+    raise BadInput(
+        f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a .safetensors file or "
+        "folder from `cfalign train classifier`, or path/to/file.py:factory."
+    )
+
+
+def planted() -> list[str]:
+    """Names of the shipped classifiers with a planted shortcut, ``target_from_shortcut``, and of their unplanted twins."""
+    return sorted(p.stem for p in EMBEDDED.glob("*.safetensors") if "_from_" in p.stem)
+
+
+def _embedded(name: str) -> WrappedClassifier:
+    path = EMBEDDED / f"{name}.safetensors"
+    if not path.is_file():
+        raise BadInput(f"No embedded classifier {name!r}; {nearest(name, ['attributes', *planted()])}.")
+    return from_weights(path, name="embedded" if name == "attributes" else name)
+
+
+def from_weights(path: Path, *, name: str) -> WrappedClassifier:
+    """A trained classifier from its weight file."""
+    state, config = read_weights(path, kind="classifier")
+    network = build(config)
+    load_into(network, state, path)
+    return wrap(network, config["targets"], size=config["size"], name=name)

@@ -1,0 +1,270 @@
+"""A table of attributes, aligned with images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cfalign.datasets.images import Keep, positions
+from cfalign.datasets.matching import match_rows
+from cfalign.datasets.tables import Table, read_table
+from cfalign.errors import BadInput, nearest
+
+Texts = tuple[str | None, ...]
+_IMAGE_NAMES = (
+    "image",
+    "image_id",
+    "filename",
+    "file_name",
+    "file",
+    "path",
+    "image_path",
+    "filepath",
+    "name",
+    "id",
+)
+_SPLIT_NAMES = ("split", "partition")
+# Never attributes, even where a small table holds only the persons 0 and 1.
+_IDENTITY_NAMES = (
+    "identity",
+    "person",
+    "person_id",
+    "subject",
+    "subject_id",
+    "patient",
+    "patient_id",
+    "index",
+)
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What found no partner."""
+
+    count: int
+    examples: tuple[str, ...]
+    """The first few names."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Attributes of images, aligned with ``ids``."""
+
+    ids: tuple[str, ...]
+    targets: tuple[str, ...]
+    """Lower snake case, in the table's order."""
+    values: NDArray[np.float64]
+    """[image, target]: 1, 0, or NaN where the cell is blank or the image has no row."""
+    split: Texts | None
+    """The column "split" (or "partition") in lower case, or None without such a column."""
+    extra: Mapping[str, Texts]
+    """The other columns as text by lower-snake-case name, None where blank or without a row."""
+    unmatched_rows: Leftover
+    """Rows of the table that belong to no image; as read, also after ``subset``."""
+    images_without_row: Leftover
+    """Images that no row belongs to; as read, also after ``subset``."""
+    ignored_columns: Mapping[str, str]
+    """Columns that are no attribute, as written in the table, with the reason; most are in ``extra``."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def require(self, targets: Iterable[str]) -> Labels:
+        """The same labels with these targets only, in this order. BadInput names the nearest valid ones."""
+        wanted = tuple(target_name(target) for target in targets)
+        for target in wanted:
+            if target not in self.targets:
+                raise BadInput(f'The labels have no attribute "{target}"; {nearest(target, self.targets)}.')
+        columns = [self.targets.index(target) for target in wanted]
+        return replace(self, targets=wanted, values=self.values[:, columns])
+
+    def column(self, target: str) -> NDArray[np.float64]:
+        """The values of one target, [image]. BadInput as ``require``."""
+        return self.require([target]).values[:, 0]
+
+    def subset(self, keep: Keep) -> Labels:
+        """The labels of some images, by id (in that order) or by mask; errors as ``ImageSource.subset``."""
+        chosen = positions(self.ids, keep=keep)
+
+        def pick(texts: Sequence[str | None]) -> Texts:
+            return tuple(texts[i] for i in chosen)
+
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in chosen),
+            values=self.values[list(chosen)],
+            split=None if self.split is None else pick(self.split),
+            extra={name: pick(texts) for name, texts in self.extra.items()},
+        )
+
+    def in_split(self, name: str) -> NDArray[np.bool_]:
+        """Mask [image] of one split. BadInput: no split column, or none of the images is in it."""
+        if self.split is None:
+            raise BadInput(f'The labels have no column "split", so there is no part "{name}".')
+        mask = np.array([part == name.lower() for part in self.split], dtype=np.bool_)
+        if not mask.any():
+            parts = sorted({part for part in self.split if part is not None})
+            raise BadInput(f'No image is in the split "{name}"; the table has: {", ".join(parts) or "none"}.')
+        return mask
+
+
+def read_labels(path: str | os.PathLike[str], *, ids: Sequence[str]) -> Labels:
+    """Labels for the images ``ids`` from a CSV (comma, semicolon or tab), TSV or Parquet table with a header.
+
+    The image column is found by name (image, image_id, filename, file, path, name, id and the like; of
+    several, the first that matches any image), else it is the first column of text; ``matching`` says how its
+    names meet ids. Attributes are the columns whose values are 0/1, −1/1 or true/false; blank, NA and NaN are
+    missing.
+
+    BadInput: a table that is missing or cannot be read, no image column, no attribute, names that become
+    equal in lower snake case, a row that fits several images, two rows for one image, no row that matches.
+    """
+    file = Path(path).expanduser()
+    table = read_table(file)
+    names = _column_names(table.header, file=file)
+    attributes, reasons = _attributes(table, names=names)
+    image, row_of = _match(table, names=names, attributes=attributes, ids=ids, file=file)
+    attributes.pop(image, None)
+    if not attributes:
+        raise BadInput(
+            f"The labels table {file} has no attribute column: expected values 0/1, -1/1 or true/false; "
+            + (_reasons(table, reasons, image=image) or "it has the image column only")
+            + "."
+        )
+    split = next((i for name in _SPLIT_NAMES for i, other in enumerate(names) if other == name), None)
+    others = [i for i in reasons if i not in (image, split)]
+    matched = row_of[row_of >= 0]
+    rest = np.setdiff1d(np.arange(table.rows), matched)
+    return Labels(
+        ids=tuple(ids),
+        targets=tuple(names[i] for i in attributes),
+        values=_aligned(attributes.values(), row_of=row_of),
+        split=None if split is None else _texts(table.columns[split].str.to_lowercase(), row_of=row_of),
+        extra={names[i]: _texts(table.columns[i], row_of=row_of) for i in others},
+        unmatched_rows=_leftover(
+            len(rest), (table.columns[image][int(row)] or "(blank)" for row in rest[:_EXAMPLES])
+        ),
+        images_without_row=_leftover(
+            int((row_of < 0).sum()), (ids[i] for i in np.flatnonzero(row_of < 0)[:_EXAMPLES].tolist())
+        ),
+        ignored_columns={table.header[i] or names[i]: reasons[i] for i in others} | table.unusable,
+    )
+
+
+def target_name(text: str) -> str:
+    """A name in lower snake case: "5_o_Clock_Shadow" → "5_o_clock_shadow", "Wavy Hair" → "wavy_hair"."""
+    return re.sub(r"[\W_]+", "_", text.lower()).strip("_")
+
+
+def _column_names(header: Sequence[str], *, file: Path) -> tuple[str, ...]:
+    names = tuple(target_name(text) or f"column_{i}" for i, text in enumerate(header, start=1))
+    first: dict[str, str] = {}
+    for text, name in zip(header, names, strict=True):
+        if name in first:
+            raise BadInput(
+                f'The labels table {file} has two columns for "{name}": "{first[name]}" and "{text}".'
+            )
+        first[name] = text
+    return names
+
+
+def _attributes(
+    table: Table, *, names: Sequence[str]
+) -> tuple[dict[int, NDArray[np.float64]], dict[int, str]]:
+    """Attribute columns as numbers [row], and for every other column why it is none; by position."""
+    attributes: dict[int, NDArray[np.float64]] = {}
+    reasons: dict[int, str] = {}
+    for i, column in enumerate(table.columns):
+        lower = column.str.to_lowercase()
+        tokens = lower.drop_nulls().unique(maintain_order=True)
+        numbers = _binary(tokens)
+        if not table.header[i] or names[i] in _SPLIT_NAMES + _IDENTITY_NAMES:
+            reasons[i] = "its name says that it is no attribute" if table.header[i] else "it has no name"
+        elif numbers is None:
+            reasons[i] = _other_values(column)
+        else:
+            parsed = lower.replace_strict(
+                list(numbers), list(numbers.values()), default=None, return_dtype=pl.Float64
+            )
+            attributes[i] = parsed.to_numpy().astype(np.float64)
+    return attributes, reasons
+
+
+def _binary(tokens: pl.Series) -> dict[str, float] | None:
+    """0 or 1 for every token when they are all 0/1, −1/1 or true/false."""
+    if not 1 <= len(tokens) <= 16:  # 16: room for "1", "1.0", "1.00", …
+        return None
+    texts: list[str] = tokens.to_list()
+    if set(texts) <= {"true", "false"}:
+        return {text: float(text == "true") for text in texts}
+    try:
+        numbers = {text: float(text) for text in texts}
+    except ValueError:
+        return None
+    if set(numbers.values()) <= {0.0, 1.0}:
+        return numbers
+    if set(numbers.values()) <= {-1.0, 1.0}:
+        return {text: (number + 1) / 2 for text, number in numbers.items()}
+    return None
+
+
+def _other_values(column: pl.Series) -> str:
+    values = column.drop_nulls().unique(maintain_order=True).head(_EXAMPLES).to_list()
+    return f"holds {', '.join(values)}" if values else "holds no value"
+
+
+def _reasons(table: Table, reasons: Mapping[int, str], *, image: int) -> str:
+    shown = [f'"{table.header[i] or i + 1}" {why}' for i, why in reasons.items() if i != image]
+    return "; ".join(shown[:_EXAMPLES])
+
+
+def _match(
+    table: Table, *, names: Sequence[str], attributes: Mapping[int, object], ids: Sequence[str], file: Path
+) -> tuple[int, NDArray[np.int64]]:
+    """The image column's position, and each image's row [image]."""
+    candidates = [names.index(name) for name in _IMAGE_NAMES if name in names]
+    if not candidates:
+        free = [i for i in range(len(names)) if i not in attributes and names[i] not in _SPLIT_NAMES]
+        candidates = [i for i in free if _is_text(table.columns[i])][:1]
+    if not candidates:
+        raise BadInput(
+            f"The labels table {file} has no image column: expected one of {', '.join(_IMAGE_NAMES)}; "
+            f"it has {', '.join(table.header)}."
+        )
+    for image in candidates:
+        row_of = match_rows(table.columns[image].to_list(), ids=ids, table=file.name)
+        if (row_of >= 0).any():
+            return image, row_of
+    example = next((name for name in table.columns[candidates[0]].to_list() if name), "nothing")
+    raise BadInput(
+        f"None of the {table.rows} rows of {file} belongs to one of the {len(ids)} images: the column "
+        f'"{table.header[candidates[0]]}" has e.g. "{example}", the images e.g. "{ids[0]}".'
+    )
+
+
+def _is_text(column: pl.Series) -> bool:
+    present = column.drop_nulls()
+    return len(present) > 0 and present.cast(pl.Float64, strict=False).null_count() > 0
+
+
+def _aligned(columns: Iterable[NDArray[np.float64]], *, row_of: NDArray[np.int64]) -> NDArray[np.float64]:
+    values = np.stack(list(columns), axis=1)[row_of]
+    values[row_of < 0] = np.nan
+    return values
+
+
+def _texts(column: pl.Series, *, row_of: NDArray[np.int64]) -> Texts:
+    cells = column.to_list()
+    return tuple(cells[row] if row >= 0 else None for row in row_of.tolist())
+
+
+def _leftover(count: int, examples: Iterable[str]) -> Leftover:
+    return Leftover(count=count, examples=tuple(examples))

@@ -1,0 +1,105 @@
+"""CSV, TSV and Parquet as columns of text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+
+from cfalign.errors import BadInput
+
+EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
+_MISSING = ("", "na", "n/a", "nan", "null", "none")
+_CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are text, stripped; missing ones (blank, NA, NaN, null, none) are null."""
+
+    header: tuple[str, ...]
+    """Column names as written; names may repeat."""
+    columns: tuple[pl.Series, ...]
+    """One per name, type String, all of one length, at least 1."""
+    unusable: dict[str, str]
+    """Columns left out, with the reason."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.columns[0])
+
+
+def read_table(path: Path) -> Table:
+    """Read by extension. BadInput: no such file, other extension, not UTF-8, damaged, ragged rows, no row."""
+    if not path.exists():
+        raise BadInput(f"No such labels table: {path}.")
+    if not path.is_file():
+        raise BadInput(f"Expected a labels table, but {path} is a folder; name the file.")
+    kind = path.suffix.lower()
+    if kind not in EXTENSIONS:
+        raise BadInput(f"A labels table must be one of {', '.join(EXTENSIONS)}; came {path.name}.")
+    try:
+        table = _read_parquet(path) if kind in (".parquet", ".pq") else _read_text(path, tabs=kind == ".tsv")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The labels table {path} is not UTF-8 text; save it as UTF-8.") from error
+    except (OSError, csv.Error, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"The labels table {path} cannot be read: {reason}.") from error
+    if not table.columns or table.rows == 0:
+        raise BadInput(f"The labels table {path} holds no row below its header.")
+    return table
+
+
+def _read_text(path: Path, *, tabs: bool) -> Table:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        file.seek(0)
+        separator = "\t" if tabs else max(",;\t", key=first.count)
+        reader = csv.reader(file, delimiter=separator)
+        header = next(reader, [])
+        if not header:
+            raise BadInput(f"The labels table {path} is empty; expected a header line.")
+        rows = _even_rows(reader, width=len(header), path=path)
+        chunks: list[list[pl.Series]] = []
+        while chunk := list(islice(rows, _CHUNK)):
+            chunks.append(
+                [pl.Series(values=list(cells), dtype=pl.String) for cells in zip(*chunk, strict=True)]
+            )
+    columns = [_text(pl.concat(parts)) for parts in zip(*chunks, strict=True)]
+    return Table(header=tuple(name.strip() for name in header), columns=tuple(columns), unusable={})
+
+
+def _even_rows(reader: Iterator[list[str]], *, width: int, path: Path) -> Iterator[Sequence[str]]:
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != width:
+            line = getattr(reader, "line_num", "?")
+            raise BadInput(f"The labels table {path} has {width} columns, but {len(row)} in line {line}.")
+        yield row
+
+
+def _read_parquet(path: Path) -> Table:
+    schema = pl.read_parquet_schema(path)
+    usable = [name for name, kind in schema.items() if _as_text(kind)]
+    unusable = {
+        name: f"holds {kind}, not plain values" for name, kind in schema.items() if not _as_text(kind)
+    }
+    frame = pl.read_parquet(path, columns=usable) if usable else pl.DataFrame()
+    columns = tuple(_text(frame[name].cast(pl.String)) for name in usable)
+    return Table(header=tuple(name.strip() for name in usable), columns=columns, unusable=unusable)
+
+
+def _as_text(kind: pl.DataType) -> bool:
+    plain = (pl.String, pl.Boolean, pl.Categorical, pl.Enum, pl.Date, pl.Datetime, pl.Null)
+    return kind.is_numeric() or kind in plain or isinstance(kind, plain)
+
+
+def _text(column: pl.Series) -> pl.Series:
+    stripped = column.str.strip_chars()
+    return stripped.set(stripped.str.to_lowercase().is_in(_MISSING), None)

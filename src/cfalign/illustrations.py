@@ -1,0 +1,121 @@
+"""The images behind the findings: original, reconstruction, counterfactual, and the scores along the ray."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cfalign.composition import Panel, weights
+from cfalign.datasets import ImageSource
+from cfalign.isolation import device_of
+from cfalign.latent_shift import Pairs, decode, find_rays, reconstruct, shifted
+from cfalign.responses import respond
+from cfalign.results import Finding, Floats, Sample
+from cfalign.store import Run, write_parquet, written
+from cfalign.types import Autoencoder
+
+STEPS = 10
+KINDS = ("original", "reconstruction", "counterfactual")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One (image, base) pair to show; images [c, h, w] in [0, 1]."""
+
+    original: Tensor
+    reconstruction: Tensor
+    counterfactual: Tensor
+    scores: Floats
+    """Panel scores along the ray, [step, column]."""
+    lambdas: Floats
+    """[step]"""
+
+
+def shown(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """The (image id, base) pairs that the findings show, each once."""
+    return list(dict.fromkeys((s.image_id, s.base) for f in findings for s in f.samples))
+
+
+def walked_again(
+    pairs: Sequence[tuple[str, str]],
+    run: Run,
+    source: ImageSource,
+    *,
+    panel: Panel,
+    autoencoder: Autoencoder,
+    batch: int,
+) -> dict[tuple[str, str], Strip]:
+    """Strips of pairs by walking their rays once more, in ``STEPS`` equal steps up to the λ of the run."""
+    table = run.responses().select("image_id", "base", "lambda", "distance")
+    known = {(i, b): (lam, d) for i, b, lam, d in table.iter_rows()}
+    place = {image_id: i for i, image_id in enumerate(source.ids)}
+    strips = {}
+    for image_id, base in pairs:
+        lam, distance = known[image_id, base]
+        loaded = source.load([place[image_id]])
+        if not len(loaded):
+            continue
+        x = loaded.images.to(device_of(autoencoder))
+        z0, _ = reconstruct(x, autoencoder)
+        classifiers = panel[base].classifiers
+        pair = Pairs(torch.zeros(1, dtype=torch.int64), weights([panel[base]], classifiers))
+        rays = find_rays(z0, pair, autoencoder=autoencoder, classifiers=classifiers)
+        fractions = np.arange(STEPS + 1) / STEPS
+        with torch.no_grad():
+            along = shifted(z0.expand(STEPS + 1, *z0.shape[1:]), rays.direction, distance * fractions)
+            images = torch.cat([decode(part, autoencoder) for part in torch.split(along, batch)])
+        scores = panel.scores(respond(images, panel.classifiers, batch=batch))
+        strips[image_id, base] = Strip(x[0], images[0], images[-1], scores, lam * fractions)
+    return strips
+
+
+def save(
+    strips: Mapping[tuple[str, str], Strip], run: Run, *, labels: Sequence[str]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Write PNGs and curves; gives the files of every pair, relative to the run directory."""
+    files, curves = {}, []
+    for (image_id, base), strip in strips.items():
+        files[image_id, base] = {
+            kind: _save_png(run, f"images/{_plain(base)}/{_plain(image_id)}.{kind}.png", getattr(strip, kind))
+            for kind in KINDS
+        }
+        steps = len(strip.lambdas)
+        head = {
+            "image_id": [image_id] * steps,
+            "base": [base] * steps,
+            "step": range(steps),
+            "lambda": strip.lambdas,
+        }
+        scores = pl.DataFrame(strip.scores, schema=[f"score.{label}" for label in labels])
+        curves.append(pl.DataFrame(head).hstack(scores))
+    if curves:
+        write_parquet(run.path / "curves" / "00000.parquet", pl.concat(curves))
+    return files
+
+
+def with_files(findings: Sequence[Finding], files: Mapping[tuple[str, str], dict[str, str]]) -> list[Finding]:
+    """The findings with the paths of their images; samples without an image are left out."""
+
+    def samples(finding: Finding) -> tuple[Sample, ...]:
+        pairs = ((s, files.get((s.image_id, s.base))) for s in finding.samples)
+        return tuple(replace(s, files=paths) for s, paths in pairs if paths)
+
+    return [replace(f, samples=samples(f)) for f in findings]
+
+
+def _save_png(run: Run, name: str, image: Tensor) -> str:
+    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    with written(run.path / name) as temporary:
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
+    return name
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.+-]", "_", name.replace("/", "__"))

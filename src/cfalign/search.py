@@ -1,0 +1,266 @@
+"""Where to stop on the ray z_λ = z0 − λ g: two strategies, both batched, finished rows leaving the batch.
+
+Pure functions over one scalar per row. The caller says what a row's value is at a distance along its *unit* direction;
+walking in latent distance keeps the numbers sane where λ itself spans ten orders of magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from torch import Tensor
+
+from cfalign.errors import BadInput
+from cfalign.results import Floats, Outcome
+
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a counterfactual is searched. Scores are probabilities unless the base is a composition on probabilities."""
+
+    drop: float = 0.6
+    """Requested drop of the base score."""
+    floor: float = 0.05
+    """Score aimed at where the start is too low for the drop."""
+    tolerance: float = 0.01
+    """A search lands when the score is within this of its aim (``refined``)."""
+    eligible: float = 0.5
+    """Only images with at least this base score at x0 get a counterfactual."""
+    strategy: Literal["refined", "schedule"] = "refined"
+    max_evaluations: int = 20
+    """Decoder forwards per counterfactual (``refined``)."""
+    max_distance: float = 4.0
+    """Bound on the latent distance, in multiples of ‖z0‖ (``refined``)."""
+    max_lambda: float = 500_000.0
+    """Bound on λ (``schedule``)."""
+    max_image_change: float | None = None
+    """Bound on Σ|x0 − x_λ| / Σ|x0|; ``schedule`` uses 0.05 when this is None."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("refined", "schedule"):
+            raise BadInput(f"strategy must be 'refined' or 'schedule', got {self.strategy!r}.")
+        for name, low, high in (
+            ("drop", 0, 10),
+            ("tolerance", 0, 1),
+            ("max_distance", 0, 1e9),
+            ("max_lambda", 0, 1e12),
+        ):
+            value = getattr(self, name)
+            if not low < value <= high:
+                raise BadInput(f"{name} must be above {low} and at most {high}, got {value!r}.")
+        if self.max_evaluations < 1:
+            raise BadInput(f"max_evaluations must be at least 1, got {self.max_evaluations!r}.")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where every row starts, each [row]."""
+
+    value: Floats
+    """What is descended: the logit of a head or logit composition, the score of a composition on probabilities."""
+    slope: Floats
+    """‖∂value/∂z‖ at z0."""
+    on_logit: Flags
+    """Whether the score is sigmoid(value) or value itself."""
+    norm: Floats
+    """‖z0‖."""
+
+    def score(self, value: Floats, rows: Rows | slice = slice(None)) -> Floats:
+        """Scores of values that belong to ``rows``."""
+        return np.where(self.on_logit[rows], expit(value), value)
+
+    def score_slope(self) -> Floats:
+        """‖∂score/∂z‖ at z0; λ times this is the latent distance."""
+        return self.slope * np.where(self.on_logit, expit(self.value) * expit(-self.value), 1.0)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Rows seen at a distance: their values [k], their image change [k], and what to keep of the best one."""
+
+    value: Floats
+    image_change: Floats
+    kept: tuple[Tensor, ...]
+
+
+Evaluate = Callable[[Rows, Floats], Probe]
+"""(row indices [k], distances [k]) → Probe; one decoder forward per row."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of every search [row]; rows without a counterfactual have distance 0 and their ``kept`` from the start."""
+
+    distance: Floats
+    value: Floats
+    image_change: Floats
+    evaluations: Rows
+    outcomes: tuple[Outcome, ...]
+    kept: tuple[Tensor, ...]
+
+
+def search(start: Start, evaluate: Evaluate, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Found:
+    """Search every row.
+
+    ``kept``: what ``evaluate`` would keep at distance 0 (images, logits, …), each [row, ...].
+    """
+    state = _State(start, kept, options)
+    (_refine if options.strategy == "refined" else _schedule)(state, evaluate)
+    return state.found()
+
+
+class _State:
+    """Point kept so far and outcome of every row."""
+
+    def __init__(self, start: Start, kept: tuple[Tensor, ...], options: SearchOptions) -> None:
+        self.start, self.options = start, options
+        n = len(start.value)
+        self.score0 = start.score(start.value)
+        self.aim = np.maximum(self.score0 - options.drop, options.floor)
+        self.distance, self.change = np.zeros(n), np.zeros(n)
+        self.value = start.value.copy()
+        self.evaluations = np.zeros(n, dtype=np.int64)
+        self.kept = tuple(k.clone() for k in kept)
+        self.outcome = np.full(n, None, dtype=object)
+        self.outcome[start.slope <= 0] = Outcome.FLAT
+        self.outcome[self.score0 < options.eligible] = Outcome.NOT_ELIGIBLE
+        self.outcome[~(np.isfinite(start.value) & np.isfinite(start.slope))] = Outcome.NOT_FINITE
+
+    @property
+    def active(self) -> Rows:
+        return np.flatnonzero(_unset(self.outcome))
+
+    @property
+    def met(self) -> NDArray[np.object_]:
+        """The outcome of a row that lands: ``floor`` where the start was too low for the drop."""
+        short = self.score0 - self.options.drop < self.options.floor
+        return np.where(short, Outcome.FLOOR, Outcome.REACHED)
+
+    def probe(self, rows: Rows, distance: Floats, evaluate: Evaluate) -> tuple[Probe, Flags]:
+        """Evaluate rows, count it, end those that are not finite; the flags say which go on."""
+        probe = evaluate(rows, distance)
+        self.evaluations[rows] += 1
+        finite = np.isfinite(probe.value) & np.isfinite(probe.image_change)
+        self.outcome[rows[~finite]] = Outcome.NOT_FINITE
+        return probe, finite
+
+    def keep(self, rows: Rows, distance: Floats, probe: Probe, where: Flags) -> None:
+        take = rows[where]
+        self.distance[take], self.value[take] = distance[where], probe.value[where]
+        self.change[take] = probe.image_change[where]
+        chosen = torch.from_numpy(np.flatnonzero(where))
+        for store, new in zip(self.kept, probe.kept, strict=True):
+            store[torch.from_numpy(take).to(store.device)] = new[chosen.to(new.device)]
+
+    def found(self) -> Found:
+        outcomes = tuple(Outcome(o) for o in self.outcome)  # numpy turns a StrEnum into a plain str
+        return Found(self.distance, self.value, self.change, self.evaluations, outcomes, self.kept)
+
+
+class _Bracket:
+    """Per row: the near end, still above the aim, and the far end, below it or a wall that must not be passed."""
+
+    def __init__(self, excess: Floats, slope: Floats) -> None:
+        self.low, self.high = np.zeros_like(excess), np.full_like(excess, np.inf)
+        self.f_low, self.f_high = excess.copy(), np.full_like(excess, np.nan)
+        self.rate = slope.copy()
+        self.side = np.zeros(len(excess), dtype=np.int64)
+        self.wall = np.full(len(excess), None, dtype=object)
+
+    def update(self, rows: Rows, t: Floats, f: Floats, inside: Flags) -> None:
+        below = inside & (f < 0)
+        open_end = np.isnan(self.f_high[rows])
+        turned = inside & ~below & open_end & (f >= self.f_low[rows])
+        ahead = inside & ~below & ~turned
+        for where, wall in ((turned, Outcome.TURNED), (~inside, Outcome.IMAGE_LIMIT)):
+            self.high[rows[where]], self.f_high[rows[where]] = t[where], np.nan
+            self.wall[rows[where]] = wall
+        self._move_far(rows[below], t[below], f[below])
+        self._move_near(rows[ahead], t[ahead], f[ahead])
+
+    def _move_far(self, rows: Rows, t: Floats, f: Floats) -> None:
+        self.f_low[rows] *= np.where(self.side[rows] < 0, 0.5, 1.0)  # Illinois: the end that stays twice is halved
+        self.high[rows], self.f_high[rows], self.side[rows] = t, f, -1
+        self.wall[rows] = None
+
+    def _move_near(self, rows: Rows, t: Floats, f: Floats) -> None:
+        self.f_high[rows] *= np.where(self.side[rows] > 0, 0.5, 1.0)
+        self.rate[rows] = (self.f_low[rows] - f) / (t - self.low[rows])
+        self.low[rows], self.f_low[rows], self.side[rows] = t, f, 1
+
+    def next(self, rows: Rows) -> Floats:
+        """Illinois inside a bracket, the middle before a wall, extrapolation by the last slope without either."""
+        low, high, f_low, f_high = self.low[rows], self.high[rows], self.f_low[rows], self.f_high[rows]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            further = np.clip(low + f_low / self.rate[rows], 1.1 * low, 3.0 * low)
+            between = low + np.clip(f_low / (f_low - f_high), 0.02, 0.98) * (high - low)
+        return np.where(np.isfinite(f_high), between, np.where(np.isfinite(high), (low + high) / 2, further))
+
+
+def _refine(state: _State, evaluate: Evaluate) -> None:
+    """Linear prediction, then bracket and Illinois on the ray; a rise without a bracket is a turning point."""
+    start, options = state.start, state.options
+    aim = np.where(start.on_logit, logit(np.clip(state.aim, 1e-12, 1 - 1e-12)), state.aim)
+    limit = options.max_distance * np.where(start.norm > 0, start.norm, 1.0)
+    allowed = np.inf if options.max_image_change is None else options.max_image_change
+    bracket = _Bracket(start.value - aim, start.slope)
+    distance = np.minimum((start.value - aim) / np.where(start.slope > 0, start.slope, np.inf), limit)
+    for _ in range(options.max_evaluations):
+        rows = state.active
+        if not len(rows):
+            return
+        t = distance[rows]
+        probe, good = state.probe(rows, t, evaluate)
+        inside = good & (probe.image_change <= allowed)
+        miss = np.abs(start.score(probe.value, rows) - state.aim[rows])
+        best = np.abs(start.score(state.value[rows], rows) - state.aim[rows])
+        state.keep(rows, t, probe, inside & (miss < best))
+        met = inside & (miss <= options.tolerance)
+        state.outcome[rows[met]] = state.met[rows[met]]
+        on = good & ~met
+        bracket.update(rows[on], t[on], (probe.value - aim[rows])[on], inside[on])
+        far = on & (t >= limit[rows]) & ~np.isfinite(bracket.high[rows])
+        state.outcome[rows[far]] = Outcome.LAMBDA_LIMIT
+        walled = on & ~_unset(bracket.wall[rows])
+        narrow = walled & (bracket.high[rows] - bracket.low[rows] < 0.02 * bracket.high[rows])
+        state.outcome[rows[narrow]] = bracket.wall[rows[narrow]]
+        distance[rows] = np.minimum(bracket.next(rows), limit[rows])
+    rest = state.active
+    state.outcome[rest] = np.where(_unset(bracket.wall[rest]), Outcome.LAMBDA_LIMIT, bracket.wall[rest])
+
+
+def _schedule(state: _State, evaluate: Evaluate) -> None:
+    """The authors' sequence 0, 10, 21, 34, … of λ and their stop rules in their order; the last λ evaluated is kept."""
+    start, options = state.start, state.options
+    allowed = 0.05 if options.max_image_change is None else options.max_image_change
+    per_lambda = start.score_slope()
+    previous, lam = state.score0.copy(), 0.0
+    while len(rows := state.active):
+        probe, good = state.probe(rows, lam * per_lambda[rows], evaluate)
+        state.keep(rows, lam * per_lambda[rows], probe, good)
+        score = start.score(probe.value, rows)
+        rules = (
+            (previous[rows] < score, Outcome.TURNED),
+            (score < options.floor, Outcome.FLOOR),
+            (state.score0[rows] - options.drop > score, Outcome.REACHED),
+            (np.full(len(rows), lam >= options.max_lambda), Outcome.LAMBDA_LIMIT),
+            (probe.image_change > allowed, Outcome.IMAGE_LIMIT),
+        )
+        for hit, outcome in rules:
+            undecided = _unset(state.outcome[rows])
+            state.outcome[rows[hit & undecided]] = outcome
+        previous[rows] = score
+        lam += 10 + np.ceil(lam / 10)
+
+
+def _unset(outcomes: NDArray[np.object_]) -> Flags:
+    return np.array([outcome is None for outcome in outcomes], dtype=bool)

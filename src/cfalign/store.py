@@ -1,0 +1,224 @@
+"""A run directory: written in whole pieces, read back as tables. Nothing in it is ever half-written.
+
+Every file is written beside its place and renamed into it, so a process killed at any moment leaves whole shards only;
+the shards present say how far a run has come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cfalign.errors import BadInput, RunMismatch, StorageFailed
+from cfalign.isolation import modules_of
+from cfalign.results import Cell, Effect, Finding
+
+SCHEMA = 1
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes ``path`` when the block ends well; a disk that refuses raises StorageFailed."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
+        if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O" in str(error):
+            raise StorageFailed(
+                f"Could not write {path}: {_reason(error)}. What was written before is whole; make room (or pick another "
+                "folder) and give the same command again to resume."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all; NaN becomes null."""
+    write_text(path, json.dumps(_nan_to_null(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _nan_to_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _nan_to_null(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nan_to_null(v) for v in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    with written(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors whole or not at all."""
+    with written(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+
+
+def write_rows(path: Path, rows: Sequence[Cell] | Sequence[Effect], kind: type[Cell] | type[Effect]) -> None:
+    """``matrix.csv`` or ``effects.csv``: one line a row, floats by their shortest exact text, NaN empty."""
+    names = [f.name for f in fields(kind)]
+    lines = [",".join(names)]
+    lines += [",".join(_field(getattr(row, name)) for name in names) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _field(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    text = str(value)
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if any(c in text for c in ',"\n') else text
+
+
+def fingerprint(model: Any) -> str:
+    """SHA-256 (16 hex digits) of a model's class and weights; models without torch weights by their class alone."""
+    digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}".encode())
+    for module in modules_of(model):
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Run:
+    """One audit's (or bank's) directory."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``run.json``; BadInput when this is not a run directory."""
+        file = self.path / "run.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BadInput(f"{self.path} is not a run directory: it holds no run.json.") from None
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{file} cannot be read: {error}.") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else None
+            raise RunMismatch(
+                f"{file} has schema version {found!r}; this cfalign reads version {SCHEMA}. Use another --out."
+            )
+        return content
+
+    def shards(self, kind: str) -> list[Path]:
+        """The shards of ``scores``, ``responses``, ``curves`` or ``tensors`` in order."""
+        return sorted(p for p in (self.path / kind).glob("*") if not p.name.startswith("."))
+
+    def table(self, kind: str) -> pl.DataFrame:
+        """All rows of ``scores``, ``responses`` or ``curves``."""
+        shards = self.shards(kind)
+        if not shards:
+            raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
+        return pl.concat([pl.read_parquet(p) for p in shards], how="vertical")
+
+    def responses(self) -> pl.DataFrame:
+        """One row per (image, base)."""
+        return self.table("responses")
+
+    def scores(self) -> pl.DataFrame:
+        """One row per image: scores on the image and on its reconstruction."""
+        return self.table("scores")
+
+    def matrix(self) -> pl.DataFrame:
+        """The alignment matrix in long form, the columns of ``Cell``."""
+        return self._csv("matrix.csv", Cell)
+
+    def effects(self, audited: str | None = None) -> pl.DataFrame:
+        """Effects of every attribute, the columns of ``Effect``, strongest first; of one audited head when named."""
+        table = self._csv("effects.csv", Effect)
+        if audited is not None:
+            table = table.filter((pl.col("audited") == audited) | pl.col("audited").str.ends_with(f":{audited}"))
+        return table.sort(pl.col("effect").abs(), descending=True, nulls_last=True)
+
+    def findings(self) -> list[dict[str, Any]]:
+        """The findings with their evidence, best first."""
+        try:
+            content = json.loads((self.path / "findings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{self.path} holds no readable findings.json: the run did not end ({error}).") from error
+        findings: list[dict[str, Any]] = content["findings"]
+        return findings
+
+    def top(self, base: str, downstream: str, *, k: int = 20) -> pl.DataFrame:
+        """The images behind a cell: the ``k`` with the largest |ψ|, ψ undefined (null) where the base hardly moved."""
+        minimum = self.record()["settings"]["alignment"]["min_base_change"]
+        rows = self.responses().filter(pl.col("base") == base)
+        if rows.is_empty() or f"after.{downstream}" not in rows.columns:
+            raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
+        change = pl.col("base_after") - pl.col("base_before")
+        response = pl.col(f"after.{downstream}") - pl.col(f"before.{downstream}")
+        psi = pl.when(change.abs() >= minimum).then(response / change)
+        chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
+        return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True).head(k)
+
+    def tensors(self, shard: Path) -> dict[str, torch.Tensor]:
+        """The images that a bank keeps."""
+        return load_file(shard)
+
+    def write_findings(self, findings: Sequence[Finding]) -> None:
+        """Write ``findings.json``."""
+        write_json(self.path / "findings.json", {"findings": [asdict(f) for f in findings]})
+
+    def _csv(self, name: str, kind: type[Cell] | type[Effect]) -> pl.DataFrame:
+        file = self.path / name
+        if not file.is_file():
+            raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
+        types = {"str": pl.String, "float": pl.Float64, "int": pl.Int64}
+        return pl.read_csv(file, schema={f.name: types[str(f.type)] for f in fields(kind)})
+
+
+def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    """Raise RunMismatch that names the first differences when a run directory belongs to other settings."""
+    different = list(_differences(old, new, ""))
+    if different:
+        raise RunMismatch(
+            f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start again."
+        )
+
+
+def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+    elif old != new:
+        yield f"{where} was {_short(old)}, now {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def as_json(value: Any) -> Any:
+    """``value`` as JSON would give it back: tuples become lists, NaN null."""
+    return json.loads(json.dumps(_nan_to_null(value), default=str))

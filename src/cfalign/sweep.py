@@ -1,0 +1,219 @@
+"""One pass over the images, chunk by chunk, resumable: what an audit and a bank have in common.
+
+A chunk is one unit of work and one shard. The images come in an order drawn by the seed, and a base takes the first
+``limit`` of them that it predicts positive, so what a chunk does follows from the shards before it and from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfalign.alignment import AlignmentOptions
+from cfalign.composition import Panel
+from cfalign.datasets import ImageSource, Loaded
+from cfalign.effects import EffectOptions
+from cfalign.engines.local import Progress, in_order, silent
+from cfalign.errors import BadInput
+from cfalign.isolation import device_of
+from cfalign.measurement import Seen, Walked, WalkSettings, examined, look, walk_all
+from cfalign.results import Floats, Outcome
+from cfalign.search import SearchOptions
+from cfalign.statistics import generator
+from cfalign.store import Run, write_parquet, write_tensors
+from cfalign.types import Autoencoder
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Settings of an audit or a bank; what changes a number is part of the run's identity."""
+
+    limit: int = 200
+    """Counterfactuals per base: the first so many images, in an order drawn by the seed, that it predicts positive."""
+    batch: int = 64
+    """Images per forward pass."""
+    chunk: int = 64
+    """Images per unit of work and shard."""
+    seed: int = 0
+    shown: int = 3
+    """Images shown per finding and reading."""
+    max_findings: int = 12
+    min_effect: float = 0.1
+    """A finding needs at least this |effect|."""
+    search: SearchOptions = field(default_factory=SearchOptions)
+    alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
+    effects: EffectOptions = field(default_factory=EffectOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch", "chunk"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")
+        if not 0 <= self.min_effect <= 1:
+            raise BadInput(f"min_effect must be between 0 and 1, got {self.min_effect!r}.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep does."""
+
+    source: ImageSource
+    panel: Panel
+    bases: tuple[str, ...]
+    """Labels of the panel that get counterfactuals."""
+    autoencoder: Autoencoder
+    options: AuditOptions
+    keep_images: bool = False
+    """Whether shards of images are written too, which makes the run a bank."""
+
+    def settings(self) -> dict[str, Any]:
+        """The settings part of ``run.json``."""
+        return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
+
+
+def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
+    """Measure every chunk that has no shard yet."""
+    count = len(plan.source.ids)
+    order = generator(plan.options.seed, "order").permutation(count)
+    chunks = [order[at : at + plan.options.chunk] for at in range(0, count, plan.options.chunk)]
+    remaining = np.full(len(plan.bases), plan.options.limit)
+
+    def work(unit: tuple[int, NDArray[np.int64]]) -> NDArray[np.int64]:
+        number, indices = unit
+        shard = run.path / "responses" / f"{number:05d}.parquet"
+        if not shard.exists():
+            _measure(plan, run, number, plan.source.load(indices.tolist()), remaining)
+        return _eligible_counts(pl.read_parquet(shard, columns=["base", "outcome"]), plan.bases)
+
+    for used in in_order(list(enumerate(chunks)), work, stage="counterfactuals", progress=progress):
+        remaining = np.maximum(remaining - used, 0)
+        if not remaining.any():
+            progress("counterfactuals", len(chunks), len(chunks))
+            return
+
+
+def _eligible_counts(rows: pl.DataFrame, bases: Sequence[str]) -> NDArray[np.int64]:
+    eligible = rows.filter(pl.col("outcome") != Outcome.NOT_ELIGIBLE)["base"].to_list()
+    return np.array([eligible.count(base) for base in bases], dtype=np.int64)
+
+
+def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArray[np.int64]) -> None:
+    ids = [plan.source.ids[i] for i in loaded.indices]
+    skipped = pl.DataFrame(
+        {"image_id": [s.image_id for s in loaded.skipped], "skipped": [s.reason for s in loaded.skipped]},
+        schema={"image_id": pl.String, "skipped": pl.String},
+    )
+    name = f"{number:05d}"
+    if not ids:
+        write_parquet(run.path / "scores" / f"{name}.parquet", _with_columns(skipped, _score_columns(plan)))
+        write_parquet(run.path / "responses" / f"{name}.parquet", _responses(plan, ids, None, [], [], []))
+        return
+    images = loaded.images.to(device_of(plan.autoencoder))
+    seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
+    columns = [plan.panel.labels.index(base) for base in plan.bases]
+    base_scores = seen.reconstruction_scores[:, columns]
+    eligible = base_scores >= plan.options.search.eligible
+    looked_at = examined(eligible, remaining.tolist())
+    chosen = [(int(i), int(b)) for b, i in np.argwhere((looked_at & eligible).T)]
+    others = [(int(i), int(b)) for b, i in np.argwhere((looked_at & ~eligible).T)]
+    settings = WalkSettings(plan.options.search, plan.options.seed, plan.options.batch)
+    walked = walk_all(
+        seen,
+        chosen,
+        panel=plan.panel,
+        bases=plan.bases,
+        image_ids=ids,
+        autoencoder=plan.autoencoder,
+        settings=settings,
+    )
+    pools = list(walked) if plan.keep_images else [_without_images(w) for w in walked]
+    if plan.keep_images:
+        write_tensors(run.path / "tensors" / f"{name}.safetensors", _tensors(images, seen, pools))
+    scores = _scores(plan, ids, seen)
+    if len(skipped):
+        scores = pl.concat([scores, _with_columns(skipped, _score_columns(plan))], how="diagonal")
+    write_parquet(run.path / "scores" / f"{name}.parquet", scores)
+    other_outcomes = [Outcome.NOT_ELIGIBLE if np.isfinite(base_scores[p]) else Outcome.NOT_FINITE for p in others]
+    write_parquet(
+        run.path / "responses" / f"{name}.parquet", _responses(plan, ids, seen, pools, others, other_outcomes)
+    )
+
+
+def _without_images(walked: Walked) -> Walked:
+    empty = torch.zeros(0)
+    return Walked(**{**walked.__dict__, "counterfactuals": empty, "nulls": empty})
+
+
+def _tensors(images: Tensor, seen: Seen, pools: Sequence[Walked]) -> dict[str, Tensor]:
+    """Half precision keeps a bank at half the size; 2e-4 of the range is below what any classifier answers to."""
+    none = images[:0]
+    parts = {
+        "originals": images,
+        "reconstructions": seen.reconstructions,
+        "counterfactuals": torch.cat([w.counterfactuals for w in pools] or [none]),
+        "controls": torch.cat([w.nulls for w in pools] or [none]),
+    }
+    return {key: value.cpu().half() for key, value in parts.items()}
+
+
+def _score_columns(plan: Plan) -> list[str]:
+    return [f"{kind}.{label}" for kind in ("image", "reconstruction") for label in plan.panel.labels]
+
+
+def _with_columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    return frame.with_columns([pl.lit(None, dtype=pl.Float64).alias(name) for name in names])
+
+
+def _scores(plan: Plan, ids: Sequence[str], seen: Seen) -> pl.DataFrame:
+    values = np.concatenate([seen.image_scores, seen.reconstruction_scores], axis=1)
+    frame = pl.DataFrame({"image_id": list(ids), "skipped": pl.Series([None] * len(ids), dtype=pl.String)})
+    return frame.hstack(pl.DataFrame(values, schema=_score_columns(plan)))
+
+
+def _responses(
+    plan: Plan,
+    ids: Sequence[str],
+    seen: Seen | None,
+    pools: Sequence[Walked],
+    others: Sequence[tuple[int, int]],
+    other_outcomes: Sequence[Outcome],
+) -> pl.DataFrame:
+    """One row per (image, base) examined: those that walked, in order of the pools, then the others."""
+    labels = plan.panel.labels
+    nothing = np.full((len(others), len(labels)), np.nan)
+    blank = np.full(len(others), np.nan)
+    image = np.concatenate([*(w.image for w in pools), np.array([i for i, _ in others], dtype=np.int64)]).astype(int)
+    base = np.concatenate([*(w.base for w in pools), np.array([b for _, b in others], dtype=np.int64)]).astype(int)
+    column = np.array([labels.index(plan.bases[b]) for b in base], dtype=int)
+    before = np.zeros((0, len(labels))) if seen is None else seen.reconstruction_scores[image]
+    after = np.concatenate([*(w.after for w in pools), nothing])
+    null = np.concatenate([*(w.null for w in pools), nothing])
+    rows = np.arange(len(image))
+    frame = pl.DataFrame(
+        {
+            "image_id": pl.Series([ids[i] for i in image], dtype=pl.String),
+            "base": pl.Series([plan.bases[b] for b in base], dtype=pl.String),
+            "outcome": pl.Series(
+                [o.value for o in chain(*(w.outcomes for w in pools), other_outcomes)], dtype=pl.String
+            ),
+            "lambda": np.concatenate([*(w.lambdas for w in pools), blank]),
+            "evaluations": np.concatenate([*(w.evaluations for w in pools), np.zeros(len(others), dtype=np.int64)]),
+            "image_change": np.concatenate([*(w.image_change for w in pools), blank]),
+            "base_before": before[rows, column],
+            "base_after": after[rows, column],
+        }
+    )
+    blocks: list[tuple[str, Floats]] = [("before", before), ("after", after), ("null", null)]
+    scores = pl.DataFrame(
+        np.concatenate([values for _, values in blocks], axis=1),
+        schema={f"{kind}.{label}": pl.Float64 for kind, _ in blocks for label in labels},
+    )
+    distance = pl.Series("distance", np.concatenate([*(w.distances for w in pools), blank]))
+    return frame.hstack(scores).with_columns(distance)
