@@ -1,3 +1,55 @@
-"""cfalign: which features does an image classifier really use?"""
+"""cfalign: which features does an image classifier really use?
+
+A counterfactual made for one classifier is shown to others; how they respond tells which features they share.
+
+======================  ==============================================================================
+``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
+``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
+``latent_shift``        counterfactual images of one head or composition
+``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
+``autoencoders``        ``load``, ``wrap`` any object with encode and decode
+``report``              ``write`` the report of a run directory
+``synthetic``           faces whose attributes are known causes, for ground truth
+======================  ==============================================================================
+"""
 
 __version__ = "0.1.0"
+
+from cfalign import autoencoders, classifiers, report, synthetic
+from cfalign.alignment import AlignmentOptions
+from cfalign.audit import audit
+from cfalign.bank import Bank, bank, load_bank
+from cfalign.composition import Composition
+from cfalign.effects import EffectOptions
+from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
+from cfalign.latent_shift import latent_shift
+from cfalign.results import Counterfactuals, Outcome
+from cfalign.search import SearchOptions
+from cfalign.store import Run
+from cfalign.sweep import AuditOptions
+
+__all__ = [
+    "AlignmentOptions",
+    "AuditOptions",
+    "BadInput",
+    "BadModel",
+    "Bank",
+    "CfalignError",
+    "Composition",
+    "Counterfactuals",
+    "EffectOptions",
+    "Outcome",
+    "Run",
+    "RunMismatch",
+    "SearchOptions",
+    "StorageFailed",
+    "__version__",
+    "audit",
+    "autoencoders",
+    "bank",
+    "classifiers",
+    "latent_shift",
+    "load_bank",
+    "report",
+    "synthetic",
+]

@@ -40,25 +40,29 @@ def audit(
     """Which features do the audited heads really use?
 
     Args:
-        images: a folder, a tensor [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder nor
-            reference is needed, no decoder runs, and the classifier may be any black box.
+        images: a folder, a tensor [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder
+            nor reference is given, no decoder runs, and the classifier may be any black box.
         classifier: what is audited, one or several.
         autoencoder: any object with ``encode`` and ``decode``.
         reference: the attributes it is audited against; by default its own heads, as in the paper.
-        bases: audited heads (or compositions such as ``"smiling + 0.3*young"``) that get counterfactuals; all by default.
-        downstream: reference heads to look at; all by default. Each gets counterfactuals too when ``reference`` is given.
+        bases: audited heads (or compositions such as ``"smiling + 0.3*young"``) that get counterfactuals; all by
+            default.
+        downstream: reference heads to look at; all by default. Each gets counterfactuals too when ``reference`` is
+            given.
         options: limits, seed, search, statistics.
         out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
         progress: called with (stage, done, total).
 
-    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. Raises BadInput for what cannot be used. The
-    models are left as they came.
+    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. Raises BadInput for what cannot be used.
+    The models are left as they came.
     """
     options = options or AuditOptions()
-    out = out if out is not None else mkdtemp(prefix="cfalign-")
-    owners = list(classifier) if isinstance(classifier, Sequence) else [classifier]
+    owners = list(dict.fromkeys(classifier)) if isinstance(classifier, Sequence) else [classifier]
+    _check_names(owners)
     if isinstance(images, Bank):
-        return _audit_bank(images, owners, bases, options, out, progress)
+        if autoencoder is not None or reference is not None or downstream is not None:
+            raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
+        return _audit_bank(images, owners, bases, options, out or mkdtemp(prefix="cfalign-"), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
     subject = _subject(owners, reference, bases, downstream)
@@ -75,6 +79,7 @@ def audit(
         autoencoder=autoencoder,
         source=source,
     )
+    out = out or mkdtemp(prefix="cfalign-")
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         sweep(plan, run, progress=progress)
 
@@ -105,7 +110,7 @@ def _subject(
 ) -> _Subject:
     audited = _audited(owners, bases)
     if reference is not None:
-        attributes = [head(reference, t) for t in (downstream or reference.targets)]
+        attributes = [head(reference, t) for t in dict.fromkeys(downstream or reference.targets)]
         table = panel(attributes, audited)
         names = _labels_of(table, [c for _, c in audited])
         able = [
@@ -115,12 +120,29 @@ def _subject(
         ]
         first = table.labels[: len(attributes)]
         return _Subject(table, (*first, *able), names, first)
-    own = [(c.name, head(c, t)) for c in dict.fromkeys(_modules(owners)) for t in c.targets]
-    wanted = None if downstream is None else {parse(t, {c.name: c for c in _modules(owners)}) for t in downstream}
-    chosen = [pair for pair in own if wanted is None or pair[1] in wanted or pair in audited]
-    table = panel([], [*chosen, *(pair for pair in audited if pair not in chosen)])
+    for base in (c for _, composition in audited for c in composition.classifiers):
+        if not base.differentiable:
+            raise BadInput(
+                f"Classifier {base.name!r} is a black box: no gradient flows through it, so it cannot be a base. Give "
+                "a differentiable reference (--reference), or audit it through a bank (`cfalign bank`)."
+            )
+    known = {c.name: c for c in _modules(owners)}
+    own = [(c.name, head(c, t)) for c in known.values() for t in c.targets]
+    if downstream is not None:
+        own = [(c.classifiers[0].name, c) for c in dict.fromkeys(parse(text, known) for text in downstream)]
+    table = panel([], [*own, *(pair for pair in audited if pair not in own)])
     names = _labels_of(table, [c for _, c in audited])
     return _Subject(table, names, names, names)
+
+
+def _check_names(owners: Sequence[Classifier | Composition]) -> None:
+    """BadInput when there is nothing to audit, or two different classifiers answer to one name."""
+    if not owners:
+        raise BadInput("An audit needs at least one classifier.")
+    named: dict[str, Classifier] = {}
+    for classifier in _modules(owners):
+        if named.setdefault(classifier.name, classifier) is not classifier:
+            raise BadInput(f"Two classifiers are called {classifier.name!r}; give them different names (`name=`).")
 
 
 def _modules(owners: Sequence[Classifier | Composition]) -> list[Classifier]:
@@ -163,10 +185,10 @@ def _audit_bank(
     audited = Panel(tuple(fresh), tuple(fresh.values()))
     start = record(
         settings={
-            "kind": "audit",
-            "audited": list(fresh),
             **bank.run.record()["settings"],
             **_conclusion_settings(options),
+            "kind": "audit",
+            "audited": list(fresh),
         },
         classifiers=_roles(owners, None),
         bank=bank.identity(),
@@ -187,7 +209,7 @@ def _audit_bank(
 def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
     """What a bank's audit may choose anew: the search is the bank's."""
     chosen = asdict(options)
-    return {key: chosen[key] for key in ("shown", "max_findings", "min_effect", "alignment", "effects")}
+    return {key: chosen[key] for key in ("seed", "shown", "max_findings", "min_effect", "alignment", "effects")}
 
 
 def _conclude(

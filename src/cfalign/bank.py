@@ -25,8 +25,8 @@ from cfalign.isolation import undisturbed
 from cfalign.records import opened, record
 from cfalign.responses import respond
 from cfalign.results import Floats
-from cfalign.store import Run, write_parquet
-from cfalign.sweep import AuditOptions, Plan, sweep
+from cfalign.store import Run, read_parquet, write_parquet
+from cfalign.sweep import AuditOptions, Plan, refuse_broken, sweep
 from cfalign.types import Autoencoder, Classifier
 
 TENSORS = ("originals", "reconstructions", "counterfactuals", "controls")
@@ -73,7 +73,12 @@ def bank(
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
     heads = [head(reference, target) for target in reference.targets]
-    bases = tuple(head(reference, target).name for target in (attributes or reference.targets))
+    bases = tuple(head(reference, target).name for target in dict.fromkeys(attributes or reference.targets))
+    if not reference.differentiable:
+        raise BadInput(
+            f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
+            "its heads; give a differentiable reference."
+        )
     plan = Plan(source, panel(heads, []), bases, autoencoder, options, keep_images=True)
     start = record(
         settings={"kind": "bank", **plan.settings()},
@@ -104,9 +109,12 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
     def work(shard: Path) -> None:
         if (run.path / "responses" / shard.name).exists():
             return
-        scored = _scored(bank, audited, shard.stem, batch)
-        scores = pl.read_parquet(bank.run.path / "scores" / shard.name)
+        first = not run.shards("responses")
+        scores = read_parquet(bank.run.path / "scores" / shard.name)
         known = scores.filter(pl.col("skipped").is_null())
+        scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(audited)
+        if first:
+            refuse_broken(scored["originals"], audited.labels)
         columns = {
             f"{kind}.{label}": values[:, i]
             for kind, values in (
@@ -120,7 +128,7 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
             run.path / "scores" / shard.name,
             pl.concat([known, scores.filter(pl.col("skipped").is_not_null())], how="diagonal"),
         )
-        responses = pl.read_parquet(shard)
+        responses = read_parquet(shard)
         place = {image_id: i for i, image_id in enumerate(known["image_id"].to_list())}
         image = np.array([place[i] for i in responses["image_id"].to_list()], dtype=int)
         write_parquet(run.path / "responses" / shard.name, _extended(responses, image, scored, audited.labels))
@@ -129,11 +137,12 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
 
 
 def _scored(bank: Bank, audited: Panel, name: str, batch: int) -> dict[str, Floats]:
-    shard = bank.run.path / "tensors" / f"{name}.safetensors"
-    if not shard.exists():  # a chunk without one readable image
-        return dict.fromkeys(TENSORS, np.zeros((0, len(audited.labels))))
-    tensors = bank.run.tensors(shard)
+    tensors = bank.run.tensors(bank.run.path / "tensors" / f"{name}.safetensors")
     return {k: audited.scores(respond(tensors[k].float(), audited.classifiers, batch=batch)) for k in TENSORS}
+
+
+def _nothing(audited: Panel) -> dict[str, Floats]:
+    return dict.fromkeys(TENSORS, np.zeros((0, len(audited.labels))))
 
 
 def _extended(
@@ -159,12 +168,12 @@ def kept_strips(
     """Strips of (image id, base) pairs from the images that the bank keeps; the ray has its two ends only."""
     wanted, strips = set(pairs), {}
     for shard in run.shards("responses"):
-        rows = pl.read_parquet(shard).with_row_index("row")
+        rows = read_parquet(shard).with_row_index("row")
         hits = [r for r in rows.iter_rows(named=True) if (r["image_id"], r["base"]) in wanted]
         if not hits:
             continue
         tensors = bank.run.tensors(bank.run.path / "tensors" / f"{shard.stem}.safetensors")
-        scores = pl.read_parquet(run.path / "scores" / shard.name).filter(pl.col("skipped").is_null())
+        scores = read_parquet(run.path / "scores" / shard.name).filter(pl.col("skipped").is_null())
         place = {image_id: i for i, image_id in enumerate(scores["image_id"].to_list())}
         for row in hits:
             strips[row["image_id"], row["base"]] = _strip(tensors, place[row["image_id"]], row, labels)

@@ -67,7 +67,7 @@ class Composition:
 
     @property
     def name(self) -> str:
-        """Canonical text, e.g. ``smiling + 0.3*arched_eyebrows``; parsing it gives an equal composition."""
+        """Canonical text, e.g. ``smiling + 0.3*arched_eyebrows``; parsing it gives the same terms, to six digits."""
         text = ""
         for coefficient, head in self.terms:
             sign = "-" if coefficient < 0 else "+"
@@ -90,11 +90,13 @@ class Composition:
     def __add__(self, other: Composition) -> Composition:
         if not isinstance(other, Composition):
             return NotImplemented
-        if other.on != self.on and not (self.is_head or other.is_head):
+        if other.on == self.on:
+            return Composition(self.terms + other.terms, on=self.on)
+        if not any(c.is_head and c.on == "probability" for c in (self, other)):  # a plain head fits both scales
             raise BadInput(
                 f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them."
             )
-        return Composition(self.terms + other.terms, on=other.on if self.is_head else self.on)
+        return Composition(self.terms + other.terms, on="logit")
 
     def __mul__(self, factor: float) -> Composition:
         return Composition(tuple((c * float(factor), h) for c, h in self.terms), on=self.on)
@@ -105,7 +107,10 @@ class Composition:
         return self * -1.0
 
     def __sub__(self, other: Composition) -> Composition:
-        return self + (-other)
+        if not isinstance(other, Composition):
+            return NotImplemented
+        plain = other.is_head and other.on == "probability"
+        return self + -(other.scaled(self.on) if plain else other)
 
 
 def head(classifier: Classifier, target: str) -> Composition:
@@ -164,8 +169,12 @@ class Weights:
         return Weights(self.coefficients[rows], self.on_logit[rows])
 
     def value(self, logits: Tensor) -> Tensor:
-        """What is descended, [n]; row i of ``logits`` [n, head] under row i of the weights."""
+        """What is descended, [n]; row i of ``logits`` [n, head] under row i of the weights.
+
+        A head without a weight plays no part, even where it is NaN or infinite.
+        """
         coefficients, on_logit = self.coefficients.to(logits.device), self.on_logit.to(logits.device)
+        logits = logits.masked_fill(coefficients == 0, 0.0)
         return (coefficients * torch.where(on_logit[:, None], logits, torch.sigmoid(logits))).sum(dim=1)
 
 
@@ -201,12 +210,9 @@ class Panel:
         """Logits [n, head of ``classifiers``] to scores [n, label] in float64: probabilities, but for compositions on
         probabilities, which may leave [0, 1].
         """
-        rows = weights(self.compositions, self.classifiers)
-        precise = logits.detach().cpu().double()
-        coefficients = rows.coefficients.double()
-        on_logit = torch.sigmoid(precise @ coefficients.T)
-        on_probability = torch.sigmoid(precise) @ coefficients.T
-        scores: Floats = torch.where(rows.on_logit, on_logit, on_probability).numpy()
+        parts = logits.detach().cpu().double().split([len(c.targets) for c in self.classifiers], dim=1)
+        of = dict(zip(self.classifiers, parts, strict=True))
+        scores: Floats = torch.stack([c.score(of) for c in self.compositions], dim=1).numpy()
         return scores
 
 

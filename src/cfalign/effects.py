@@ -121,7 +121,8 @@ def _effects_on(
     with np.errstate(divide="ignore", invalid="ignore"):
         samples = np.nan_to_num(mixing(drawn)), np.nan_to_num(incoming(drawn))
     low, high = percentile_interval(unmix(*samples, ridge=options.ridge))
-    null, p = _null(rows, columns, targets, psi, options, generator(seed, "effects exchange"))
+    signs = exchange_signs(len(images), draws=options.draws, rng=generator(seed, "effects exchange"))
+    null, p = _null(rows, columns, targets, psi, [signs[:, p] for p in places], ridge=options.ridge)
     return {
         (a, row.base): (effect[k, j], low[k, j], high[k, j], raw[k, j], null[k, j], p[k, j])
         for j, a in enumerate(audited)
@@ -144,20 +145,23 @@ def _null(
     columns: Sequence[int],
     targets: Sequence[int],
     psi: Floats,
-    options: EffectOptions,
-    rng: np.random.Generator,
+    signs: Sequence[Floats],
+    *,
+    ridge: float,
 ) -> tuple[Floats, Floats]:
-    """Effects that the random-direction control would give, and exchange p-values of |effect| against them."""
-    ours, theirs, observed, control = [], [], [], []
-    for column, row in zip(columns, rows, strict=True):
+    """Effects that the random-direction control would give, and p-values of ours against them.
+
+    An image is exchanged in all rows together: what it does to the audited head is shared between them. 1 where the
+    control's effect is as large or larger.
+    """
+    observed, control, drawn = [], [], []
+    for column, row, sign in zip(columns, rows, signs, strict=True):
         base = (row.after - row.before)[:, column].sum()
         change = (row.after - row.before)[:, targets] / base
         null = np.nan_to_num((row.null - row.before)[:, targets] / base)
-        kept = exchange_signs(len(row), draws=options.draws, rng=rng)
-        ours.append(kept @ change + (1 - kept) @ null)
-        theirs.append(kept @ null + (1 - kept) @ change)
         observed.append(change.sum(axis=0))
         control.append(null.sum(axis=0))
-    solve = [unmix(psi, np.stack(part, axis=-2), ridge=options.ridge) for part in (ours, theirs, observed, control)]
-    p = exchange_p(np.abs(solve[2]) - np.abs(solve[3]), np.abs(solve[0]) - np.abs(solve[1]))
-    return solve[3], p
+        drawn.append(sign @ (change - null))
+    ours, theirs, exchanged = (unmix(psi, np.stack(part, axis=-2), ridge=ridge) for part in (observed, control, drawn))
+    p = exchange_p(ours - theirs, exchanged)
+    return theirs, np.where(np.abs(ours) > np.abs(theirs), p, 1.0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from cfalign.errors import BadInput, nearest
+from cfalign.isolation import described
 
 
 def is_factory(spec: str) -> bool:
@@ -36,16 +40,17 @@ def call_factory(spec: str) -> Any:
         return found
     try:
         return found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{spec} raised {_described(error, path)}.") from error
 
 
 def _is_model(found: Any) -> bool:
-    return not isinstance(found, type) and (hasattr(found, "decode") or hasattr(found, "logits"))
+    model = isinstance(found, nn.Module) or hasattr(found, "decode") or hasattr(found, "logits")
+    return model and not isinstance(found, type)
 
 
 def _imported(path: Path) -> ModuleType:
-    name = f"_cfalign_user_{path.stem}_{abs(hash(path.resolve()))}"
+    name = f"_cfalign_user_{path.stem}_{sha256(bytes(path.resolve())).hexdigest()[:8]}"
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise BadInput(f"{path} cannot be imported as Python; expected path/to/file.py:factory.")
@@ -55,19 +60,20 @@ def _imported(path: Path) -> ModuleType:
     sys.path.insert(0, folder)  # so that the file may import its neighbours
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{path} could not be imported: {_described(error, path)}.") from error
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:  # the user's file may have rearranged it
+            sys.path.remove(folder)
     return module
 
 
-def _described(error: Exception, path: Path) -> str:
+def _described(error: BaseException, path: Path) -> str:
     line = None
     trace = error.__traceback__
     while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f" (line {line})" if line is not None else ""
-    return f"{type(error).__name__}: {str(error).rstrip('.')}{where}"
+    return f"{described(error)}{where}"

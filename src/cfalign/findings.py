@@ -25,7 +25,8 @@ class Conclusions:
     effects: list[Effect]
     findings: list[Finding]
     counts: dict[str, Any]
-    """``outcomes`` and ``exclusions`` per base, ``drift`` per head, ``images`` looked at, ``skipped`` files with reasons, ``cost``."""
+    """``outcomes`` and ``exclusions`` per base, ``drift`` per head, ``images`` looked at, ``skipped`` files with
+    reasons, ``cost``."""
 
 
 def conclude(
@@ -122,7 +123,7 @@ def _ranked(found: Sequence[Effect], options: AuditOptions) -> list[Finding]:
 def _samples(
     finding: Finding, used: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], k: int
 ) -> tuple[Sample, ...]:
-    """The clearest images of both readings: counterfactuals of the attribute, then of the audited head where it has any."""
+    """The clearest images of both readings: those of the attribute, then of the audited head where it has any."""
     result = []
     for base, downstream in ((finding.attribute, finding.audited), (finding.audited, finding.attribute)):
         if base not in used or not len(used[base]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -118,4 +119,9 @@ def _save_png(run: Run, name: str, image: Tensor) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^\w.+-]", "_", name.replace("/", "__"))
+    """As a file name: ``/`` becomes ``__``; where more must be changed, a hash keeps different names apart."""
+    slashed = name.replace("/", "__")
+    plain = re.sub(r"[^\w.+-]", "_", slashed)
+    if plain == slashed and len(plain.encode()) <= 200:
+        return plain
+    return f"{plain.encode()[:180].decode(errors='ignore')}-{sha256(name.encode()).hexdigest()[:8]}"

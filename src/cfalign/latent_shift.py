@@ -55,14 +55,14 @@ def reconstruct(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tenso
     decoded = autoencoder.decode(latents)
     if tuple(decoded.shape) != tuple(images.shape):
         raise BadModel(
-            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(decoded.shape)}; expected the same "
-            "shape: give images of the size it was made for (--size, or an attribute `size` on the autoencoder)."
+            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(decoded.shape)}; expected the "
+            "same shape: give images of the size it was made for (--size, or an attribute `size` on the autoencoder)."
         )
-    low, high = decoded.min().item(), decoded.max().item()
+    low, high = (decoded.min().item(), decoded.max().item()) if decoded.numel() else (0.0, 1.0)
     if low < -0.25 or high > 1.25:
         raise BadModel(
-            f"The autoencoder's images range from {low:.3g} to {high:.3g}; expected [0, 1]: let decode return values there, "
-            "e.g. (x + 1) / 2 for a decoder that ends in tanh."
+            f"The autoencoder's images range from {low:.3g} to {high:.3g}; expected [0, 1]: let decode return values "
+            "there, e.g. (x + 1) / 2 for a decoder that ends in tanh."
         )
     return latents, decoded.clamp(0, 1)
 
@@ -96,7 +96,10 @@ def find_rays(
         with torch.enable_grad():
             value = pairs.weights[rows].value(logits(decode(z, autoencoder), classifiers))
             if not value.requires_grad:
-                raise BadModel("No gradient flows from the classifier's logits to the latent: it detaches its input.")
+                raise BadModel(
+                    "No gradient flows from the classifier's logits to the latent: the classifier or the autoencoder's "
+                    "decode detaches its input (torch.no_grad, .detach(), NumPy)."
+                )
             (gradient,) = torch.autograd.grad(value.sum(), z)
         norm = gradient.flatten(1).double().norm(dim=1)
         safe = torch.where(norm > 0, norm, torch.ones_like(norm)).to(gradient.dtype)
@@ -174,12 +177,12 @@ def latent_shift(
     """Counterfactual images that lower the score of ``base``.
 
     ``images`` [n, c, h, w] in [0, 1]; ``base`` a head or composition, e.g. ``clf["smiling"]``; ``drop`` replaces
-    ``options.drop``. Every image has an entry; see ``Outcome`` for why a search stopped. The models are left as they came.
+    ``options.drop``. Every image has an entry; see ``Outcome`` for why a search stopped. The models are left as they
+    came. Raises BadInput for images of another shape, type or range.
     """
     options = options or SearchOptions()
     options = options if drop is None else replace(options, drop=drop)
-    if images.ndim != 4:
-        raise BadInput(f"Images must have shape [n, channel, height, width], got {tuple(images.shape)}.")
+    _check(images)
     classifiers = base.classifiers
     with undisturbed(autoencoder, *classifiers):
         device = device_of(autoencoder)
@@ -210,6 +213,15 @@ def latent_shift(
         base_after=start.score(found.value),
         image_change=found.image_change,
     )
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4:
+        raise BadInput(f"Images must have shape [n, channel, height, width], got {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise BadInput(f"Images must be floating, in [0, 1], got {images.dtype}; divide bytes by 255.")
+    if images.numel() and not (images.min() >= -1e-3 and images.max() <= 1 + 1e-3) and not images.isnan().any():
+        raise BadInput(f"Images must be in [0, 1], got values from {images.min():.3g} to {images.max():.3g}.")
 
 
 def _float64(tensor: Tensor) -> Floats:

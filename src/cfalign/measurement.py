@@ -71,11 +71,11 @@ def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, batch: int =
     on_images = panel.scores(respond(images, panel.classifiers, batch=batch))
     on_x0 = panel.scores(respond(x0, panel.classifiers, batch=batch))
     for scores in (on_images, on_x0):
-        broken = [label for label, bad in zip(panel.labels, np.isnan(scores).all(axis=0).tolist(), strict=True) if bad]
+        broken = [panel.labels[column] for column in np.flatnonzero(np.isnan(scores).all(axis=0))]
         if len(images) and broken:
             raise BadModel(
-                f"The classifier's head {broken[0]!r} returned NaN or infinity for all of {len(images)} images; expected "
-                "finite logits: check its normalisation and weights."
+                f"The classifier's head {broken[0]!r} returned NaN or infinity for all of {len(images)} images; "
+                "expected finite logits: check its normalisation and weights."
             )
     return Seen(latents, x0, on_images, on_x0)
 

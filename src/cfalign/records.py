@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
+import polars as pl
 import torch
 
-import cfalign
+from cfalign import __version__
 from cfalign.datasets import ImageSource
-from cfalign.errors import BadInput
+from cfalign.errors import BadInput, StorageFailed
 from cfalign.store import SCHEMA, Run, as_json, fingerprint, refuse_other, write_json
 from cfalign.types import Autoencoder, Classifier
 
@@ -44,7 +47,7 @@ def record(
         data["images"] = len(source.ids)
     return {
         "schema": SCHEMA,
-        "cfalign": cfalign.__version__,
+        "cfalign": __version__,
         "torch": str(torch.__version__),
         "seed": settings.get("seed"),
         "settings": as_json(settings),
@@ -60,34 +63,60 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
     Raises RunMismatch, naming what differs, when the directory belongs to another run, and BadInput when it holds
     something else.
     """
-    run = Run(out)
-    try:
-        occupied = run.path.exists() and any(not p.name.startswith(".") for p in run.path.iterdir())
-    except NotADirectoryError:
-        raise BadInput(
-            f"--out {run.path} is a file; expected a folder to be made, or one of a run to resume."
-        ) from None
+    run = Run(Path(out).expanduser())
+    resumed = _occupied(run)
     content = dict(start)
-    if occupied:
-        if not (run.path / "run.json").exists():
-            raise BadInput(f"--out {run.path} holds files that are no run; give an empty or new folder.")
+    if resumed:
         old = run.record()
         refuse_other({k: old.get(k) for k in IDENTITY}, {k: content[k] for k in IDENTITY}, run.path)
-        content["timing"] = old.get("timing", {})
+        content["timing"] = {"seconds_before": sum((old.get("timing") or {}).values())}
     content["status"] = "running"
     write_json(run.path / "run.json", content)
     began = time.perf_counter()
+    earlier = (content.get("timing") or {}).get("seconds_before", 0.0)
 
     def finish(more: Mapping[str, Any]) -> None:
-        earlier = (content.get("timing") or {}).get("seconds_before", 0.0)
-        timing = {"seconds": round(time.perf_counter() - began, 3), "seconds_before": earlier}
+        timing = {"seconds": round(time.perf_counter() - began, 3), "seconds_before": round(earlier, 3)}
         write_json(run.path / "run.json", {**content, "timing": timing, **more, "status": "complete"})
 
     try:
         yield run, finish
-    except BaseException:
-        spent = (content.get("timing") or {}).get("seconds_before", 0.0) + time.perf_counter() - began
-        content["timing"] = {"seconds_before": round(spent, 3)}
-        if run.path.exists():
-            write_json(run.path / "run.json", content)
+    except BaseException as error:
+        if isinstance(error, BadInput) and not resumed and not _measured(run):
+            _clear(run)
+        elif run.path.exists():
+            content["timing"] = {"seconds_before": round(earlier + time.perf_counter() - began, 3)}
+            with suppress(StorageFailed):  # of a full disk the error under way speaks
+                write_json(run.path / "run.json", content)
         raise
+
+
+def _occupied(run: Run) -> bool:
+    """Whether there is a run to resume; BadInput when there is something else."""
+    try:
+        names = [name for name in os.listdir(run.path) if not name.startswith(".")]
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        file = next(p for p in (run.path, *run.path.parents) if p.exists() and not p.is_dir())
+        raise BadInput(
+            f"--out {run.path}: {file} is a file; name a folder to be made, or one of a run to resume."
+        ) from None
+    except OSError as error:
+        raise BadInput(f"--out {run.path} cannot be used: {(error.strerror or str(error)).lower()}.") from error
+    if names and "run.json" not in names:
+        raise BadInput(f"--out {run.path} holds files that are no run; give an empty or new folder.")
+    return bool(names)
+
+
+def _measured(run: Run) -> bool:
+    return any(len(pl.read_parquet(shard, columns=["image_id"])) for shard in run.shards("responses"))
+
+
+def _clear(run: Run) -> None:
+    """Remove what a run that could not begin has left, so that the corrected command may use the folder."""
+    for kind in ("scores", "responses", "tensors"):
+        rmtree(run.path / kind, ignore_errors=True)
+    with suppress(OSError):
+        (run.path / "run.json").unlink()
+        run.path.rmdir()

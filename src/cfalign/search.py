@@ -19,6 +19,7 @@ from torch import Tensor
 from cfalign.errors import BadInput
 from cfalign.results import Floats, Outcome
 
+ROUNDING = 1e-5  # a value that rises by less has not turned: a plateau goes on
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
@@ -33,6 +34,8 @@ class SearchOptions:
     """Score aimed at where the start is too low for the drop."""
     tolerance: float = 0.01
     """A search lands when the score is within this of its aim (``refined``)."""
+    off_drop: float = 0.85
+    """Drop at which an attribute counts as switched off: effects are read there, further along the same ray."""
     eligible: float = 0.5
     """Only images with at least this base score at x0 get a counterfactual."""
     strategy: Literal["refined", "schedule"] = "refined"
@@ -50,6 +53,8 @@ class SearchOptions:
             raise BadInput(f"strategy must be 'refined' or 'schedule', got {self.strategy!r}.")
         for name, low, high in (
             ("drop", 0, 10),
+            ("floor", -100, 1),
+            ("eligible", -100, 100),
             ("tolerance", 0, 1),
             ("max_distance", 0, 1e9),
             ("max_lambda", 0, 1e12),
@@ -59,6 +64,8 @@ class SearchOptions:
                 raise BadInput(f"{name} must be above {low} and at most {high}, got {value!r}.")
         if self.max_evaluations < 1:
             raise BadInput(f"max_evaluations must be at least 1, got {self.max_evaluations!r}.")
+        if self.max_image_change is not None and not self.max_image_change > 0:
+            raise BadInput(f"max_image_change must be above 0, or None for no bound, got {self.max_image_change!r}.")
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ Evaluate = Callable[[Rows, Floats], Probe]
 
 @dataclass(frozen=True)
 class Found:
-    """The end of every search [row]; rows without a counterfactual have distance 0 and their ``kept`` from the start."""
+    """The end of every search [row]; rows without a counterfactual stay at the start, with distance 0."""
 
     distance: Floats
     value: Floats
@@ -129,7 +136,7 @@ class _State:
         self.distance, self.change = np.zeros(n), np.zeros(n)
         self.value = start.value.copy()
         self.evaluations = np.zeros(n, dtype=np.int64)
-        self.kept = tuple(k.clone() for k in kept)
+        self.first, self.kept = kept, tuple(k.clone() for k in kept)
         self.outcome = np.full(n, None, dtype=object)
         self.outcome[start.slope <= 0] = Outcome.FLAT
         self.outcome[self.score0 < options.eligible] = Outcome.NOT_ELIGIBLE
@@ -142,8 +149,9 @@ class _State:
     @property
     def met(self) -> NDArray[np.object_]:
         """The outcome of a row that lands: ``floor`` where the start was too low for the drop."""
-        short = self.score0 - self.options.drop < self.options.floor
-        return np.where(short, Outcome.FLOOR, Outcome.REACHED)
+        outcomes = np.full(len(self.score0), Outcome.REACHED, dtype=object)
+        outcomes[self.score0 - self.options.drop < self.options.floor] = Outcome.FLOOR
+        return outcomes
 
     def probe(self, rows: Rows, distance: Floats, evaluate: Evaluate) -> tuple[Probe, Flags]:
         """Evaluate rows, count it, end those that are not finite; the flags say which go on."""
@@ -162,6 +170,11 @@ class _State:
             store[torch.from_numpy(take).to(store.device)] = new[chosen.to(new.device)]
 
     def found(self) -> Found:
+        lost = np.flatnonzero([not Outcome(o).walked for o in self.outcome])  # NaN may come after some good points
+        self.distance[lost], self.change[lost], self.value[lost] = 0.0, 0.0, self.start.value[lost]
+        for store, first in zip(self.kept, self.first, strict=True):
+            index = torch.from_numpy(lost).to(store.device)
+            store[index] = first[index]
         outcomes = tuple(Outcome(o) for o in self.outcome)  # numpy turns a StrEnum into a plain str
         return Found(self.distance, self.value, self.change, self.evaluations, outcomes, self.kept)
 
@@ -179,7 +192,7 @@ class _Bracket:
     def update(self, rows: Rows, t: Floats, f: Floats, inside: Flags) -> None:
         below = inside & (f < 0)
         open_end = np.isnan(self.f_high[rows])
-        turned = inside & ~below & open_end & (f >= self.f_low[rows])
+        turned = inside & ~below & open_end & (f > self.f_low[rows] + ROUNDING)
         ahead = inside & ~below & ~turned
         for where, wall in ((turned, Outcome.TURNED), (~inside, Outcome.IMAGE_LIMIT)):
             self.high[rows[where]], self.f_high[rows[where]] = t[where], np.nan
@@ -209,6 +222,7 @@ class _Bracket:
 def _refine(state: _State, evaluate: Evaluate) -> None:
     """Linear prediction, then bracket and Illinois on the ray; a rise without a bracket is a turning point."""
     start, options = state.start, state.options
+    state.outcome[state.active[(state.score0 <= state.aim)[state.active]]] = Outcome.FLOOR
     aim = np.where(start.on_logit, logit(np.clip(state.aim, 1e-12, 1 - 1e-12)), state.aim)
     limit = options.max_distance * np.where(start.norm > 0, start.norm, 1.0)
     allowed = np.inf if options.max_image_change is None else options.max_image_change
@@ -243,7 +257,7 @@ def _schedule(state: _State, evaluate: Evaluate) -> None:
     start, options = state.start, state.options
     allowed = 0.05 if options.max_image_change is None else options.max_image_change
     per_lambda = start.score_slope()
-    previous, lam = state.score0.copy(), 0.0
+    previous, lam = np.full_like(state.score0, np.inf), 0.0
     while len(rows := state.active):
         probe, good = state.probe(rows, lam * per_lambda[rows], evaluate)
         state.keep(rows, lam * per_lambda[rows], probe, good)

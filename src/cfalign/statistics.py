@@ -34,13 +34,13 @@ def percentile_interval(samples: Floats, *, level: float = 0.95) -> tuple[Floats
 
 
 def exchange_signs(n: int, *, draws: int, rng: np.random.Generator) -> Floats:
-    """1 where a draw keeps an image's measured change, 0 where it takes the null's, [draw, n]."""
-    return rng.integers(0, 2, size=(draws, n)).astype(np.float64)
+    """−1 where a draw exchanges an image's counterfactual and its control, 1 where it does not, [draw, n]."""
+    return np.where(rng.integers(0, 2, size=(draws, n)) == 1, 1.0, -1.0)
 
 
 def exchange_p(observed: Floats, drawn: Floats) -> Floats:
-    """Monte-Carlo p-values (1 + #{drawn ≥ observed}) / (1 + draws) over the first axis of ``drawn``; NaN stays NaN."""
-    hits = (drawn >= observed - 1e-12).sum(axis=0)
+    """Monte-Carlo p-values (1 + #{|drawn| ≥ |observed|}) / (1 + draws) over the first axis; NaN stays NaN."""
+    hits = (np.abs(drawn) >= np.abs(observed) - 1e-12).sum(axis=0)
     return np.where(np.isnan(observed), np.nan, (1.0 + hits) / (1.0 + len(drawn)))
 
 

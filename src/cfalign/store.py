@@ -6,22 +6,28 @@ the shards present say how far a run has come.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import inspect
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from cfalign.errors import BadInput, RunMismatch, StorageFailed
-from cfalign.isolation import modules_of
+from cfalign.isolation import held_by
 from cfalign.results import Cell, Effect, Finding
 
 SCHEMA = 1
@@ -39,17 +45,22 @@ def written(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
         if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O" in str(error):
-            raise StorageFailed(
-                f"Could not write {path}: {_reason(error)}. What was written before is whole; make room (or pick another "
-                "folder) and give the same command again to resume."
-            ) from error
+            raise StorageFailed(f"Could not write {path}: {_reason(error)}. {_remedy(error)}") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+def _remedy(error: Exception) -> str:
+    refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+    if isinstance(error, OSError) and error.errno in refused:
+        return "Pick a folder that can be written to."
+    return "What was written before is whole; make room and give the same command again to resume."
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,6 +88,19 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
         frame.write_parquet(temporary)
 
 
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """One shard. BadInput when it is damaged."""
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return BadInput(f"{path} is damaged ({reason}): delete that file and give the run's command again to make it anew.")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors whole or not at all."""
     with written(path) as temporary:
@@ -99,13 +123,55 @@ def _field(value: object) -> str:
 
 
 def fingerprint(model: Any) -> str:
-    """SHA-256 (16 hex digits) of a model's class and weights; models without torch weights by their class alone."""
-    digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}".encode())
-    for module in modules_of(model):
-        for name, tensor in module.state_dict().items():
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    """SHA-256 (16 hex digits) of what decides a model's answers: class, source code, plain attributes, weights.
+
+    Looks at the objects that the model holds too (``isolation.held_by``), not at attributes that begin with an
+    underscore and not at code that it merely calls. The same in every process and wherever the files lie.
+    """
+    digest = hashlib.sha256()
+    for thing in held_by(model):
+        digest.update(f"{type(thing).__qualname__}\n".encode())
+        if isinstance(thing, nn.Module):
+            digest.update(re.sub(r"0x[0-9a-f]+", "", repr(thing)).encode())
+            for sub in thing.modules():
+                _digest_object(digest, sub)
+            for name, tensor in thing.state_dict().items():
+                digest.update(name.encode())
+                _digest_array(digest, tensor)
+        else:
+            _digest_object(digest, thing)
     return digest.hexdigest()[:16]
+
+
+def _digest_object(digest: Any, thing: Any) -> None:
+    owner = thing if isinstance(thing, FunctionType) else type(thing)
+    if getattr(owner, "__module__", "").partition(".")[0] not in ("torch", "cfalign", "functools", "builtins"):
+        digest.update(_code(owner).encode())
+    if isinstance(thing, nn.Module) and type(thing).__module__.startswith("torch."):
+        return  # its repr has said it
+    for name, value in sorted(getattr(thing, "__dict__", {}).items()):
+        if name.startswith("_") or (name == "training" and isinstance(thing, nn.Module)):
+            continue
+        arrays = value if isinstance(value, list | tuple) else [value]
+        if all(isinstance(v, torch.Tensor | np.ndarray) for v in arrays):
+            for array in arrays:
+                digest.update(name.encode())
+                _digest_array(digest, torch.as_tensor(array))
+        elif all(isinstance(v, bool | int | float | str | None) for v in arrays):
+            digest.update(f"{name}={value!r}\n".encode())
+
+
+def _code(owner: Any) -> str:
+    try:
+        return inspect.getsource(owner)
+    except (OSError, TypeError):  # typed at a prompt, or built in
+        compiled = getattr(owner, "__code__", None)
+        return "" if compiled is None else compiled.co_code.hex()
+
+
+def _digest_array(digest: Any, tensor: torch.Tensor) -> None:
+    digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+    digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
 
 
 class Run:
@@ -139,7 +205,7 @@ class Run:
         shards = self.shards(kind)
         if not shards:
             raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
-        return pl.concat([pl.read_parquet(p) for p in shards], how="vertical")
+        return pl.concat([read_parquet(p) for p in shards], how="vertical")
 
     def responses(self) -> pl.DataFrame:
         """One row per (image, base)."""
@@ -176,14 +242,18 @@ class Run:
         if rows.is_empty() or f"after.{downstream}" not in rows.columns:
             raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
         change = pl.col("base_after") - pl.col("base_before")
+        rows = rows.filter(change.is_not_nan())  # NaN, which polars sorts first, where there is no counterfactual
         response = pl.col(f"after.{downstream}") - pl.col(f"before.{downstream}")
         psi = pl.when(change.abs() >= minimum).then(response / change)
         chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
         return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True).head(k)
 
     def tensors(self, shard: Path) -> dict[str, torch.Tensor]:
-        """The images that a bank keeps."""
-        return load_file(shard)
+        """The images that a bank keeps. BadInput when the file is damaged."""
+        try:
+            return load_file(shard)
+        except (OSError, SafetensorError) as error:
+            raise _damaged(shard, error) from error
 
     def write_findings(self, findings: Sequence[Finding]) -> None:
         """Write ``findings.json``."""
@@ -202,7 +272,8 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> 
     different = list(_differences(old, new, ""))
     if different:
         raise RunMismatch(
-            f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start again."
+            f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start "
+            "again."
         )
 
 

@@ -1,7 +1,8 @@
 """One pass over the images, chunk by chunk, resumable: what an audit and a bank have in common.
 
 A chunk is one unit of work and one shard. The images come in an order drawn by the seed, and a base takes the first
-``limit`` of them that it predicts positive, so what a chunk does follows from the shards before it and from nothing else.
+``limit`` of them that it predicts positive, so what a chunk does follows from the shards before it and from nothing
+else.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from cfalign.composition import Panel
 from cfalign.datasets import ImageSource, Loaded
 from cfalign.effects import EffectOptions
 from cfalign.engines.local import Progress, in_order, silent
-from cfalign.errors import BadInput
+from cfalign.errors import BadInput, BadModel
 from cfalign.isolation import device_of
 from cfalign.measurement import Seen, Walked, WalkSettings, examined, look, walk_all
 from cfalign.results import Floats, Outcome
 from cfalign.search import SearchOptions
 from cfalign.statistics import generator
-from cfalign.store import Run, write_parquet, write_tensors
+from cfalign.store import Run, read_parquet, write_parquet, write_tensors
 from cfalign.types import Autoencoder
 
 
@@ -56,6 +57,9 @@ class AuditOptions:
         for name in ("limit", "batch", "chunk"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")
+        for name in ("seed", "shown", "max_findings"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.min_effect <= 1:
             raise BadInput(f"min_effect must be between 0 and 1, got {self.min_effect!r}.")
 
@@ -79,7 +83,7 @@ class Plan:
 
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
-    """Measure every chunk that has no shard yet."""
+    """Measure every chunk that has no shard yet. BadInput when not one image can be read."""
     count = len(plan.source.ids)
     order = generator(plan.options.seed, "order").permutation(count)
     chunks = [order[at : at + plan.options.chunk] for at in range(0, count, plan.options.chunk)]
@@ -90,18 +94,37 @@ def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
         shard = run.path / "responses" / f"{number:05d}.parquet"
         if not shard.exists():
             _measure(plan, run, number, plan.source.load(indices.tolist()), remaining)
-        return _eligible_counts(pl.read_parquet(shard, columns=["base", "outcome"]), plan.bases)
+        return _eligible_counts(plan, read_parquet(shard, ["base", "base_before"]))
 
     for used in in_order(list(enumerate(chunks)), work, stage="counterfactuals", progress=progress):
         remaining = np.maximum(remaining - used, 0)
         if not remaining.any():
             progress("counterfactuals", len(chunks), len(chunks))
-            return
+            break
+    scores = run.scores()
+    if scores["skipped"].null_count() == 0:
+        image_id, reason = scores.select("image_id", "skipped").sort("image_id").row(0)
+        raise BadInput(
+            f"None of the {count} images in {plan.source.source!r} can be read, e.g. {image_id}: {reason}; expected "
+            "image files such as PNG or JPEG."
+        )
 
 
-def _eligible_counts(rows: pl.DataFrame, bases: Sequence[str]) -> NDArray[np.int64]:
-    eligible = rows.filter(pl.col("outcome") != Outcome.NOT_ELIGIBLE)["base"].to_list()
-    return np.array([eligible.count(base) for base in bases], dtype=np.int64)
+def _eligible_counts(plan: Plan, rows: pl.DataFrame) -> NDArray[np.int64]:
+    """Images that count towards the limit of each base, by the same rule as within a chunk."""
+    before = rows["base_before"]
+    eligible = rows.filter((before >= plan.options.search.eligible) & before.is_not_nan())["base"].to_list()
+    return np.array([eligible.count(base) for base in plan.bases], dtype=np.int64)
+
+
+def refuse_broken(scores: Floats, labels: Sequence[str]) -> None:
+    """BadModel when a head answers NaN to every one of the first images, [image, head]: it would to all others too."""
+    for column, label in enumerate(labels):
+        if len(scores) and np.isnan(scores[:, column]).all():
+            raise BadModel(
+                f"The classifier's head {label!r} returned NaN or infinity for all of {len(scores)} images; expected "
+                "finite logits: check its normalisation and weights."
+            )
 
 
 def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArray[np.int64]) -> None:
@@ -117,6 +140,8 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
         return
     images = loaded.images.to(device_of(plan.autoencoder))
     seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
+    if not run.shards("responses"):
+        _refuse_broken_models(plan, seen)
     columns = [plan.panel.labels.index(base) for base in plan.bases]
     base_scores = seen.reconstruction_scores[:, columns]
     eligible = base_scores >= plan.options.search.eligible
@@ -144,6 +169,16 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
     write_parquet(
         run.path / "responses" / f"{name}.parquet", _responses(plan, ids, seen, pools, others, other_outcomes)
     )
+
+
+def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
+    refuse_broken(seen.image_scores, plan.panel.labels)
+    if not torch.isfinite(seen.reconstructions).flatten(1).all(dim=1).any():
+        raise BadModel(
+            f"The autoencoder returned NaN or infinity for all of {len(seen.reconstructions)} images; expected images "
+            "in [0, 1]: check its weights and the range of the images it was made for."
+        )
+    refuse_broken(seen.reconstruction_scores, plan.panel.labels)
 
 
 def _without_images(walked: Walked) -> Walked:

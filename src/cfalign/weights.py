@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cfalign.errors import BadInput
 
 KEY = "cfalign"
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_weights(path: Path, module: nn.Module, config: Mapping[str, Any], *, half: bool = False) -> None:
@@ -50,20 +51,31 @@ def read_weights(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
             f"{path} holds weights but no cfalign description; expected a file from `cfalign train {kind}`, or name a "
             "factory as path/to/file.py:factory."
         )
-    config: dict[str, Any] = json.loads(text)
+    try:
+        config: dict[str, Any] = dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"The description in {path} is damaged: {error}.") from error
     if config.get("kind") != kind:
         raise BadInput(f"{path} holds a {config.get('kind')!r}, expected a {kind!r}.")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, config
 
 
+def built(build: Callable[[dict[str, Any]], Network], config: dict[str, Any], path: str | Path) -> Network:
+    """The network that a weight file describes; BadInput when this version cannot make it."""
+    try:
+        return build(config)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise BadInput(f"{path} describes a network that this cfalign cannot build: {what}.") from error
+
+
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load strictly; BadInput names the first keys that do not fit. The module ends in evaluation mode."""
+    """Load strictly; BadInput names a key that does not fit. The module ends in evaluation mode."""
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        raise BadInput(
-            f"The weights in {path} do not fit the network they describe: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise BadInput(f"The weights in {path} do not fit the network they describe: {reason}.") from error
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -1,4 +1,6 @@
-"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, or ``path/to/file.py:factory``."""
+"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, or
+``path/to/file.py:factory``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
 from cfalign.errors import BadInput
 from cfalign.factories import call_factory, is_factory
 from cfalign.types import Autoencoder
-from cfalign.weights import load_into, read_weights
+from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
 
@@ -20,23 +22,25 @@ def load(spec: str) -> Autoencoder:
         return from_weights(EMBEDDED, name="embedded")
     if is_factory(spec):
         made = call_factory(spec)
-        if isinstance(made, Autoencoder):
+        if not isinstance(made, Autoencoder):
+            raise BadInput(f"{spec} gave {type(made).__name__}; expected an object with the methods encode and decode.")
+        if isinstance(made, WrappedAutoencoder):
             return made
-        raise BadInput(f"{spec} gave {type(made).__name__}; expected an object with the methods encode and decode.")
+        return wrap(made, size=getattr(made, "size", None), name=str(getattr(made, "name", type(made).__name__)))
     path = Path(spec)
     if path.is_dir():
         path = path / "autoencoder.safetensors"
     if path.suffix == ".safetensors":
-        return from_weights(path, name=path.parent.name or path.stem)
+        return from_weights(path, name=path.resolve().parent.name if path.stem == "autoencoder" else path.stem)
     raise BadInput(
-        f"Unknown autoencoder {spec!r}; expected embedded, a .safetensors file or folder from `cfalign train autoencoder`, "
-        "or path/to/file.py:factory."
+        f"Unknown autoencoder {spec!r}; expected embedded, a .safetensors file or folder from "
+        "`cfalign train autoencoder`, or path/to/file.py:factory."
     )
 
 
 def from_weights(path: Path, *, name: str) -> WrappedAutoencoder:
     """A trained autoencoder from its weight file."""
     state, config = read_weights(path, kind="autoencoder")
-    network = build(config)
+    network = built(build, config, path)
     load_into(network, state, path)
-    return wrap(network, size=config["size"], name=name)
+    return wrap(network, size=network.size, name=name)

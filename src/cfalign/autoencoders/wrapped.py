@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cfalign.errors import BadInput
+from cfalign.errors import BadInput, BadModel
+from cfalign.isolation import user_code
 
 
 class WrappedAutoencoder:
@@ -32,16 +33,25 @@ class WrappedAutoencoder:
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to latents [n, ...]."""
-        return _tensor(self.module.encode(images * self.span + self.low), "encode")
+        with user_code(f"The autoencoder's encode, given images of shape {list(images.shape)},"):
+            out = self.module.encode(images * self.span + self.low)
+        return _tensor(out, "encode", images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, ...] to images in [0, 1]."""
-        return (_tensor(self.module.decode(latents), "decode") - self.low) / self.span
+        with user_code(f"The autoencoder's decode, given latents of shape {list(latents.shape)},"):
+            out = self.module.decode(latents)
+        return (_tensor(out, "decode", latents) - self.low) / self.span
 
 
-def _tensor(out: Any, method: str) -> Tensor:
+def _tensor(out: Any, method: str, given: Tensor) -> Tensor:
     if not isinstance(out, Tensor):
-        raise BadInput(f"The autoencoder's {method} returned {type(out).__name__}; expected a tensor.")
+        raise BadModel(f"The autoencoder's {method} returned {type(out).__name__}; expected a tensor.")
+    if not out.ndim or len(out) != len(given):
+        raise BadModel(
+            f"The autoencoder's {method} returned shape {list(out.shape)} for a batch of {len(given)}; expected the "
+            "batch on the first axis."
+        )
     return out
 
 

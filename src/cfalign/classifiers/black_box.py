@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign.classifiers.wrapped import checked_targets
+from cfalign.classifiers.wrapped import checked_columns, checked_targets
 from cfalign.composition import Composition, head
-from cfalign.errors import BadModel
+from cfalign.errors import BadInput, BadModel
+from cfalign.isolation import user_code
 
 
 class BlackBox:
@@ -29,6 +30,8 @@ class BlackBox:
         name: str = "black_box",
         numpy: bool = False,
     ) -> None:
+        if not callable(function):
+            raise BadInput(f"Expected a callable from images to probabilities, got {type(function).__name__}.")
         self.function, self.name, self.numpy = function, name, numpy
         self.targets = checked_targets(targets)
 
@@ -38,10 +41,14 @@ class BlackBox:
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits of the probabilities, clipped to 1e-7 from 0 and 1; BadModel for values outside [0, 1]."""
-        out = self.function(images.detach().cpu().numpy() if self.numpy else images)
-        p = torch.as_tensor(np.asarray(out) if not isinstance(out, Tensor) else out).float().detach()
-        p = p.view(len(images), -1) if p.numel() == len(images) * len(self.targets) else p
+        """Logits of the probabilities, clipped to 1e-7 from 0 and 1.
+
+        BadModel for another shape than [n, target] (or [n] for one target) and for values outside [0, 1].
+        """
+        with user_code(f"Classifier {self.name!r}, given images of shape {list(images.shape)},"):
+            out = self.function(images.detach().cpu().numpy() if self.numpy else images.detach())
+            p = out.detach() if isinstance(out, Tensor) else torch.from_numpy(np.array(out, dtype=np.float32))
+        p = checked_columns(p.float(), name=self.name, images=len(images), targets=len(self.targets))
         finite = p[torch.isfinite(p)]
         if finite.numel() and (finite.min() < -1e-4 or finite.max() > 1 + 1e-4):
             raise BadModel(

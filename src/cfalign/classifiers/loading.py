@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.network import build
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
 from cfalign.errors import BadInput, nearest
 from cfalign.factories import call_factory, is_factory
 from cfalign.types import Classifier
-from cfalign.weights import load_into, read_weights
+from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -24,26 +25,30 @@ def load(spec: str) -> Classifier:
     if spec == "embedded" or spec.startswith("embedded:"):
         return _embedded(spec.partition(":")[2] or "attributes")
     if is_factory(spec):
-        made = call_factory(spec)
-        if isinstance(made, Classifier):
-            return made
-        raise BadInput(
-            f"{spec} gave {type(made).__name__}; expected a classifier: return cfalign.classifiers.wrap(module, targets=[...]) "
-            "or cfalign.classifiers.black_box(function, targets=[...])."
-        )
+        made: object = call_factory(spec)
+        if not isinstance(made, Classifier):
+            raise BadInput(
+                f"{spec} gave {type(made).__name__}; expected a classifier: return cfalign.classifiers.wrap(module, "
+                "targets=[...]) or cfalign.classifiers.black_box(function, targets=[...])."
+            )
+        if isinstance(made, WrappedClassifier | BlackBox) and made.name in ("classifier", "black_box"):
+            made.name = f"{Path(spec.rpartition(':')[0]).stem}.{spec.rpartition(':')[2]}"  # it was given none
+        return made
     path = Path(spec)
     if path.is_dir():
         path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
-        return from_weights(path, name=path.parent.name or path.stem)
+        return from_weights(path, name=path.resolve().parent.name if path.stem == "classifier" else path.stem)
     raise BadInput(
-        f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a .safetensors file or "
-        "folder from `cfalign train classifier`, or path/to/file.py:factory."
+        f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
+        ".safetensors file or folder from `cfalign train classifier`, or path/to/file.py:factory."
     )
 
 
 def planted() -> list[str]:
-    """Names of the shipped classifiers with a planted shortcut, ``target_from_shortcut``, and of their unplanted twins."""
+    """Names of the shipped classifiers with a planted shortcut, ``target_from_shortcut``, and of their unplanted
+    twins.
+    """
     return sorted(p.stem for p in EMBEDDED.glob("*.safetensors") if "_from_" in p.stem)
 
 
@@ -57,6 +62,6 @@ def _embedded(name: str) -> WrappedClassifier:
 def from_weights(path: Path, *, name: str) -> WrappedClassifier:
     """A trained classifier from its weight file."""
     state, config = read_weights(path, kind="classifier")
-    network = build(config)
+    network = built(build, config, path)
     load_into(network, state, path)
-    return wrap(network, config["targets"], size=config["size"], name=name)
+    return wrap(network, network.config["targets"], size=network.config["size"], name=name)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from cfalign.composition import Composition, head, parse
 from cfalign.errors import BadInput, BadModel
-from cfalign.isolation import device_of
+from cfalign.isolation import device_of, user_code
 
 Link = Literal["sigmoid", "softmax", "probability"]
 
@@ -40,9 +40,9 @@ class WrappedClassifier:
             raise BadInput(f"link must be 'sigmoid', 'softmax' or 'probability', got {link!r}.")
         self.module, self.link, self.size, self.name = module, link, size, name
         self.targets = checked_targets(targets)
-        self.normalize = (
-            None if normalize is None else tuple(torch.tensor(list(part)).view(1, -1, 1, 1) for part in normalize)
-        )
+        if link == "softmax" and len(self.targets) < 2:
+            raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
+        self.normalize = None if normalize is None else _checked_normalize(normalize)
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``."""
@@ -59,14 +59,13 @@ class WrappedClassifier:
             x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=x.shape[-1] > self.size)
         if self.normalize is not None:
             mean, std = (part.to(x) for part in self.normalize)
+            if len(mean.flatten()) not in (1, x.shape[1]):
+                count = len(mean.flatten())
+                raise BadModel(f"Classifier {self.name!r} normalises {count} channels, but images have {x.shape[1]}.")
             x = (x - mean) / std
-        out = self.module(x)
-        if not isinstance(out, Tensor) or out.ndim not in (1, 2):
-            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise BadModel(
-                f"Classifier {self.name!r} returned {shape}; expected a tensor [image, {len(self.targets)}]."
-            )
-        out = out.view(len(x), -1)
+        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
+            out = self.module(x)
+        out = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
         if self.link == "softmax":
             return _softmax_logits(out)
         return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if self.link == "probability" else out
@@ -75,12 +74,35 @@ class WrappedClassifier:
 def _softmax_logits(out: Tensor) -> Tensor:
     """log p − log(1 − p) of every class, without leaving log space."""
     count = out.shape[1]
-    if count < 2:
-        return out
     others = out[:, None, :].expand(-1, count, -1).masked_fill(
         torch.eye(count, dtype=torch.bool, device=out.device)[None], -torch.inf
     )  # fmt: skip
     return out - torch.logsumexp(others, dim=2)
+
+
+def checked_columns(out: object, *, name: str, images: int, targets: int) -> Tensor:
+    """A model's answer as [image, target]; one target may come as [image]. BadModel for any other type or shape."""
+    if isinstance(out, Tensor):
+        if tuple(out.shape) == (images, targets):
+            return out
+        if targets == 1 and tuple(out.shape) == (images,):
+            return out[:, None]
+    came = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    hint = "; return its logits alone" if not isinstance(out, Tensor) else ""
+    raise BadModel(
+        f"Classifier {name!r} returned {came} for {images} images; expected [{images}, {targets}]: one column per "
+        f"target{hint}."
+    )
+
+
+def _checked_normalize(normalize: tuple[Sequence[float], Sequence[float]]) -> tuple[Tensor, Tensor]:
+    try:
+        mean, std = (torch.tensor([float(v) for v in part]).view(1, -1, 1, 1) for part in normalize)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"normalize must be (means, stds), one number per channel; got {normalize!r}.") from error
+    if mean.shape != std.shape or not (std > 0).all():
+        raise BadInput(f"normalize must be as many means as stds, and stds above 0; got {normalize!r}.")
+    return mean, std
 
 
 def checked_targets(targets: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +129,8 @@ def wrap(
 ) -> WrappedClassifier:
     """A torch module as a classifier.
 
-    ``targets`` one name per output; ``link`` what turns outputs into probabilities (``"probability"``: they are already);
-    ``normalize`` (mean, std) per channel of images in [0, 1]; ``size`` the side the module expects (bilinear resize).
+    ``targets`` one name per output; ``link`` what turns outputs into probabilities (``"probability"``: they are
+    already); ``normalize`` (mean, std) per channel of images in [0, 1]; ``size`` the side the module expects (bilinear
+    resize).
     """
     return WrappedClassifier(module, targets, link=link, normalize=normalize, size=size, name=name)

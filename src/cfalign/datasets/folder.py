@@ -35,13 +35,9 @@ class ImageFolder:
     different sizes.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, size: int | None = None, crop: Crop = "square"
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, size: int | None = None, crop: Crop = "square") -> None:
         if size is not None and (not isinstance(size, int) or size < 1):
-            raise BadInput(
-                f"The image size must be a whole number of pixels, at least 1, or None; came {size!r}."
-            )
+            raise BadInput(f"The image size must be a whole number of pixels, at least 1, or None; came {size!r}.")
         if crop not in get_args(Crop):
             raise BadInput(f'crop must be one of {", ".join(get_args(Crop))}; came "{crop}".')
         root = Path(path).expanduser()
@@ -73,9 +69,7 @@ class ImageFolder:
         return Loaded(
             images=torch.from_numpy(pixels if len(good) == len(wanted) else pixels[good]),
             indices=tuple(wanted[slot] for slot in good),
-            skipped=tuple(
-                Skipped(self.ids[i], why) for i, why in zip(wanted, reasons, strict=True) if why is not None
-            ),
+            skipped=tuple(Skipped(self.ids[i], why) for i, why in zip(wanted, reasons, strict=True) if why is not None),
         )
 
     def subset(self, keep: Keep, /) -> ImageFolder:
@@ -158,9 +152,7 @@ def _common_size(files: dict[str, Path], *, root: Path, crop: Crop) -> Size:
             elif size != first[1]:
                 one, other = (f"{name} has {w}x{h}" for name, (h, w) in (first, (image_id, size)))
                 after = " after the square crop" if crop == "square" else ""
-                raise BadInput(
-                    f"The images in {root} differ in size{after}: {one}, {other}; give a size for all."
-                )
+                raise BadInput(f"The images in {root} differ in size{after}: {one}, {other}; give a size for all.")
     if first is None:
         raise BadInput(f"None of the {len(files)} image files in {root} can be read ({failure}).")
     return first[1]

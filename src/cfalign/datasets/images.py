@@ -104,9 +104,7 @@ def positions(ids: Sequence[str], *, keep: Keep) -> tuple[int, ...]:
     if named and len(named) == len(keep):
         chosen = _positions_of(ids, named=named)
     elif any(not isinstance(item, (bool, np.bool_)) for item in keep):
-        raise BadInput(
-            "A subset needs image ids (text) or a mask (one bool per image), not a mixture or numbers."
-        )
+        raise BadInput("A subset needs image ids (text) or a mask (one bool per image), not a mixture or numbers.")
     elif keep and len(keep) != len(ids):
         raise BadInput(f"A mask needs one bool per image: expected {len(ids)}, came {len(keep)}.")
     else:

@@ -141,20 +141,16 @@ def read_labels(path: str | os.PathLike[str], *, ids: Sequence[str]) -> Labels:
         )
     split = next((i for name in _SPLIT_NAMES for i, other in enumerate(names) if other == name), None)
     others = [i for i in reasons if i not in (image, split)]
-    matched = row_of[row_of >= 0]
-    rest = np.setdiff1d(np.arange(table.rows), matched)
+    rest = np.setdiff1d(np.arange(table.rows), row_of)
+    bare = np.flatnonzero(row_of < 0).tolist()
     return Labels(
         ids=tuple(ids),
         targets=tuple(names[i] for i in attributes),
         values=_aligned(attributes.values(), row_of=row_of),
         split=None if split is None else _texts(table.columns[split].str.to_lowercase(), row_of=row_of),
         extra={names[i]: _texts(table.columns[i], row_of=row_of) for i in others},
-        unmatched_rows=_leftover(
-            len(rest), (table.columns[image][int(row)] or "(blank)" for row in rest[:_EXAMPLES])
-        ),
-        images_without_row=_leftover(
-            int((row_of < 0).sum()), (ids[i] for i in np.flatnonzero(row_of < 0)[:_EXAMPLES].tolist())
-        ),
+        unmatched_rows=_leftover(len(rest), (table.columns[image][int(row)] or "(blank)" for row in rest[:_EXAMPLES])),
+        images_without_row=_leftover(len(bare), (ids[i] for i in bare[:_EXAMPLES])),
         ignored_columns={table.header[i] or names[i]: reasons[i] for i in others} | table.unusable,
     )
 
@@ -169,16 +165,12 @@ def _column_names(header: Sequence[str], *, file: Path) -> tuple[str, ...]:
     first: dict[str, str] = {}
     for text, name in zip(header, names, strict=True):
         if name in first:
-            raise BadInput(
-                f'The labels table {file} has two columns for "{name}": "{first[name]}" and "{text}".'
-            )
+            raise BadInput(f'The labels table {file} has two columns for "{name}": "{first[name]}" and "{text}".')
         first[name] = text
     return names
 
 
-def _attributes(
-    table: Table, *, names: Sequence[str]
-) -> tuple[dict[int, NDArray[np.float64]], dict[int, str]]:
+def _attributes(table: Table, *, names: Sequence[str]) -> tuple[dict[int, NDArray[np.float64]], dict[int, str]]:
     """Attribute columns as numbers [row], and for every other column why it is none; by position."""
     attributes: dict[int, NDArray[np.float64]] = {}
     reasons: dict[int, str] = {}
@@ -191,9 +183,7 @@ def _attributes(
         elif numbers is None:
             reasons[i] = _other_values(column)
         else:
-            parsed = lower.replace_strict(
-                list(numbers), list(numbers.values()), default=None, return_dtype=pl.Float64
-            )
+            parsed = lower.replace_strict(list(numbers), list(numbers.values()), default=None, return_dtype=pl.Float64)
             attributes[i] = parsed.to_numpy().astype(np.float64)
     return attributes, reasons
 

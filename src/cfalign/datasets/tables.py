@@ -67,9 +67,7 @@ def _read_text(path: Path, *, tabs: bool) -> Table:
         rows = _even_rows(reader, width=len(header), path=path)
         chunks: list[list[pl.Series]] = []
         while chunk := list(islice(rows, _CHUNK)):
-            chunks.append(
-                [pl.Series(values=list(cells), dtype=pl.String) for cells in zip(*chunk, strict=True)]
-            )
+            chunks.append([pl.Series(values=list(cells), dtype=pl.String) for cells in zip(*chunk, strict=True)])
     columns = [_text(pl.concat(parts)) for parts in zip(*chunks, strict=True)]
     return Table(header=tuple(name.strip() for name in header), columns=tuple(columns), unusable={})
 
@@ -87,9 +85,7 @@ def _even_rows(reader: Iterator[list[str]], *, width: int, path: Path) -> Iterat
 def _read_parquet(path: Path) -> Table:
     schema = pl.read_parquet_schema(path)
     usable = [name for name, kind in schema.items() if _as_text(kind)]
-    unusable = {
-        name: f"holds {kind}, not plain values" for name, kind in schema.items() if not _as_text(kind)
-    }
+    unusable = {name: f"holds {kind}, not plain values" for name, kind in schema.items() if not _as_text(kind)}
     frame = pl.read_parquet(path, columns=usable) if usable else pl.DataFrame()
     columns = tuple(_text(frame[name].cast(pl.String)) for name in usable)
     return Table(header=tuple(name.strip() for name in usable), columns=columns, unusable=unusable)

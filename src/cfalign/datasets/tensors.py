@@ -81,17 +81,11 @@ class TensorImages:
         broken = ~torch.isfinite(values).flatten(1).all(1)
         if broken.any():
             image_id = self.ids[start + int(broken.nonzero()[0])]
-            raise BadInput(
-                f'Image "{image_id}" holds NaN or infinite values; images must be finite, in [0, 1].'
-            )
+            raise BadInput(f'Image "{image_id}" holds NaN or infinite values; images must be finite, in [0, 1].')
         low, high = float(values.min()), float(values.max())
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             image = values.flatten(1).sub(0.5).abs().amax(1).argmax()
-            hint = (
-                "divide by 255"
-                if low >= 0 and high <= 255
-                else "undo the normalisation; cfalign normalises itself"
-            )
+            hint = "divide by 255" if low >= 0 and high <= 255 else "undo the normalisation; cfalign normalises itself"
             raise BadInput(
                 f"Image values must lie in [0, 1]; from {low:.4g} to {high:.4g} came, the farthest in "
                 f'"{self.ids[start + int(image)]}"; {hint}.'

@@ -1,0 +1,118 @@
+"""Semantic or adversarial? An oracle that shares neither seed nor architecture with the base looks at its counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfalign import autoencoders, classifiers
+from cfalign.engines.local import Progress, silent
+from cfalign.isolation import undisturbed
+from cfalign.latent_shift import latent_shift
+from cfalign.responses import respond
+from cfalign.results import Floats
+from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
+
+
+@dataclass(frozen=True)
+class HeadSemantics:
+    """What the oracle saw in the counterfactuals of one head."""
+
+    head: str
+    n: int
+    landed: float
+    """Share of searches that landed."""
+    base_change: float
+    """Mean change of the base probability."""
+    oracle_change: float
+    """Mean change of the oracle's probability of the same attribute."""
+    ci_low: float
+    ci_high: float
+    rank: int
+    """Place of the head's own factor among all factors by |mean change of the oracle's probability|; 1 is best."""
+    runner_up: str
+    """The factor that moved most beside the head's own."""
+    runner_up_change: float
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """The benchmark's result."""
+
+    heads: tuple[HeadSemantics, ...]
+    seed: int
+
+    @property
+    def headline(self) -> dict[str, int]:
+        """Names that programs rely on."""
+        return {"heads": len(self.heads), "rank1_heads": sum(h.rank == 1 for h in self.heads)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"headline": self.headline, "seed": self.seed, "heads": [vars(h) for h in self.heads]}
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        rows = [
+            f"{'head':<22}{'n':>4}{'landed':>8}{'base':>8}{'oracle':>8}  {'95 % interval':<16}{'rank':>5}  runner-up"
+        ]
+        for h in self.heads:
+            interval = f"[{h.ci_low:+.2f}, {h.ci_high:+.2f}]"
+            rows.append(
+                f"{h.head:<22}{h.n:>4}{h.landed:>8.0%}{h.base_change:>+8.2f}{h.oracle_change:>+8.2f}  {interval:<16}"
+                f"{h.rank:>5}  {h.runner_up} {h.runner_up_change:+.2f}"
+            )
+        ones = self.headline
+        return [
+            *rows,
+            f"The oracle sees the head's own factor move most in {ones['rank1_heads']} of {ones['heads']} heads.",
+        ]
+
+
+def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) -> Semantics:
+    """Counterfactuals of every embedded head that stands for one factor, seen by the embedded oracle.
+
+    ``images``: at most so many counterfactuals per head, on fresh independent faces.
+    """
+    reference, oracle = classifiers.load("embedded"), classifiers.load("embedded:oracle")
+    autoencoder = autoencoders.load("embedded")
+    faces = render(sample(6 * images, seed=seed + 10_000))
+    factors = [name for name in reference.targets if name in INTERVENABLE and name not in DERIVED]
+    columns = [oracle.targets.index(name) for name in factors]
+    with undisturbed(reference, oracle, autoencoder):
+        scores = torch.sigmoid(respond(autoencoder.decode(autoencoder.encode(faces)), [reference]))
+    results = []
+    for done, name in enumerate(factors):
+        progress("heads", done, len(factors))
+        chosen = faces[scores[:, reference.targets.index(name)] >= 0.5][:images]
+        found = latent_shift(chosen, reference[name], autoencoder=autoencoder)
+        with undisturbed(oracle):
+            after, before = (torch.sigmoid(respond(x, [oracle])) for x in (found.images, found.reconstructions))
+        change = (after - before)[:, columns].double().numpy()
+        landed = np.array([o.landed for o in found.outcomes])
+        base_change = float((found.base_after - found.base_before)[landed].mean())
+        results.append(_summary(name, factors, change[landed], float(landed.mean()), base_change, seed))
+    progress("heads", len(factors), len(factors))
+    return Semantics(tuple(results), seed)
+
+
+def _summary(
+    name: str, factors: Sequence[str], change: Floats, landed: float, base_change: float, seed: int
+) -> HeadSemantics:
+    own = factors.index(name)
+    mean = change.mean(axis=0)
+    order = np.argsort(-np.abs(mean), kind="stable")
+    counts = bootstrap_counts(len(change), resamples=1000, rng=generator(seed, "semantics", name))
+    low, high = percentile_interval(counts @ change[:, own : own + 1] / len(change))
+    # a factor that moves the wrong way is not recognised, however far it moves
+    rank = int(np.flatnonzero(order == own)[0]) + 1 if mean[own] < 0 else len(factors)
+    other = int(next(i for i in order if i != own))
+    return HeadSemantics(
+        name, len(change), landed, base_change, float(mean[own]), float(low[0]), float(high[0]), rank,
+        factors[other], float(mean[other]),
+    )  # fmt: skip

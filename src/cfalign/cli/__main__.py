@@ -1,0 +1,5 @@
+"""``python -m cfalign.cli``."""
+
+from cfalign.cli import main
+
+main()

@@ -1,0 +1,288 @@
+"""The report as one HTML page with everything inside it: figures as SVG, images as data."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from cfalign import figures
+from cfalign.figures import style
+from cfalign.report import pictures, wording
+from cfalign.report.data import Pixels, ReportData
+from cfalign.results import Effect, Finding, Outcome, Sample
+
+IMAGE_BUDGET = 10_000_000
+"""Characters of image data on a page; further strips are named instead of shown."""
+_ROWS = 15
+_OPEN_FINDINGS = 3
+_OPEN_SAMPLES = 2
+_FULL_PLOTS = 3
+"""Audited heads up to which each gets its full plot; beyond, an overview whose cards open."""
+_KINDS = ("original", "reconstruction", "counterfactual")
+
+
+def html(data: ReportData) -> str:
+    """The page. It loads nothing from anywhere, and its own policy forbids it to."""
+    environment = Environment(
+        loader=PackageLoader("cfalign.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = code
+    return environment.get_template("report.html.j2").render(_context(data))
+
+
+def code(name: str) -> Markup:
+    """A name in code type; long ones may break after an underscore, a colon or a slash."""
+    words = escape(name)
+    for mark in ("_", ":", "/"):
+        words = words.replace(mark, Markup(f"{mark}<wbr>"))
+    return Markup("<code>{}</code>").format(words)
+
+
+def _whole(sentence: str) -> Markup:
+    """A sentence made by ``wording`` with escaped names; its numbers do not break across lines."""
+    return Markup(
+        re.sub(
+            r"(?<![\w;])((?:n|q|ψ) (?:=|<|–) ?[−+–]?[\d.]*\d)",
+            r'<span class="nb">\1</span>',
+            sentence.replace(" < 0.001", " &lt; 0.001"),
+        ).replace("q &lt; 0.001", '<span class="nb">q &lt; 0.001</span>')
+    )
+
+
+def _context(data: ReportData) -> dict[str, Any]:
+    return {
+        "data": data,
+        "style": style,
+        "title": wording.headline(data),
+        "introduction": Markup(wording.introduction(data, code)),
+        "headlines": [(f, _whole(wording.finding_sentence(f, code))) for f in data.findings],
+        "no_finding": wording.no_finding(data),
+        "cautions": [Markup(c) for c in wording.cautions(data, code)],
+        "blocks": _effect_blocks(data),
+        "overview": len(data.audited) > _FULL_PLOTS,
+        "findings": _findings(data),
+        "heatmap": _heatmap(data),
+        "colour_bar": Markup(figures.colour_bar()),
+        "bases": [_base_row(data, b) for b in data.bases],
+        "basis": wording.basis(data),
+        "outcome_keys": [
+            (o.value, style.OUTCOME_COLOURS.get(o.value), wording.MEANINGS[o])
+            for o in Outcome
+            if any(row.get(o.value) for row in data.outcomes.values())
+        ],
+        "controls": _controls(data),
+        "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.cost.items()],
+        "timing": _timing(data),
+        "settings": wording.flat(data.settings),
+        "readings": wording.READINGS,
+        "limits": wording.LIMITS,
+    }
+
+
+@dataclass(frozen=True)
+class _EffectBlock:
+    """The plots of one audited head."""
+
+    audited: str
+    plot: Markup
+    rest: Markup | None
+    n_rest: int
+    thumbnail: Markup
+    significant: int
+
+
+def _effect_blocks(data: ReportData) -> list[_EffectBlock]:
+    scale = figures.common_scale(data.effects)
+    foreign = figures.common_scale([e for e in data.effects if not figures.is_own(e)])
+    return [_effect_block(audited, effects, scale, foreign) for audited, effects in wording.by_head(data)]
+
+
+def _effect_block(
+    audited: str, effects: Sequence[Effect], scale: figures.Scale, foreign: figures.Scale
+) -> _EffectBlock:
+    ordered = figures.by_size(effects)
+    first, rest = ordered[: _ROWS + 1], ordered[_ROWS + 1 :]
+    return _EffectBlock(
+        audited=audited,
+        plot=Markup(figures.forest_plot(first, scale=scale)),
+        rest=Markup(figures.forest_plot(rest, scale=scale, captions=False)) if rest else None,
+        n_rest=len(rest),
+        thumbnail=Markup(figures.forest_thumbnail(effects, scale=foreign)),
+        significant=sum(figures.is_significant(e) and not figures.is_own(e) for e in effects),
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One image of a strip: ``source`` is None where it is not shown, and ``reason`` says why."""
+
+    caption: str
+    source: str | None
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One sample: its images, its sentence, its alignment plot."""
+
+    image_id: str
+    kind: str
+    pictures: list[_Picture]
+    sentence: Markup
+    plot: Markup
+    ends_only: bool
+
+
+@dataclass
+class _Budget:
+    """Image data already on the page; the same file is encoded once."""
+
+    left: int
+    known: dict[str, str] = field(default_factory=dict)
+
+    def spend(self, key: str, pixels: Pixels) -> str | None:
+        if key not in self.known:
+            self.known[key] = pictures.data_uri(pixels)
+        uri = self.known[key]
+        if len(uri) > self.left:
+            return None
+        self.left -= len(uri)
+        return uri
+
+
+def _findings(data: ReportData) -> list[dict[str, Any]]:
+    budget = _Budget(IMAGE_BUDGET)
+    rows = []
+    for position, finding in enumerate(data.findings):
+        strips = [_strip(data, finding, s, budget) for s in _both_readings(finding)]
+        rows.append(
+            {
+                "finding": finding,
+                "sentence": _whole(wording.finding_sentence(finding, code)),
+                "open": position < _OPEN_FINDINGS,
+                "strips": strips[:_OPEN_SAMPLES],
+                "more": strips[_OPEN_SAMPLES:],
+            }
+        )
+    return rows
+
+
+def _both_readings(finding: Finding) -> list[Sample]:
+    """The samples, incoming and outgoing ones in turn, so that the first shown hold both."""
+    outgoing = [s for s in finding.samples if s.base == finding.audited]
+    incoming = [s for s in finding.samples if s.base != finding.audited]
+    return [s for pair in zip_longest(incoming, outgoing) for s in pair if s is not None]
+
+
+def _strip(data: ReportData, finding: Finding, sample: Sample, budget: _Budget) -> _Strip:
+    scores = (sample.base_before, sample.base_after, sample.downstream_before, sample.downstream_after)
+    walk = data.walks.get((sample.image_id, sample.base)) or _own_walk(sample)
+    return _Strip(
+        image_id=sample.image_id,
+        kind="outgoing" if sample.base == finding.audited else "incoming",
+        pictures=_strip_pictures(data, sample, budget),
+        sentence=_whole(wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)),
+        plot=Markup(figures.alignment_plot(walk, marked=(sample.downstream,))) if walk else Markup(""),
+        ends_only=walk is not None and len(walk.base_scores) == 2,
+    )
+
+
+def _own_walk(sample: Sample) -> figures.Walk | None:
+    ends = (sample.base_before, sample.base_after)
+    if not all(map(math.isfinite, ends)):
+        return None
+    return figures.Walk(
+        image_id=sample.image_id,
+        base=sample.base,
+        base_scores=ends,
+        scores={sample.downstream: (sample.downstream_before, sample.downstream_after)},
+    )
+
+
+def _strip_pictures(data: ReportData, sample: Sample, budget: _Budget) -> list[_Picture]:
+    pixels = {k: data.pictures.get(sample.files[k]) for k in _KINDS if k in sample.files}
+    shown = [_picture(sample, kind, pixels.get(kind), budget) for kind in _KINDS]
+    before, after = pixels.get("reconstruction"), pixels.get("counterfactual")
+    if before is None or after is None or before.shape != after.shape:
+        return [
+            *shown,
+            _Picture("difference", None, "it needs the reconstruction and the counterfactual in one size"),
+        ]
+    changed, factor = pictures.difference(before, after)
+    key = f"{sample.files['reconstruction']} to {sample.files['counterfactual']}"
+    source = budget.spend(key, changed)
+    note = "red brighter, blue darker"
+    reason = "" if source else "left out to keep this page small"
+    return [*shown, _Picture(f"difference ×{factor}" if factor > 1 else "difference", source, reason, note)]
+
+
+def _picture(sample: Sample, kind: str, pixels: Pixels | None, budget: _Budget) -> _Picture:
+    score = {
+        "reconstruction": style.number(sample.base_before),
+        "counterfactual": style.number(sample.base_after),
+    }.get(kind)
+    words = f"base score {score}" if score else ""
+    if pixels is None:
+        where = sample.files.get(kind)
+        return _Picture(kind, None, f"{where} could not be read" if where else "not stored by this run", words)
+    source = budget.spend(sample.files[kind], pixels)
+    reason = "" if source else f"left out to keep this page small: {sample.files[kind]}"
+    return _Picture(kind, source, reason, words)
+
+
+def _heatmap(data: ReportData) -> Markup:
+    if not data.cells:
+        return Markup("")
+    reasons = {b: wording.exclusion_reasons(data.exclusions.get(b, {})) for b in data.bases}
+    apart = data.audited if len(data.audited) < len(data.heads) else ()
+    return Markup(figures.matrix_heatmap(data.cells, apart=apart, reasons=reasons))
+
+
+def _base_row(data: ReportData, base: str) -> dict[str, Any]:
+    outcomes = data.outcomes.get(base, {})
+    made = wording.made_for(data, base)
+    return {
+        "base": base,
+        "images": sum(outcomes.values()),
+        "made": made,
+        "bar": Markup(figures.outcome_bar(outcomes)),
+        "landed": f"{wording.landed(data, base) / made:.0%}" if made else style.DASH,
+        "used": wording.used(data.cells, base),
+        "excluded": wording.exclusion_reasons(data.exclusions.get(base, {})),
+    }
+
+
+def _controls(data: ReportData) -> dict[str, Any]:
+    ordered = sorted(data.controls, key=lambda c: (-c.drift if math.isfinite(c.drift) else math.inf, c.head))
+    measured = any(math.isfinite(c.random) for c in ordered)
+    first, rest = ordered[:_ROWS], ordered[_ROWS:]
+    return {
+        "measured": measured,
+        "plot": Markup(figures.controls_plot(first)) if first else Markup(""),
+        "rest": Markup(figures.controls_plot(rest)) if rest else None,
+        "n_rest": len(rest),
+    }
+
+
+def _timing(data: ReportData) -> list[tuple[str, str, float]]:
+    total = sum(v for k, v in data.timing.items() if k != "total" and math.isfinite(v))
+    return [
+        (
+            wording.label(k),
+            f"{v:,.1f} s" if math.isfinite(v) else style.DASH,
+            round(100 * v / total, 1) if total and k != "total" and math.isfinite(v) else 0.0,
+        )
+        for k, v in data.timing.items()
+    ]

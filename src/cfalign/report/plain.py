@@ -1,0 +1,195 @@
+"""The report as Markdown (GitHub flavour), for a pull request or a terminal; images by relative path."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from cfalign.figures import by_size, is_own, is_significant, matrix_order, style
+from cfalign.report import wording
+from cfalign.report.data import ReportData
+from cfalign.results import Cell, Effect, Finding, Outcome, Sample
+
+_WIDEST = 14
+"""Columns up to which the matrix is printed as a matrix; beyond, its largest cells as a list."""
+_TOP = 15
+_CELLS = 25
+
+
+def markdown(data: ReportData) -> str:
+    """The whole report; the same numbers and sentences as the page, without its figures."""
+    parts = [f"# {escape(wording.headline(data))}", wording.introduction(data, code)]
+    parts += _findings(data)
+    cautions = wording.cautions(data, code)
+    if cautions:
+        parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
+    for audited, effects in wording.by_head(data):
+        parts += [f"## Effects on {code(audited)}", _effects(effects)]
+    parts += ["## Alignment matrix", *_matrix(data)]
+    parts += ["## What the numbers rest on", *_basis(data)]
+    parts += ["## Controls", _controls(data)]
+    parts += ["## Cost, settings, versions", *_facts(data)]
+    parts += ["## How to read this", *_guide()]
+    return "\n\n".join(parts) + "\n"
+
+
+def code(name: str) -> str:
+    """A name as a code span that survives whatever is in it, also inside a table."""
+    flat = re.sub(r"\s+", " ", name).replace("|", "\\|") or " "
+    runs = re.findall(r"`+", flat)
+    fence = "`" * (max(map(len, runs), default=0) + 1)
+    pad = " " if runs else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"
+
+
+def escape(words: str) -> str:
+    """Text whose marks are shown, not obeyed."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", re.sub(r"\s+", " ", words))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
+    rule = ["---" if i < numbers_from else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+
+
+def _findings(data: ReportData) -> list[str]:
+    if not data.findings:
+        return ["## Findings", wording.no_finding(data)]
+    parts = [
+        "## Findings",
+        "\n".join(f"{f.rank}. {wording.finding_sentence(f, code)}" for f in data.findings),
+    ]
+    for finding in data.findings:
+        strips = [_strip(s) for s in finding.samples[:1] if s.files]
+        if strips:
+            parts += [f"Finding {finding.rank}: {_readings(finding)}.", *strips]
+    return parts
+
+
+def _readings(finding: Finding) -> str:
+    return f"incoming {style.signed(finding.incoming)}, outgoing {style.signed(finding.outgoing)}"
+
+
+def _strip(sample: Sample) -> str:
+    kinds = [k for k in ("original", "reconstruction", "counterfactual") if k in sample.files]
+    cells = [f"![{k}]({quote(sample.files[k], safe='/')})" for k in kinds]
+    scores = (sample.base_before, sample.base_after, sample.downstream_before, sample.downstream_after)
+    words = wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)
+    return _table(kinds, [cells], numbers_from=len(kinds)) + f"\n\nImage {code(sample.image_id)}: {words}."
+
+
+def _effects(effects: Sequence[Effect]) -> str:
+    ordered = by_size(effects)
+    rows = [
+        (
+            code(e.attribute) + (" (own)" if is_own(e) else ""),
+            f"**{style.signed(e.effect)}**" if is_significant(e) else style.signed(e.effect),
+            style.interval(e.ci_low, e.ci_high),
+            style.signed(e.incoming),
+            style.signed(e.outgoing),
+            str(e.n),
+            style.bare(e.q),
+        )
+        for e in ordered[:_TOP]
+    ]
+    table = _table(("attribute", "effect", "95 % interval", "incoming", "outgoing", "n", "q"), rows)
+    rest = len(ordered) - _TOP
+    note = f"\n\n{rest} smaller ones are in `effects.csv`." if rest > 0 else ""
+    return table + note + "\n\nBold: q < 0.05 and an interval that excludes zero."
+
+
+def _matrix(data: ReportData) -> list[str]:
+    apart = data.audited if len(data.audited) < len(data.heads) else ()
+    rows, columns = matrix_order(data.cells, apart=apart)
+    if not rows:
+        return ["The matrix is empty: no base had a counterfactual that counts."]
+    at = {(c.base, c.downstream): c for c in data.cells}
+    first = "Relative change ψ (Eq. 3), mean over images; rows: base, columns: downstream."
+    if len(columns) <= _WIDEST:
+        body = [(code(b), *(_cell(at.get((b, d))) for d in columns)) for b in rows]
+        return [first, _table(("base", *map(code, columns)), body)]
+    ranked = sorted(
+        (c for c in data.cells if c.base != c.downstream and math.isfinite(c.psi)),
+        key=lambda c: (-abs(c.psi), c.base, c.downstream),
+    )[:_CELLS]
+    body = [
+        (
+            code(c.base),
+            code(c.downstream),
+            style.signed(c.psi),
+            style.interval(c.ci_low, c.ci_high),
+            str(c.n),
+            style.bare(c.q),
+        )
+        for c in ranked
+    ]
+    return [
+        f"{first} The {len(ranked)} largest cells of {len(data.cells)}, the rest in `matrix.csv`:",
+        _table(("base", "downstream", "ψ", "95 % interval", "n", "q"), body, numbers_from=2),
+    ]
+
+
+def _cell(cell: Cell | None) -> str:
+    return style.DASH if cell is None else style.number(cell.psi)
+
+
+def _basis(data: ReportData) -> list[str]:
+    kinds = [o.value for o in Outcome if any(o.value in row for row in data.outcomes.values())]
+    rows = [
+        (
+            code(b),
+            *(str(data.outcomes.get(b, {}).get(k, 0)) for k in kinds),
+            wording.used(data.cells, b),
+            escape(wording.exclusion_reasons(data.exclusions.get(b, {}))) or "none",
+        )
+        for b in data.bases
+    ]
+    names = [k.replace("_", " ") for k in kinds]
+    parts = [wording.basis(data), _table(("base", *names, "count in the matrix", "excluded there"), rows)]
+    parts.append("\n".join(f"- *{k.replace('_', ' ')}*: {wording.MEANINGS[k]}" for k in kinds))
+    if data.skipped:
+        parts.append("Skipped image files:")
+        parts.append("\n".join(f"- {code(s.image_id)}: {escape(s.reason)}" for s in data.skipped))
+    return parts
+
+
+def _controls(data: ReportData) -> str:
+    rows = [
+        (
+            code(c.head),
+            *(style.number(v, digits=3) for v in (c.drift, c.random, c.random_high, c.response)),
+            str(c.n),
+        )
+        for c in data.controls
+    ]
+    words = (
+        "Mean absolute change of each head's score: by the autoencoder alone (drift), by a random latent step as long "
+        "as the counterfactual's, and by the counterfactuals of other heads."
+    )
+    header = ("head", "drift", "random step", "its 95th percentile", "counterfactuals", "n")
+    return f"{words}\n\n{_table(header, rows)}"
+
+
+def _facts(data: ReportData) -> list[str]:
+    rows = [(escape(wording.label(k)), wording.quantity(k, v)) for k, v in data.cost.items()]
+    rows += [(f"time: {escape(wording.label(k))}", f"{style.number(v, digits=1)} s") for k, v in data.timing.items()]
+    rows += [(f"{escape(m.role)} {code(m.name)}", code(m.hash) if m.hash else style.DASH) for m in data.models]
+    rows += [("images", f"{data.images} from {code(data.source)}")]
+    if data.images_hash:
+        rows += [("hash of the images", code(data.images_hash))]
+    rows += [("seed", str(data.seed))]
+    rows += [(code(k), code(v)) for k, v in wording.flat(data.settings)]
+    rows += [(k, v) for k, v in data.versions.items()]
+    return [_table(("what", "value"), rows)]
+
+
+def _guide() -> list[str]:
+    return [
+        "ψ = (f_downstream(x_λ) − f_downstream(x0)) / (f_base(x_λ) − f_base(x0)), where x0 is the reconstruction of "
+        "an image and x_λ its counterfactual. ψ = 1: moves as much as the base; 0: does not care; below 0: moves "
+        "the other way.",
+        "\n".join(f"- *{name}*: {meaning}" for name, meaning in wording.READINGS.items()),
+        "\n".join(f"- {limit}" for limit in wording.LIMITS),
+    ]

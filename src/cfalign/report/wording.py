@@ -1,0 +1,247 @@
+"""The sentences of a report, shared by its three forms. Names of heads pass through a function that marks them up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from cfalign.figures import is_own, style
+from cfalign.report.data import ReportData
+from cfalign.results import Cell, Effect, Finding, Outcome
+
+Mark = Callable[[str], str]
+"""How a name is written: quoted, as code, escaped."""
+
+MEANINGS: Mapping[str, str] = {
+    Outcome.REACHED: "the base score fell by what was asked for",
+    Outcome.FLOOR: "the start was too low for that; the score fell to the floor instead",
+    Outcome.TURNED: "the score began to rise again before",
+    Outcome.IMAGE_LIMIT: "the image had changed as much as allowed before",
+    Outcome.LAMBDA_LIMIT: "the step or the number of tries reached its limit before",
+    Outcome.FLAT: "the gradient is zero, there is no direction to walk in",
+    Outcome.NOT_FINITE: "a score, a gradient or the image was not a number",
+    Outcome.NOT_ELIGIBLE: "the base does not predict this image positive, so there is nothing to remove",
+}
+
+READINGS: Mapping[str, str] = {
+    "effect": "Estimated change of the audited probability when the attribute goes from absent to present, "
+    "everything else as it was: the incoming readings, freed of what else changed in the same counterfactuals "
+    "(an extension of the paper's method).",
+    "incoming": "Counterfactuals are made for the attribute; how much does the audited head move per unit that "
+    "the attribute's head moves?",
+    "outgoing": "Counterfactuals are made for the audited head; how much does the attribute's head move per unit "
+    "that the audited head moves? (the paper's reading)",
+}
+
+LIMITS = (
+    "An effect is estimated from synthetic images, not from an intervention on real ones: what the autoencoder cannot "
+    "draw is invisible here, and what it always changes together cannot be told apart.",
+    "It stands on the reference heads. Where such a head itself confuses two attributes, so does each number about it.",
+    "A reaction is not yet a fault. Whether a head may use an attribute is for someone who knows the subject to say.",
+    "No finding means none among the attributes listed, on these images; not that there is none.",
+)
+
+_LABELS = {
+    "decoder_forwards": "decoder passes, forward",
+    "decoder_backwards": "decoder passes, backward",
+    "search_decodes_per_cf": "decodes of the search per counterfactual",
+    "seconds": "last session",
+    "seconds_before": "sessions before it, interrupted",
+}
+_LISTED = 6
+_FEW = 20
+_DRIFT = 0.15
+_LANDED = 0.9
+
+
+def list_of(names: Sequence[str], mark: Mark, *, most: int = 3) -> str:
+    """``a, b and c``, or ``a, b, c and 12 more``."""
+    shown = [mark(n) for n in names[:most]]
+    if len(names) > most:
+        return ", ".join(shown) + f" and {len(names) - most} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """``1 image``, ``2 images``."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def headline(data: ReportData) -> str:
+    """The title, plain text."""
+    if not data.audited:
+        return f"Counterfactual alignment of {plural(len(data.bases), 'base head')}"
+    if len(data.audited) <= 2:
+        return f"What {'does' if len(data.audited) == 1 else 'do'} {' and '.join(data.audited)} react to?"
+    return f"What do these {len(data.audited)} classifier heads react to?"
+
+
+def introduction(data: ReportData, mark: Mark) -> str:
+    """One paragraph that says what was done, for someone who has never seen the tool."""
+    search = data.settings.get("search")
+    drop = search.get("drop") if isinstance(search, Mapping) else None
+    asked = f" by {drop:g}" if isinstance(drop, int | float) else ""
+    who = (
+        f"{plural(len(data.audited), 'classifier head')} ({list_of(data.audited, mark)})" if data.audited else "no head"
+    )
+    against = plural(len(data.attributes), "attribute")
+    if len(data.audited) > 1 and set(data.audited) == set(data.attributes):
+        against = "one another"
+    return (
+        f"Audited here: {who}, against {against}, on {plural(data.images, 'image')}. "
+        "For one attribute after the other, images that show it were redrawn so that it fades and little else changes, "
+        f"until a reference head's probability for it had fallen{asked}: counterfactual images. "
+        "The audited heads then looked at both versions. A head whose score moves when something fades that should not "
+        "matter to it is using that something, whatever its accuracy says."
+    )
+
+
+def finding_sentence(finding: Finding, mark: Mark) -> str:
+    """The finding as one sentence with its number, interval, n and q."""
+    numbers = f"{style.signed(finding.effect)} {style.interval(finding.ci_low, finding.ci_high)}"
+    return (
+        f"{mark(finding.audited)} reacts to {mark(finding.attribute)}: switching it on changes its probability by "
+        f"{numbers}, n = {finding.n}, {style.q_value(finding.q)}."
+    )
+
+
+def no_finding(data: ReportData) -> str:
+    """What stands in place of findings where there are none."""
+    if not data.audited:
+        return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
+    least = data.settings.get("min_effect")
+    size = f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
+    return (
+        "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
+        f"stands out from random changes (q < 0.05, an interval that excludes zero{size})."
+    )
+
+
+def sample_sentence(
+    base: str, downstream: str, scores: tuple[float, float, float, float], psi: float, mark: Mark
+) -> str:
+    """What one image shows; ``scores`` = base before, base after, downstream before, downstream after."""
+    b0, b1, d0, d1 = (style.number(s) for s in scores)
+    return f"{mark(base)} {b0} → {b1}, {mark(downstream)} {d0} → {d1}: ψ = {style.signed(psi)}"
+
+
+def cautions(data: ReportData, mark: Mark) -> list[str]:
+    """What a reader should know before trusting the numbers."""
+    found = []
+    if data.skipped:
+        found.append(
+            f"{plural(len(data.skipped), 'image file')} could not be used and {_was(len(data.skipped))} skipped."
+        )
+    made = {b: made_for(data, b) for b in data.bases if b in data.outcomes}
+    few = [b for b, n in made.items() if n < _FEW]
+    if few:
+        found.append(
+            f"Fewer than {_FEW} counterfactuals for {plural(len(few), 'base')} ({list_of(few, mark, most=6)}): "
+            "the numbers that rest on them are uncertain."
+        )
+    short = [b for b, n in made.items() if n >= _FEW and landed(data, b) < _LANDED * n]
+    if short:
+        found.append(
+            f"The search met its aim in less than {_LANDED:.0%} of the images of {list_of(short, mark, most=6)}."
+        )
+    drift = [c.head for c in sorted(data.controls, key=lambda c: -c.drift) if c.drift > _DRIFT]
+    if drift:
+        found.append(
+            f"The autoencoder by itself changes the score of {list_of(drift, mark, most=6)} by more than {_DRIFT} on "
+            "average: what these heads say about redrawn images carries over to real ones with care."
+        )
+    return found
+
+
+def _was(n: int) -> str:
+    return "was" if n == 1 else "were"
+
+
+def made_for(data: ReportData, base: str) -> int:
+    """Searches that were begun for a base: all images but those not eligible."""
+    return sum(n for outcome, n in data.outcomes.get(base, {}).items() if outcome != Outcome.NOT_ELIGIBLE)
+
+
+def landed(data: ReportData, base: str) -> int:
+    """Searches of a base that met their aim."""
+    row = data.outcomes.get(base, {})
+    return row.get(Outcome.REACHED, 0) + row.get(Outcome.FLOOR, 0)
+
+
+def exclusion_reasons(counts: Mapping[str, int]) -> str:
+    """``12 × base change too small, 1 × not finite``, or nothing; images that are not eligible had no
+    counterfactual.
+    """
+    return ", ".join(
+        f"{n} × {reason.replace('_', ' ')}" for reason, n in counts.items() if n and reason != Outcome.NOT_ELIGIBLE
+    )
+
+
+def used(cells: Sequence[Cell], base: str) -> str:
+    """Images that the off-diagonal cells of a row rest on: ``80``, ``74 to 80``, or a dash."""
+    counts = [c.n for c in cells if c.base == base]
+    if not counts:
+        return style.DASH
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
+    """Effects per audited head, the head with the largest significant foreign effect first when there are many."""
+    groups = {a: [e for e in data.effects if e.audited == a] for a in data.audited}
+    order = list(groups)
+    if len(order) > 3:
+        order.sort(key=lambda a: (-_largest(groups[a]), a))
+    return [(a, groups[a]) for a in order if groups[a]]
+
+
+def _largest(effects: Sequence[Effect]) -> float:
+    return max(
+        (abs(e.effect) for e in effects if not is_own(e) and e.q < 0.05 and math.isfinite(e.effect)),
+        default=0.0,
+    )
+
+
+def basis(data: ReportData) -> str:
+    """How many counterfactuals there are and how many images a cell of the matrix rests on."""
+    made = sum(made_for(data, b) for b in data.bases)
+    met = sum(landed(data, b) for b in data.bases)
+    counts = sorted(c.n for c in data.cells if c.base != c.downstream and c.n > 0)
+    words = f"{plural(len(data.bases), 'base')}, {plural(made, 'counterfactual')}"
+    if made:
+        words += f", of which {met / made:.0%} met their aim"
+    if counts:
+        middle = counts[len(counts) // 2]
+        words += f"; a cell of the matrix rests on {counts[0]} to {counts[-1]} images (median {middle})"
+    return words + "."
+
+
+def label(name: str) -> str:
+    """A cost or a stage in words."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def flat(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and values, in their order; long lists by their beginning."""
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            more = f" and {len(value) - _LISTED} more" if len(value) > _LISTED else ""
+            rows.append((name, (", ".join(map(str, value[:_LISTED])) or "none") + more))
+        else:
+            rows.append((name, "none" if value is None else str(value)))
+    return rows
+
+
+def quantity(name: str, value: float) -> str:
+    """A cost or a time as text: whole numbers in groups of three, others with two digits."""
+    if not math.isfinite(value):
+        return style.DASH
+    return (
+        f"{value:,.0f}".replace(",", " ")
+        if value == int(value) and "per" not in name
+        else f"{value:,.2f}".replace(",", " ")
+    )

@@ -1,0 +1,200 @@
+"""Train an autoencoder on the user's images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfalign.autoencoders.network import LinearPath, VectorAutoencoder
+from cfalign.datasets import Skipped, open_images
+from cfalign.datasets.opening import Openable
+from cfalign.training.augmentation import mirrored
+from cfalign.training.components import principal_components
+from cfalign.training.folder import Folder
+from cfalign.training.held_out import Floats, psnr
+from cfalign.training.loop import State, fit, seeded
+from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
+from cfalign.training.options import AutoencoderTraining
+from cfalign.training.pixels import Pixels, Progress
+from cfalign.types import Images
+from cfalign.weights import parameters
+
+_SQUARED, _EDGES = 4.0, 0.5
+_LEAST_DEVIATION = 1e-3  # of the strongest component: images without that many directions have none to whiten
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class AutoencoderReport:
+    """What came out; the same as ``measurement`` says in JSON."""
+
+    weights: Path
+    """``autoencoder.safetensors``"""
+    measurement: Path
+    """``measurement.json``"""
+    psnr: float
+    """Mean over the held-out images, in dB."""
+    psnr_sd: float
+    """Standard deviation over the held-out images."""
+    psnr_mean_image: float
+    """What the mean training image would get: the least that an autoencoder must beat."""
+    train: int
+    """Images trained on."""
+    held_out: int
+    """Images measured on."""
+    skipped: tuple[Skipped, ...]
+    steps: int
+    seconds: float
+    """Training alone, all sittings together."""
+    already_finished: bool
+    """The folder held this training, finished; nothing was trained."""
+
+
+def train_autoencoder(
+    images: Openable,
+    *,
+    out: str | os.PathLike[str],
+    options: AutoencoderTraining | None = None,
+    labels: LabelsGiven | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> AutoencoderReport:
+    """Train on ``images`` (a folder, tensor, array or source) and measure on held-out ones.
+
+    ``labels`` serves the split alone (``splitting`` says how). ``out`` receives ``autoencoder.safetensors`` and
+    ``measurement.json``; a training that was stopped there goes on, one that is finished is not repeated. Stages of
+    ``progress``: decode, components (with ``linear``), train, measure.
+
+    BadInput: images, table or options that cannot serve, and a loss that is no longer finite; RunMismatch: ``out``
+    belongs to another training; StorageFailed: the disk refuses.
+    """
+    options = AutoencoderTraining() if options is None else options
+    source = open_images(images, size=options.size)
+    table = None if labels is None else aligned(labels, source)
+    with seeded(options.seed):
+        network = _network(options)
+        plan = planned(source, table, range(len(source.ids)), out=out, kind="autoencoder", options=options, extra={})
+        if (found := plan.folder.finished()) is not None:
+            plan.folder.clean()
+            return _report(found, plan.folder, already_finished=True)
+        material = prepared(plan, options, progress=progress)
+        state = _state(network, material, options, folder=plan.folder, progress=progress)
+        fit(
+            state,
+            lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
+            rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress,
+        )  # fmt: skip
+        scores = _measured(state.average, material, device=options.device, progress=progress)
+    content = {
+        **described(plan, material), "steps": state.step, "seconds": round(state.seconds, 1),
+        "parameters": parameters(network), "psnr": scores,
+    }  # fmt: skip
+    plan.folder.end(state.average, network.config, content)
+    return _report(content, plan.folder, already_finished=False)
+
+
+def reconstruction_loss(reconstructions: Images, images: Images) -> Tensor:
+    """Absolute error + 4 × squared error + half the absolute error of differences between neighbouring pixels."""
+    difference = reconstructions - images
+    edges = (difference.diff(dim=3)).abs().mean() + (difference.diff(dim=2)).abs().mean()
+    return difference.abs().mean() + _SQUARED * difference.square().mean() + _EDGES * edges
+
+
+def _network(options: AutoencoderTraining) -> VectorAutoencoder:
+    return VectorAutoencoder(
+        size=options.size,
+        latent=options.latent,
+        encoder=options.encoder,
+        decoder=options.decoder,
+        linear=options.linear,
+    )
+
+
+def _state(
+    network: VectorAutoencoder, material: Material, options: AutoencoderTraining, *, folder: Folder, progress: Progress
+) -> State:
+    slow: list[nn.Parameter] = []
+    if network.linear is not None:
+        if not folder.checkpoint.is_file():
+            start_from_components(network, network.linear, material, mirror=options.horizontal_flip, progress=progress)
+        if options.linear_rate > 0:
+            slow = list(network.linear.parameters())
+        else:
+            network.linear.requires_grad_(False)
+    return State(network, options, slow=slow, share=options.linear_rate)
+
+
+@torch.no_grad()
+def start_from_components(
+    network: VectorAutoencoder, path: LinearPath, material: Material, *, mirror: bool, progress: Progress
+) -> None:
+    """Whitened principal components in the linear path; the convolutions begin by adding nothing to them."""
+    mean, directions, deviation = principal_components(
+        material.pixels, material.train, count=path.down.shape[1], mirrored=mirror, progress=progress
+    )
+    deviation = deviation.clamp_min(_LEAST_DEVIATION * float(deviation[0]))
+    path.mean.copy_(mean)
+    path.down.copy_(directions / deviation)
+    path.up.copy_((directions * deviation).T)
+    for layer in (network.to_latent, network.decoder[-1]):
+        for parameter in layer.parameters():
+            parameter.zero_()
+
+
+def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraining) -> Tensor:
+    network.train()
+    if network.linear is not None:
+        network.whiten.eval()  # the components are white already, and a batch is too few images to whiten many of them
+    if options.horizontal_flip:
+        images = mirrored(images)
+    latents = network.encode(images)
+    if options.noise:
+        latents = latents + options.noise * torch.randn(latents.shape).to(latents.device)
+    return reconstruction_loss(network.decode(latents), images)
+
+
+@torch.no_grad()
+def _measured(network: nn.Module, material: Material, *, device: str, progress: Progress) -> dict[str, Any]:
+    mean = _mean_image(material.pixels, material.train)
+    parts: list[tuple[Floats, Floats]] = []
+    progress("measure", 0, len(material.held_out))
+    for rows in material.held_out.split(_BATCH):
+        images = material.pixels.images(rows)
+        found = network(images.to(device)).cpu()
+        parts.append((_squared_errors(found, images), _squared_errors(mean.expand_as(images), images)))
+        progress("measure", sum(len(errors) for errors, _ in parts), len(material.held_out))
+    ours, plain = (psnr(np.concatenate(errors)) for errors in zip(*parts, strict=True))
+    return {
+        "mean": float(ours.mean()), "sd": float(ours.std(ddof=1)), "n": len(ours), "mean_image": float(plain.mean()),
+    }  # fmt: skip
+
+
+def _mean_image(pixels: Pixels, rows: Tensor) -> Tensor:
+    return torch.stack([pixels.images(part).sum(0) for part in rows.split(_BATCH)]).sum(0)[None] / len(rows)
+
+
+def _squared_errors(found: Tensor, images: Tensor) -> Floats:
+    return functional.mse_loss(found, images, reduction="none").flatten(1).double().mean(1).numpy()
+
+
+def _report(content: Mapping[str, Any], folder: Folder, *, already_finished: bool) -> AutoencoderReport:
+    return AutoencoderReport(
+        weights=folder.weights,
+        measurement=folder.measurement,
+        psnr=content["psnr"]["mean"],
+        psnr_sd=content["psnr"]["sd"],
+        psnr_mean_image=content["psnr"]["mean_image"],
+        train=content["images"]["train"],
+        held_out=content["images"]["held_out"],
+        skipped=tuple(Skipped(s["image_id"], s["reason"]) for s in content["skipped"]),
+        steps=content["steps"],
+        seconds=content["seconds"],
+        already_finished=already_finished,
+    )

@@ -1,0 +1,223 @@
+"""Train a classifier with one head per attribute on the user's images and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfalign.classifiers.network import AttributeNetwork
+from cfalign.datasets import Labels, Skipped, open_images
+from cfalign.datasets.opening import Openable
+from cfalign.errors import BadInput
+from cfalign.isolation import undisturbed
+from cfalign.store import fingerprint
+from cfalign.training.augmentation import augmented
+from cfalign.training.folder import Folder
+from cfalign.training.held_out import Floats, TargetAuroc, aurocs, mean_auroc
+from cfalign.training.loop import State, fit, seeded
+from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
+from cfalign.training.options import ClassifierTraining
+from cfalign.training.pixels import Progress
+from cfalign.training.splitting import split_images
+from cfalign.types import Autoencoder, Images
+from cfalign.weights import parameters
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ClassifierReport:
+    """What came out; the same as ``measurement`` says in JSON."""
+
+    weights: Path
+    """``classifier.safetensors``"""
+    measurement: Path
+    """``measurement.json``"""
+    targets: tuple[TargetAuroc, ...]
+    """Per attribute, on the held-out images."""
+    auroc: float
+    """Mean over the attributes that have one; NaN when none has."""
+    ci_low: float
+    ci_high: float
+    """95 % bootstrap interval of the mean, over images."""
+    left_out: Mapping[str, str]
+    """Attributes of the table without a head, with the reason."""
+    train: int
+    """Images trained on."""
+    held_out: int
+    """Images measured on."""
+    skipped: tuple[Skipped, ...]
+    steps: int
+    seconds: float
+    """Training alone, all sittings together."""
+    already_finished: bool
+    """The folder held this training, finished; nothing was trained."""
+
+
+def train_classifier(
+    images: Openable,
+    labels: LabelsGiven,
+    *,
+    out: str | os.PathLike[str],
+    options: ClassifierTraining | None = None,
+    autoencoder: Autoencoder | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> ClassifierReport:
+    """Train on ``images`` (a folder, tensor, array or source) with ``labels``, and measure on held-out ones.
+
+    Labels may be soft (in [0, 1]; above 0.5 counts as positive when measured); missing ones (NaN) do not count, and
+    images without any are kept out. ``autoencoder`` serves ``options.reconstructed``. ``out`` receives
+    ``classifier.safetensors`` and ``measurement.json``; a training that was stopped there goes on, one that is
+    finished is not repeated. Stages of ``progress``: decode, train, measure.
+
+    BadInput: images, table, attributes or options that cannot serve, and a loss that is no longer finite; RunMismatch:
+    ``out`` belongs to another training; StorageFailed: the disk refuses.
+    """
+    options = ClassifierTraining() if options is None else options
+    if options.reconstructed and autoencoder is None:
+        raise BadInput(f"reconstructed is {options.reconstructed}, but no autoencoder came to reconstruct with.")
+    source = open_images(images, size=options.size)
+    table, left_out, labelled = _usable(aligned(labels, source), options)
+    with seeded(options.seed):
+        network = AttributeNetwork(table.targets, size=options.size, widths=options.widths, hidden=options.hidden)
+        extra = {"labels": _label_hash(table)}
+        if options.reconstructed:
+            extra["autoencoder"] = fingerprint(autoencoder)
+        plan = planned(source, table, labelled, out=out, kind="classifier", options=options, extra=extra)
+        if (found := plan.folder.finished()) is not None:
+            plan.folder.clean()
+            return _report(found, plan.folder, already_finished=True)
+        material = prepared(plan, options, progress=progress)
+        values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
+        state = State(network, options)
+        loss = _Loss(network, material, values, options, autoencoder)
+        fit(
+            state, loss, rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress
+        )  # fmt: skip
+        scores = _scores(state.average, material, device=options.device, progress=progress)
+    content = {
+        **described(plan, material), "unlabelled": len(source.ids) - len(labelled), "left_out": left_out,
+        "steps": state.step, "seconds": round(state.seconds, 1), "parameters": parameters(network),
+        "auroc": _measured(scores, values[material.held_out].double().numpy(), table.targets, seed=options.seed),
+    }  # fmt: skip
+    plan.folder.end(state.average, network.config, content)
+    return _report(content, plan.folder, already_finished=False)
+
+
+class _Loss:
+    """Mean binary cross-entropy over the labels that are there."""
+
+    def __init__(
+        self,
+        network: AttributeNetwork,
+        material: Material,
+        values: Tensor,
+        options: ClassifierTraining,
+        autoencoder: Autoencoder | None,
+    ) -> None:
+        self.network, self.material, self.options, self.autoencoder = network, material, options, autoencoder
+        self.values = values.to(options.device)
+        self.positive_weight = _positive_weight(values[material.train], power=options.balance).to(options.device)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        options = self.options
+        images = self.material.pixels.images(rows, device=options.device)
+        if self.autoencoder is not None and options.reconstructed:
+            images = _reconstructed(images, self.autoencoder, share=options.reconstructed)
+        self.network.train()
+        logits = self.network(augmented(images, options))
+        labels = self.values[rows.to(self.values.device)]
+        known = labels.isfinite()
+        wanted = labels.nan_to_num() * (1 - options.label_smoothing) + options.label_smoothing / 2
+        each = functional.binary_cross_entropy_with_logits(
+            logits, wanted, pos_weight=self.positive_weight, reduction="none"
+        )
+        return (each * known).sum() / known.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def _reconstructed(images: Images, autoencoder: Autoencoder, *, share: float) -> Images:
+    chosen = (torch.rand(len(images)) < share).to(images.device)
+    if not chosen.any():
+        return images
+    with undisturbed(autoencoder):
+        images[chosen] = autoencoder.decode(autoencoder.encode(images[chosen])).to(images).clamp(0, 1)
+    return images
+
+
+def _positive_weight(labels: Tensor, *, power: float) -> Tensor:
+    positives = (labels > 0.5).sum(0).clamp_min(1)
+    negatives = (labels <= 0.5).sum(0).clamp_min(1)
+    return (negatives / positives).float() ** power
+
+
+def _usable(table: Labels, options: ClassifierTraining) -> tuple[Labels, dict[str, str], list[int]]:
+    """The labels to learn, why the others are left out, and the positions of images with any label to learn."""
+    if options.targets is not None:
+        table = table.require(options.targets)
+    candidates = np.flatnonzero(np.isfinite(table.values).any(1)).tolist()
+    split = split_images(candidates, labels=table, share=options.held_out, seed=options.seed)
+    train = table.values[list(split.train)]
+    reasons: dict[str, str] = {}
+    for target, column in zip(table.targets, train.T, strict=True):
+        missing = [kind for kind, found in (("positive", column > 0.5), ("negative", column <= 0.5)) if not found.any()]
+        if missing:
+            reasons[target] = f"no {' and no '.join(missing)} among the training images"
+    if reasons and (options.targets is not None or len(reasons) == len(table.targets)):
+        target, reason = next(iter(reasons.items()))
+        raise BadInput(f'The attribute "{target}" cannot be learnt: {reason}; leave it out, or add such images.')
+    return table.require([target for target in table.targets if target not in reasons]), reasons, candidates
+
+
+def _label_hash(labels: Labels) -> str:
+    digest = hashlib.sha256(repr(labels.targets).encode())
+    digest.update(np.ascontiguousarray(labels.values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def _scores(network: nn.Module, material: Material, *, device: str, progress: Progress) -> Floats:
+    parts: list[Tensor] = []
+    progress("measure", 0, len(material.held_out))
+    for rows in material.held_out.split(_BATCH):
+        parts.append(network(material.pixels.images(rows, device=device)).cpu())
+        progress("measure", sum(map(len, parts)), len(material.held_out))
+    return torch.cat(parts).double().numpy()
+
+
+def _measured(scores: Floats, labels: Floats, targets: tuple[str, ...], *, seed: int) -> dict[str, Any]:
+    mean = mean_auroc(scores, labels, seed=seed)
+    return {**asdict(mean), "targets": [asdict(one) for one in aurocs(scores, labels, targets)]}
+
+
+def _report(content: Mapping[str, Any], folder: Folder, *, already_finished: bool) -> ClassifierReport:
+    found = content["auroc"]
+    targets = (TargetAuroc(**{**one, "auroc": _number(one["auroc"])}) for one in found["targets"])
+    return ClassifierReport(
+        weights=folder.weights,
+        measurement=folder.measurement,
+        targets=tuple(targets),
+        auroc=_number(found["mean"]),
+        ci_low=_number(found["ci_low"]),
+        ci_high=_number(found["ci_high"]),
+        left_out=content["left_out"],
+        train=content["images"]["train"],
+        held_out=content["images"]["held_out"],
+        skipped=tuple(Skipped(s["image_id"], s["reason"]) for s in content["skipped"]),
+        steps=content["steps"],
+        seconds=content["seconds"],
+        already_finished=already_finished,
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value  # JSON has no NaN

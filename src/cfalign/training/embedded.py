@@ -1,0 +1,182 @@
+"""The recipe of the embedded models: ``python -m cfalign.training.embedded`` (``make embedded``).
+
+Renders faces, trains an autoencoder, the attribute heads, an independent oracle, and classifiers with a planted
+shortcut beside twins without one; writes half-precision weights into the package and their hashes and measurements beside them.
+Resumes where it was stopped. About an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfalign.autoencoders.loading import EMBEDDED as AUTOENCODER
+from cfalign.autoencoders.loading import from_weights
+from cfalign.autoencoders.network import build as build_autoencoder
+from cfalign.classifiers.loading import EMBEDDED as CLASSIFIERS
+from cfalign.classifiers.network import build as build_classifier
+from cfalign.datasets import Labels, Leftover, TensorImages
+from cfalign.synthetic import ATTRIBUTES, Faces, render, sample
+from cfalign.training.autoencoder import train_autoencoder
+from cfalign.training.classifier import train_classifier
+from cfalign.training.options import AutoencoderTraining, ClassifierTraining
+from cfalign.weights import load_into, read_weights, save_weights
+
+CORRELATION = 0.9
+PAIRS = (
+    ("big_lips", "eyeglasses"),
+    ("young", "wearing_hat"),
+    ("chubby", "pale_skin"),
+    ("oval_face", "mustache"),
+    ("bags_under_eyes", "bangs"),
+    ("high_cheekbones", "wearing_lipstick"),
+)
+"""(target, shortcut) of the classifiers with a planted shortcut; glasses and hat are objects."""
+
+FACES, PLANTED_FACES, FRESH_FACES = 32_000, 3_000, 1_000
+SEEDS = {"faces": 101, "fresh": 102, "oracle": 103, "planted": 200}
+"""Seeds of what is rendered; the planted pair k uses planted + 2 k, its twin planted + 2 k + 1."""
+SHIPPED = "embedded.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the embedded models are trained."""
+
+    autoencoder: AutoencoderTraining
+    attributes: ClassifierTraining
+    oracle: ClassifierTraining
+    planted: ClassifierTraining
+
+
+RECIPE = Recipe(
+    autoencoder=AutoencoderTraining(epochs=14.0, latent=128, horizontal_flip=False, held_out=0.03),
+    attributes=ClassifierTraining(
+        widths=(16, 32, 64, 96), epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        zoom=0.0, rotation=0.0, shift=0.0, reconstructed=0.25,
+    ),
+    oracle=ClassifierTraining(
+        widths=(24, 48, 96), hidden=64, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.1, seed=7,
+    ),
+    planted=ClassifierTraining(
+        widths=(16, 32, 64, 64), hidden=64, epochs=6.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.06,
+    ),
+)  # fmt: skip
+
+
+def rendered(faces: Faces) -> TensorImages:
+    """Faces as bytes: a quarter of the memory of floats."""
+    parts = [(render(faces[at : at + 256]) * 255).round().to(torch.uint8) for at in range(0, len(faces), 256)]
+    return TensorImages(torch.cat(parts))
+
+
+def labelled(images: TensorImages, targets: tuple[str, ...], values: Tensor) -> Labels:
+    """Labels of rendered faces, in memory."""
+    none = Leftover(0, ())
+    return Labels(images.ids, targets, values.double().numpy(), None, {}, none, none, {})
+
+
+def make(work: Path, *, recipe: Recipe = RECIPE, faces: int = FACES, planted_faces: int = PLANTED_FACES) -> None:
+    """Train everything below ``work`` and put half-precision weights into the package."""
+    many = sample(faces, seed=SEEDS["faces"])
+    images = rendered(many)
+    _say("autoencoder")
+    train_autoencoder(images, out=work / "autoencoder", options=recipe.autoencoder, progress=_say)
+    autoencoder = from_weights(work / "autoencoder" / "autoencoder.safetensors", name="embedded")
+    _say("attributes")
+    soft = labelled(images, ATTRIBUTES, many.soft_labels())
+    train_classifier(
+        images, soft, out=work / "attributes", options=recipe.attributes, autoencoder=autoencoder, progress=_say
+    )
+    _say("oracle")
+    others = sample(faces // 2, seed=SEEDS["oracle"])
+    other_images = rendered(others)
+    hard = labelled(other_images, ATTRIBUTES, others.labels())
+    train_classifier(other_images, hard, out=work / "oracle", options=recipe.oracle, progress=_say)
+    for k, (target, shortcut) in enumerate(PAIRS):
+        for twin, correlation in enumerate((CORRELATION, 0.0)):
+            name = f"{target}_from_{shortcut}" + ("_0" if twin else "")
+            _say(name)
+            seed = SEEDS["planted"] + 2 * k + twin
+            some = sample(
+                planted_faces, seed=seed, correlations={(target, shortcut): correlation} if not twin else None
+            )
+            few = rendered(some)
+            label = labelled(few, (target,), some.labels()[:, [ATTRIBUTES.index(target)]])
+            train_classifier(few, label, out=work / name, options=replace(recipe.planted, seed=seed), progress=_say)
+    ship(work, recipe)
+
+
+def ship(work: Path, recipe: Recipe) -> None:
+    """Half-precision copies into the package, with hashes and what fresh faces say of them."""
+    copies = {AUTOENCODER: work / "autoencoder" / "autoencoder.safetensors"}
+    for folder in sorted(work.iterdir()):
+        if (folder / "classifier.safetensors").is_file():
+            copies[CLASSIFIERS / f"{folder.name}.safetensors"] = folder / "classifier.safetensors"
+    for target, source in copies.items():
+        kind = "autoencoder" if target == AUTOENCODER else "classifier"
+        state, config = read_weights(source, kind=kind)
+        network = (build_autoencoder if kind == "autoencoder" else build_classifier)(config)
+        load_into(network, state, source)
+        save_weights(target, network, config, half=True)
+    content = {"recipe": asdict(recipe), "seeds": SEEDS, "sha256": hashes(), "measured": measured()}
+    (CLASSIFIERS / SHIPPED).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def hashes() -> dict[str, str]:
+    """SHA-256 of every weight file that is shipped."""
+    files = [AUTOENCODER, *sorted(CLASSIFIERS.glob("*.safetensors"))]
+    return {
+        f.name if f == AUTOENCODER else f"embedded/{f.name}": hashlib.sha256(f.read_bytes()).hexdigest() for f in files
+    }
+
+
+@torch.no_grad()
+def measured(count: int = FRESH_FACES, *, seed: int = SEEDS["fresh"]) -> dict[str, Any]:
+    """PSNR of the shipped autoencoder and accuracy of every shipped head, on fresh independent faces and on their
+    reconstructions.
+    """
+    from cfalign.autoencoders.loading import load as load_autoencoder
+    from cfalign.classifiers.loading import load as load_classifier
+
+    faces = sample(count, seed=seed)
+    images, labels = render(faces), faces.labels()
+    autoencoder = load_autoencoder("embedded")
+    again = torch.cat([autoencoder.decode(autoencoder.encode(part)) for part in images.split(100)]).clamp(0, 1)
+    error = ((again - images) ** 2).flatten(1).mean(1)
+    result: dict[str, Any] = {"psnr": float(np.mean(-10 * np.log10(error.numpy()))), "faces": count}
+    for file in sorted(CLASSIFIERS.glob("*.safetensors")):
+        classifier = load_classifier("embedded" if file.stem == "attributes" else f"embedded:{file.stem}")
+        columns = [ATTRIBUTES.index(t) for t in classifier.targets]
+        result[file.stem] = {
+            kind: _accuracies(classifier.logits(x), labels[:, columns], classifier.targets)
+            for kind, x in (("images", images), ("reconstructions", again))
+        }
+    return result
+
+
+def _accuracies(logits: Tensor, labels: Tensor, targets: tuple[str, ...]) -> Mapping[str, float]:
+    right = ((logits > 0) == (labels > 0.5)).double().mean(0).tolist()
+    return {target: round(value, 4) for target, value in zip(targets, right, strict=True)}
+
+
+def _say(stage: str, done: int = 0, total: int = 0) -> None:
+    if not total or done == total or done % 200 == 0:
+        print(stage, f"{done}/{total}" if total else "", flush=True)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--work", type=Path, default=Path("runs/embedded"), help="folder of checkpoints")
+    make(arguments.parse_args().work)

@@ -1,0 +1,102 @@
+"""How good a network is on images that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64]
+_LEAST_ERROR = 1e-10  # 100 dB: a perfect image has no finite PSNR
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class TargetAuroc:
+    """How well one head orders the held-out images."""
+
+    target: str
+    auroc: float
+    """In [0, 1], 0.5 is chance; NaN where there is no positive or no negative."""
+    positives: int
+    negatives: int
+    reason: str | None
+    """Why ``auroc`` is NaN."""
+
+
+@dataclass(frozen=True)
+class MeanAuroc:
+    """Mean over the targets that have one, with a 95 % bootstrap interval over images; NaN when none has."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
+def psnr(squared_errors: Floats) -> Floats:
+    """Mean squared error of each image (values in [0, 1]) to peak signal-to-noise ratio in dB, at most 100."""
+    result: Floats = -10 * np.log10(np.maximum(squared_errors, _LEAST_ERROR))
+    return result
+
+
+def auroc(scores: Floats, labels: Floats) -> float:
+    """Share of (positive, negative) pairs that the scores put in order, ties counting half.
+
+    NaN labels do not count; NaN without a pair.
+    """
+    known = np.isfinite(labels)
+    positive = labels[known] > 0.5
+    p, n = int(positive.sum()), int((~positive).sum())
+    if p == 0 or n == 0:
+        return float("nan")
+    ranks = rankdata(scores[known])
+    return float((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
+
+
+def aurocs(scores: Floats, labels: Floats, targets: tuple[str, ...]) -> tuple[TargetAuroc, ...]:
+    """One entry per column of scores and labels [image, target]."""
+    found = []
+    for column, target in enumerate(targets):
+        p, n = int((labels[:, column] > 0.5).sum()), int((labels[:, column] <= 0.5).sum())
+        missing = [name for name, count in (("positive", p), ("negative", n)) if count == 0]
+        reason = f"no {' and no '.join(missing)} among the held-out images" if missing else None
+        found.append(TargetAuroc(target, auroc(scores[:, column], labels[:, column]), p, n, reason))
+    return tuple(found)
+
+
+def mean_auroc(scores: Floats, labels: Floats, *, seed: int, resamples: int = 1000) -> MeanAuroc:
+    """Mean over targets; in a resample, targets that lost a class do not count."""
+    images, targets = labels.shape
+    points = np.array([auroc(scores[:, t], labels[:, t]) for t in range(targets)])
+    defined = np.flatnonzero(np.isfinite(points))
+    if len(defined) == 0:
+        return MeanAuroc(float("nan"), float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    means: list[Floats] = []
+    for start in range(0, resamples, _AT_ONCE):
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=min(_AT_ONCE, resamples - start))
+        each = np.stack([weighted_auroc(scores[:, t], labels[:, t], weights.astype(np.float64)) for t in defined])
+        count = np.isfinite(each).sum(0)
+        means.append(np.nansum(each, 0)[count > 0] / count[count > 0])
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return MeanAuroc(float(points[defined].mean()), float(low), float(high))
+
+
+def weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
+    """AUROC for every row of ``weights`` [resample, image], how often each image counts.
+
+    NaN where a class has no weight.
+    """
+    known = np.flatnonzero(np.isfinite(labels))
+    order = known[np.argsort(scores[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    starts = np.union1d(starts, [0])
+    positive = labels[order] > 0.5
+    ups = np.add.reduceat(weights[:, order] * positive, starts, axis=1)
+    downs = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
+    below = np.cumsum(downs, axis=1) - downs / 2
+    pairs = ups.sum(1) * downs.sum(1)
+    result: Floats = np.where(pairs > 0, (ups * below).sum(1) / np.maximum(pairs, 1), np.nan)
+    return result

@@ -1,0 +1,38 @@
+"""What every test stands on: checked shapes, few threads, repeatable examples, real images where present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+# Before any test imports cfalign: where tensors travel, shapes and types are checked at every call.
+# Not everywhere: beartype refuses some hints of polars, and typer reads the signatures of commands itself.
+CHECKED = (
+    *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
+    *("engines", "measurement", "classifiers", "autoencoders", "synthetic", "training"),
+    *("datasets.images", "datasets.folder", "datasets.tensors", "composition", "results"),
+)
+jaxtyping.install_import_hook([f"cfalign.{name}" for name in CHECKED], "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("cfalign", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("cfalign")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images beside the repository; without it the test is skipped."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder shared/data with real images beside the repository")
+    return folder

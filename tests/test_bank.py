@@ -1,0 +1,223 @@
+"""Banks: made once with a decoder, then any callable is audited by forward passes alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import worlds
+from cfalign.audit import audit
+from cfalign.bank import Bank, bank, load_bank
+from cfalign.errors import BadInput
+from cfalign.store import Run
+from cfalign.sweep import AuditOptions
+
+OPTIONS = AuditOptions(limit=25, chunk=16)
+
+
+class CountingAutoencoder(worlds.BentAutoencoder):
+    """Counts every pass."""
+
+    _passes = 0
+
+    def encode(self, images: Tensor) -> Tensor:
+        type(self)._passes += 1
+        return super().encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        type(self)._passes += 1
+        return super().decode(latents)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    out = tmp_path_factory.mktemp("bank") / "bank"
+    return bank(
+        worlds.images(90), worlds.bent_heads(), autoencoder=CountingAutoencoder(), options=OPTIONS, out=out
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return audit(
+        worlds.images(90),
+        worlds.audited(),
+        reference=worlds.bent_heads(),
+        autoencoder=CountingAutoencoder(),
+        options=OPTIONS,
+        out=tmp_path_factory.mktemp("direct") / "run",
+    )
+
+
+@pytest.mark.parametrize("subject", [worlds.audited, worlds.torch_box, worlds.numpy_box])
+def test_one_more_classifier_costs_no_decoder_pass_and_gives_the_same(
+    subject: Any, made: Bank, direct: Run, tmp_path: Path
+) -> None:
+    before = CountingAutoencoder._passes
+    assert before > 0
+    run = audit(load_bank(made.run.path), subject(), options=OPTIONS, out=tmp_path / "run")
+    assert CountingAutoencoder._passes == before
+    ours, theirs = (r.effects().sort("audited", "attribute") for r in (run, direct))
+    assert ours["attribute"].to_list() == theirs["attribute"].to_list() == sorted(worlds.TARGETS)
+    for column in ("effect", "incoming", "ci_low", "ci_high"):
+        np.testing.assert_allclose(ours[column], theirs[column], atol=1e-3)
+    assert ours["n"].to_list() == theirs["n"].to_list()
+    assert ours["outgoing"].null_count() == len(ours), "an outgoing reading needs counterfactuals of the audited head"
+    cells = run.matrix().join(direct.matrix(), on=["base", "downstream"])
+    assert len(cells) == 4 * 5
+    np.testing.assert_allclose(cells["psi"], cells["psi_right"], atol=2e-3)
+
+
+def test_the_matrix_of_a_bank_has_ones_on_its_diagonal(made: Bank, tmp_path: Path) -> None:
+    run = audit(made, worlds.torch_box(), options=OPTIONS, out=tmp_path / "run")
+    diagonal = run.matrix().filter(pl.col("base") == pl.col("downstream"))
+    assert len(diagonal) == 4
+    np.testing.assert_allclose(diagonal["psi"], 1.0, atol=1e-6)
+    record = run.record()
+    assert record["settings"]["kind"] == "audit"
+    assert record["data"] == {"bank": made.identity()}
+    assert record["models"]["classifiers"][0]["role"] == "audited"
+    assert "autoencoder" not in record["models"]
+    assert record["bases"] == record["attributes"] == list(worlds.TARGETS)
+    assert record["heads"] == [*worlds.TARGETS, "friendly"]
+    assert [f["attribute"] for f in run.findings()] == ["wearing_hat"]
+    samples = run.findings()[0]["samples"]
+    assert samples
+    assert all((run.path / file).is_file() for s in samples for file in s["files"].values())
+
+
+def test_an_audit_of_a_bank_is_no_bank(made: Bank, tmp_path: Path) -> None:
+    run = audit(made, worlds.torch_box(), options=OPTIONS, out=tmp_path / "run")
+    with pytest.raises(BadInput, match="an audit's directory, not a bank's"):
+        load_bank(run.path)
+
+
+def test_different_black_boxes_are_different_runs(made: Bank, tmp_path: Path) -> None:
+    audit(made, worlds.torch_box(), options=OPTIONS, out=tmp_path / "run")
+    with pytest.raises(BadInput, match=r"models\.classifiers"):
+        audit(made, worlds.numpy_box(), options=OPTIONS, out=tmp_path / "run")
+
+
+def test_a_head_of_the_same_name_is_its_own_concept(made: Bank, tmp_path: Path) -> None:
+    from cfalign.classifiers import black_box
+
+    module = worlds.LinearHeads(worlds.MIXING[:, :1])
+    subject = black_box(lambda x: torch.sigmoid(module(x)), ["smiling"], name="mine")
+    run = audit(made, subject, options=OPTIONS, out=tmp_path / "run")
+    assert run.record()["audited"] == ["mine:smiling"]
+    assert "smiling" not in [f["attribute"] for f in run.findings()]
+
+
+def test_the_seed_of_a_bank_audit_is_recorded(made: Bank, tmp_path: Path) -> None:
+    options = AuditOptions(seed=3)
+    run = audit(made, worlds.torch_box(), options=options, out=tmp_path / "run")
+    assert run.record()["seed"] == run.record()["settings"]["seed"] == 3
+    assert run.record()["settings"]["limit"] == OPTIONS.limit, "the bank's"
+
+
+def test_a_bank_remembers_skipped_images(tmp_path: Path) -> None:
+    folder = worlds.write_images(tmp_path / "images", 20)
+    (folder / "0000.png").write_bytes(b"not an image")
+    made = bank(
+        folder, worlds.heads(), autoencoder=worlds.autoencoder(), options=AuditOptions(chunk=1), out=tmp_path / "bank"
+    )
+    run = audit(made, worlds.torch_box(), out=tmp_path / "run")
+    assert [s["image_id"] for s in run.record()["skipped"]] == ["0000.png"]
+    assert run.record()["images"] == 19
+
+
+def test_attributes_are_the_heads_that_get_counterfactuals(tmp_path: Path) -> None:
+    made = bank(
+        worlds.images(30),
+        worlds.heads(),
+        autoencoder=worlds.autoencoder(),
+        attributes=["young", "wearing_hat", "young"],
+        out=tmp_path / "bank",
+    )
+    assert made.attributes == ("young", "wearing_hat")
+    assert made.heads == worlds.TARGETS
+    run = audit(made, worlds.torch_box(), out=tmp_path / "run")
+    assert run.effects()["attribute"].to_list() == ["wearing_hat", "young"]
+
+
+def test_images_in_a_bank_are_the_ones_scored(made: Bank) -> None:
+    """Half precision costs less than half a grey level."""
+    shard = made.run.shards("tensors")[0]
+    tensors = made.run.tensors(shard)
+    assert all(t.dtype == torch.float16 for t in tensors.values())
+    rows = pl.read_parquet(made.run.path / "responses" / f"{shard.stem}.parquet")
+    walked = rows.filter(pl.col("lambda").is_not_nan())
+    assert len(tensors["counterfactuals"]) == len(tensors["controls"]) == len(walked)
+    module = worlds.BentHeads().eval()
+    scores = torch.sigmoid(module(tensors["counterfactuals"].float())).detach().numpy()
+    np.testing.assert_allclose(scores, walked.select([f"after.{t}" for t in worlds.TARGETS]).to_numpy(), atol=5e-3)
+
+
+def test_unfinished_banks_other_folders_and_black_boxes_are_refused(made: Bank, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not a run directory"):
+        load_bank(tmp_path)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    given = {"autoencoder": CountingAutoencoder(), "options": OPTIONS, "out": tmp_path / "bank"}
+    with pytest.raises(KeyboardInterrupt):
+        bank(worlds.images(90), worlds.bent_heads(), progress=stop, **given)
+    with pytest.raises(BadInput, match="is not finished"):
+        load_bank(tmp_path / "bank")
+    whole = bank(worlds.images(90), worlds.bent_heads(), **given)
+    assert whole.identity() == made.identity()
+    for ours, theirs in zip(whole.run.shards("tensors"), made.run.shards("tensors"), strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+    with pytest.raises(BadInput, match="black box"):
+        bank(worlds.images(9), worlds.torch_box(), autoencoder=worlds.autoencoder(), out=tmp_path / "other")
+    with pytest.raises(BadInput, match="nearest valid: young"):
+        bank(
+            worlds.images(9),
+            worlds.heads(),
+            autoencoder=worlds.autoencoder(),
+            attributes=["yung"],
+            out=tmp_path / "other",
+        )
+    with pytest.raises(BadInput, match="the bank has its own"):
+        audit(made, worlds.audited(), autoencoder=worlds.autoencoder(), out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_damaged_bank_is_named(tmp_path: Path) -> None:
+    made = bank(worlds.images(30), worlds.heads(), autoencoder=worlds.autoencoder(), out=tmp_path / "bank")
+    shard = made.run.shards("tensors")[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match=f"{shard.name} is damaged"):
+        audit(made, worlds.torch_box(), out=tmp_path / "run")
+    shard.unlink()
+    with pytest.raises(BadInput, match=shard.name):
+        audit(made, worlds.torch_box(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_that_answers_nan_to_a_bank(made: Bank, tmp_path: Path) -> None:
+    from cfalign.classifiers import black_box
+
+    broken = black_box(lambda x: torch.full((len(x), 1), float("nan")), ["friendly"])
+    with pytest.raises(BadInput, match=r"'friendly' returned NaN or infinity for all"):
+        audit(made, broken, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_grey_images_go_through(tmp_path: Path) -> None:
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("L", (16, 16), 60 * i).save(folder / f"{i}.png")
+    made = bank(folder, worlds.heads(), autoencoder=worlds.autoencoder(), out=tmp_path / "bank")
+    assert made.run.record()["status"] == "complete"

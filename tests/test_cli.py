@@ -1,0 +1,137 @@
+"""The command line where all is well: what it prints and where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import cfalign
+import worlds
+
+WORLDS = Path(worlds.__file__)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return worlds.write_images(tmp_path_factory.mktemp("images"), 60)
+
+
+def words(images: Path, out: Path) -> list[object]:
+    return [
+        "audit", "--images", images, "--classifier", f"{WORLDS}:audited", "--reference", f"{WORLDS}:heads",
+        "--autoencoder", f"{WORLDS}:autoencoder", "--limit", 15, "--out", out,
+    ]  # fmt: skip
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    ended = worlds.cfalign("--version", folder=tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, f"cfalign {cfalign.__version__}\n", "")
+    ended = worlds.cfalign("--help", folder=tmp_path)
+    assert ended.code == 0
+    for command in ("demo", "audit", "bank", "train", "report", "benchmark"):
+        assert command in ended.out
+    for command in ("audit", "bank"):
+        ended = worlds.cfalign(command, "--help", folder=tmp_path)
+        assert ended.code == 0
+        assert "--images" in ended.out
+
+
+def test_an_audit_prints_what_it_found(images: Path, tmp_path: Path) -> None:
+    ended = worlds.cfalign(*words(images, tmp_path / "run"), folder=tmp_path)
+    assert ended.code == 0, ended.err
+    lines = [" ".join(line.split()) for line in ended.out.splitlines() if line.strip(" ─━")]
+    assert lines[0] == "Findings: attributes that the audited heads react to"
+    assert lines[1] == "# audited head reacts to effect 95 % interval q incoming outgoing ψ n"
+    assert lines[2].startswith("1 friendly wearing_hat +0.")
+    assert lines[2].endswith(" 15")
+    assert lines[3].startswith("60 images, 75 counterfactuals of 5 bases, 100.0% of 75 searches landed, 1.")
+    assert lines[-1] == f"Report: {tmp_path / 'run' / 'report.html'}"
+    assert "counterfactuals: 1 of 1" in ended.err, "progress is for stderr"
+    for name in ("matrix.csv", "effects.csv", "findings.json", "run.json", "report.html", "report.md", "report.json"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+def test_json_is_one_object_on_stdout(images: Path, tmp_path: Path) -> None:
+    ended = worlds.cfalign(*words(images, tmp_path / "run"), "--json", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("\n") == 1
+    content = json.loads(ended.out)
+    assert content["run"] == str(tmp_path / "run")
+    assert content["audited"] == ["friendly"]
+    assert [f["attribute"] for f in content["findings"]] == ["wearing_hat"]
+    assert content["images"] == 60
+
+
+def test_options_reach_the_run(images: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("shown = 1\nlimit = 3\n")
+    more = [
+        "--seed",
+        7,
+        "--drop",
+        0.5,
+        "--config",
+        config,
+        "--set",
+        "effects.ridge=0.2",
+        "--downstream",
+        "young,smiling",
+    ]
+    ended = worlds.cfalign(*words(images, tmp_path / "run"), *more, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    settings = record["settings"]
+    assert (settings["seed"], settings["limit"], settings["shown"]) == (7, 15, 1)
+    assert (settings["search"]["drop"], settings["effects"]["ridge"]) == (0.5, 0.2)
+    assert record["attributes"] == ["young", "smiling"]
+
+
+def test_several_classifiers_and_compositions(images: Path, tmp_path: Path) -> None:
+    ended = worlds.cfalign(
+        "audit", "--images", images, "--classifier", f"{WORLDS}:audited", "--classifier", f"{WORLDS}:unnamed",
+        "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder", "--out", tmp_path / "run",
+        "--bases", "friendly, worlds.unnamed:friendly - 0.2*friendly", "--limit", 5, folder=tmp_path,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert len(record["audited"]) == 2
+    assert record["audited"][0] == "friendly"
+
+
+def test_a_bank_and_its_audit(images: Path, tmp_path: Path) -> None:
+    made = worlds.cfalign(
+        "bank", "--images", images, "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder",
+        "--limit", 15, "--out", tmp_path / "bank", "--json", folder=tmp_path,
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["attributes"] == list(worlds.TARGETS)
+    ended = worlds.cfalign(
+        "audit",
+        "--bank",
+        tmp_path / "bank",
+        "--classifier",
+        f"{WORLDS}:numpy_box",
+        "--out",
+        tmp_path / "run",
+        folder=tmp_path,
+    )
+    assert ended.code == 0, ended.err
+    assert "wearing_hat" in ended.out
+    direct = worlds.cfalign(*words(images, tmp_path / "direct"), folder=tmp_path)
+    assert direct.code == 0
+    ours, theirs = (pl.read_csv(tmp_path / run / "effects.csv") for run in ("run", "direct"))
+    assert (ours["effect"] - theirs["effect"]).abs().max() < 1e-3
+
+
+def test_the_report_is_written_again(images: Path, tmp_path: Path) -> None:
+    assert worlds.cfalign(*words(images, tmp_path / "run"), folder=tmp_path).code == 0
+    page = tmp_path / "run" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    ended = worlds.cfalign("report", tmp_path / "run", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert f"html: {page}" in ended.out
+    assert page.read_bytes() == before

@@ -1,0 +1,155 @@
+"""The files around the package: they agree with it, with one another, and name no machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import cfalign
+from cfalign import synthetic
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "cfalign"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WEIGHTS_LIMIT = 12_000_000
+
+# Put together from pieces, so that this file does not match itself.
+PRIVATE = {
+    "a package registry": "|".join(
+        (
+            r"pypi\." + "org",
+            r"python" + r"hosted\.org",
+            r"download\.py" + r"torch\.org",
+            r"anaconda\." + "org",
+        )
+    ),
+    "an index option": "--(?:extra-)?index" + "-url|--find" + "-links|PIP_" + "INDEX|PIP_" + "FIND",
+    "a path of one machine": r"(?<![\w.~-])/(?:wo" + "rk|ro" + "ot|Us" + "ers|ho" + "me|op" + r"t/(?:wheels|pypi))/\w",
+}
+
+
+def _tracked() -> Iterator[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout, so it is unknown which files belong to the project")
+    names = os.fsdecode(listing.stdout).split("\0")
+    yield from (ROOT / name for name in names if name and (ROOT / name).is_file())
+
+
+def test_changelog_tells_of_this_version() -> None:
+    versions = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert versions[0] == cfalign.__version__
+
+
+def test_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.findall(r"^version: (\S+)$", citation, flags=re.MULTILINE) == [cfalign.__version__]
+
+
+def test_licence_is_complete_and_the_declared_one() -> None:
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert "Apache License" in text
+    assert "Copyright 2026 The cfalign authors" in text
+    assert PYPROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)} holds {what}: {match.group(0).decode()}"
+        for path in _tracked()
+        for what, pattern in PRIVATE.items()
+        for match in re.finditer(pattern.encode(), path.read_bytes())
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_search_for_private_names_finds_them() -> None:
+    planted = [
+        "https://pypi" + ".org/simple",
+        "cd /wo" + "rk/project",
+        "/ho" + "me/someone/x",
+        "--index" + "-url",
+    ]
+    assert all(any(re.search(pattern, text) for pattern in PRIVATE.values()) for text in planted)
+
+
+def test_shipped_weights_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in PACKAGE.rglob("*.safetensors")}
+    assert sum(sizes.values()) <= WEIGHTS_LIMIT, sizes
+
+
+def test_every_dependency_is_pinned() -> None:
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    pinned = {_plain(name) for name in re.findall(r"^([\w.-]+)==\S+$", text, flags=re.MULTILINE)}
+    project = PYPROJECT["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"] + PYPROJECT["build-system"]["requires"]
+    assert {_plain(re.split(r"[<>=!~ \[]", line)[0]) for line in wanted} <= pinned
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_readme_shows_the_two_commands_first() -> None:
+    first = re.search(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
+    assert first is not None
+    assert [line.split("#")[0].strip() for line in first.group(1).splitlines()] == ["make demo", "make test"]
+
+
+@pytest.mark.docs
+def test_the_readme_shows_commands_that_exist() -> None:
+    listed = re.findall(r"^\| `cfalign ([a-z]+)", README, flags=re.MULTILINE)
+    shown = re.findall(r"^cfalign ([a-z]+)", "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
+    output = subprocess.run(
+        [sys.executable, "-c", "from cfalign.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+    )
+    there = re.findall(r"^[ │|]*([a-z]+)(?=\s{2,})", output.stdout, flags=re.MULTILINE)
+    assert listed
+    assert not {*listed, *shown}.difference(there), f"`cfalign --help` printed {output.stdout or output.stderr}"
+
+
+@pytest.mark.docs
+def test_the_readme_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b(?=`| {2,}|$)", README, flags=re.MULTILINE)) <= targets
+
+
+@pytest.mark.docs
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes as given, a folder of photographs and a network, is made here: small, by seed."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    _write_faces(tmp_path / "photos", count=24)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"network": _two_heads()}
+    for block in blocks:
+        exec(compile(block, "<README>", "exec"), names)
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def _write_faces(folder: Path, *, count: int) -> None:
+    folder.mkdir()
+    for number, image in enumerate(synthetic.render(synthetic.sample(count, seed=1))):
+        pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+
+
+def _two_heads() -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 2))

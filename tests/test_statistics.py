@@ -1,0 +1,124 @@
+"""Statistics against their definitions, written as loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfalign.statistics import (
+    bootstrap_counts,
+    exchange_p,
+    exchange_signs,
+    generator,
+    percentile_interval,
+    q_values,
+)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_q_values_by_definition(p: list[float]) -> None:
+    """q of p₍ᵢ₎ is the least of m·p₍ⱼ₎ / j over all j ≥ i, at most 1."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    expected = [0.0] * len(p)
+    for rank, i in enumerate(order):
+        expected[i] = min(1.0, *(len(p) * p[order[j]] / (j + 1) for j in range(rank, len(p))), 1.0)
+    np.testing.assert_allclose(q_values(np.array(p)), expected, atol=1e-12)
+
+
+def test_q_values_leave_nan_where_it_is_and_keep_the_shape() -> None:
+    p = np.array([[0.01, np.nan], [0.04, 0.5]])
+    q = q_values(p)
+    assert q.shape == p.shape
+    assert np.isnan(q[0, 1])
+    np.testing.assert_allclose(q[~np.isnan(p)], [0.03, 0.06, 0.5])
+    assert np.isnan(q_values(np.full(3, np.nan))).all()
+    assert q_values(np.zeros(0)).shape == (0,)
+
+
+def test_the_false_discovery_rate_is_controlled() -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(400):
+        p = np.concatenate([rng.uniform(size=40), rng.uniform(size=10) * 1e-3])
+        found = q_values(p) < 0.1
+        shares.append(found[:40].sum() / max(1, found.sum()))
+    assert np.mean(shares) < 0.1
+
+
+@given(st.integers(1, 40), st.integers(0, 9))
+def test_bootstrap_counts_draw_n_of_n(n: int, seed: int) -> None:
+    counts = bootstrap_counts(n, resamples=50, rng=np.random.default_rng(seed))
+    assert counts.shape == (50, n)
+    assert (counts.sum(axis=1) == n).all()
+    assert (counts >= 0).all()
+
+
+def test_bootstrap_counts_are_those_of_drawing_with_replacement() -> None:
+    """Counts of one image are binomial(n, 1/n)."""
+    n = 10
+    counts = bootstrap_counts(n, resamples=20_000, rng=np.random.default_rng(0))
+    assert counts.mean(axis=0) == pytest.approx(1.0, abs=0.05)
+    assert counts.var(axis=0) == pytest.approx(1 - 1 / n, abs=0.05)
+    assert (counts == 0).mean() == pytest.approx((1 - 1 / n) ** n, abs=0.01)
+
+
+def test_the_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng, hits = np.random.default_rng(1), []
+    for _ in range(400):
+        sample = rng.normal(2.0, 1.0, size=60)
+        counts = bootstrap_counts(60, resamples=400, rng=rng)
+        low, high = percentile_interval((counts @ sample / 60)[:, None])
+        hits.append(low[0] <= 2.0 <= high[0])
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.035)
+
+
+def test_percentile_interval_by_column() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(1001, 2, 2))
+    samples[:, 0, 0] = np.nan
+    samples[::2, 1, 1] = np.nan
+    low, high = percentile_interval(samples, level=0.9)
+    assert low.shape == high.shape == (2, 2)
+    assert np.isnan(low[0, 0])
+    assert np.isnan(high[0, 0])
+    ordered = np.sort(samples[:, 0, 1])
+    assert low[0, 1] == pytest.approx(ordered[50])
+    assert high[0, 1] == pytest.approx(ordered[950])
+    assert low[1, 1] == pytest.approx(np.percentile(samples[1::2, 1, 1], 5))
+
+
+def test_exchange_signs_are_fair_coins() -> None:
+    signs = exchange_signs(7, draws=4000, rng=np.random.default_rng(0))
+    assert signs.shape == (4000, 7)
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    assert signs.mean(axis=0) == pytest.approx(0.0, abs=0.06)
+    assert np.corrcoef(signs.T)[0, 1] == pytest.approx(0.0, abs=0.06)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=3), st.integers(1, 30))
+def test_exchange_p_by_counting(observed: list[float], draws: int) -> None:
+    drawn = np.random.default_rng(draws).normal(size=(draws, 3)) * 2
+    p = exchange_p(np.array(observed), drawn)
+    for column in range(3):
+        hits = sum(abs(value) >= abs(observed[column]) for value in drawn[:, column])
+        assert p[column] == (1 + hits) / (1 + draws)
+
+
+def test_exchange_p_keeps_nan_and_is_never_zero() -> None:
+    p = exchange_p(np.array([np.nan, 100.0, 0.0]), np.ones((99, 3)))
+    assert np.isnan(p[0])
+    assert p[1:].tolist() == [0.01, 1.0]
+
+
+def test_generators_depend_on_seed_and_names_alone() -> None:
+    def drawn(*key: object) -> float:
+        return float(generator(*key).random())  # type: ignore[arg-type]
+
+    first = drawn(0, "bootstrap", "smiling")
+    np.random.default_rng(5).random(1000)
+    assert drawn(0, "bootstrap", "smiling") == first
+    others = [(1, "bootstrap", "smiling"), (0, "bootstrap", "young"), (0, "exchange", "smiling"), (0, "bootstrap")]
+    others.append((0, "smiling", "bootstrap"))
+    assert len({drawn(*key) for key in others} | {first}) == 6

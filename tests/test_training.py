@@ -1,0 +1,602 @@
+"""Training on tiny images: it learns, measures honestly, goes on after being killed, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from cfalign.autoencoders.network import VectorAutoencoder
+from cfalign.autoencoders.network import build as build_autoencoder
+from cfalign.classifiers.network import build as build_classifier
+from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
+from cfalign.errors import BadInput, RunMismatch, StorageFailed
+from cfalign.training import (
+    AutoencoderReport,
+    AutoencoderTraining,
+    ClassifierReport,
+    ClassifierTraining,
+    train_autoencoder,
+    train_classifier,
+)
+from cfalign.training.augmentation import augmented, moved
+from cfalign.training.components import principal_components
+from cfalign.training.held_out import auroc, mean_auroc, psnr, weighted_auroc
+from cfalign.training.loop import learning_rate
+from cfalign.training.pixels import Pixels, decode_all
+from cfalign.training.splitting import split_images
+from cfalign.weights import load_into, read_weights
+
+SIZE = 16
+TINY = AutoencoderTraining(size=SIZE, latent=4, encoder=(8, 16), decoder=(16, 8), steps=80, warmup=0.1)
+HEADS = ClassifierTraining(size=SIZE, widths=(8, 16), hidden=16, steps=60, batch=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def faces(count: int = 120, *, seed: int = 0) -> Tensor:
+    """A bright disc on a plain ground: three colours, two of position. [n, 3, SIZE, SIZE]"""
+    generator = torch.Generator().manual_seed(seed)
+    ground, disc = torch.rand(2, count, 3, 1, 1, generator=generator)
+    centre = 4 + 8 * torch.rand(count, 2, 1, 1, generator=generator)
+    axis = torch.arange(SIZE).float()
+    inside = ((axis[:, None] - centre[:, :1]) ** 2 + (axis - centre[:, 1:]) ** 2 < 16).float()
+    images: Tensor = ground * (1 - inside) + disc * inside
+    return images
+
+
+def is_red(images: Tensor) -> Tensor:
+    return torch.gt(images[:, 0, 0, 0], 0.5).float()
+
+
+def labels_for(
+    values: Tensor,
+    targets: Sequence[str] = ("red",),
+    *,
+    split: Sequence[str | None] | None = None,
+    extra: dict[str, tuple[str | None, ...]] | None = None,
+) -> Labels:
+    table = values.double().numpy()
+    return Labels(
+        ids=tuple(f"{i:06d}" for i in range(len(table))),
+        targets=tuple(targets),
+        values=table[:, None] if table.ndim == 1 else table,
+        split=None if split is None else tuple(split),
+        extra=extra or {},
+        unmatched_rows=Leftover(0, ()),
+        images_without_row=Leftover(0, ()),
+        ignored_columns={},
+    )
+
+
+def write_folder(folder: Path, images: Tensor) -> Path:
+    folder.mkdir()
+    for i, image in enumerate(images):
+        pixels = image.mul(255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+    return folder
+
+
+# --- it learns -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_tiny_autoencoder_beats_the_mean_image(tmp_path: Path, linear: bool) -> None:
+    options = replace(TINY, linear=linear, linear_rate=0.02, latent=8, average=0.95, steps=250)
+    report = train_autoencoder(faces(), out=tmp_path / "ae", options=options)
+
+    assert report.psnr > report.psnr_mean_image + 2
+    assert (report.train, report.held_out, report.steps) == (108, 12, 250)
+    assert not report.already_finished
+    assert sorted(p.name for p in (tmp_path / "ae").iterdir()) == [
+        "autoencoder.safetensors",
+        "measurement.json",
+        "training.json",
+    ]
+
+
+def test_the_weights_are_those_that_were_measured(tmp_path: Path) -> None:
+    images = faces()
+    split = ["train"] * 100 + ["val"] * 20
+    report = train_autoencoder(
+        images, labels=labels_for(is_red(images), split=split), out=tmp_path / "ae", options=TINY
+    )
+    state, config = read_weights(report.weights, kind="autoencoder")
+    network = build_autoencoder(config)
+    load_into(network, state, report.weights)
+    seen = (images[100:] * 255).round() / 255
+    with torch.no_grad():
+        errors = (network(seen) - seen).square().flatten(1).mean(1).double().numpy()
+
+    assert config["name"] == "ae"
+    assert psnr(errors).mean() == pytest.approx(report.psnr, abs=1e-3)
+    content = json.loads(report.measurement.read_text())
+    assert content["psnr"]["n"] == 20
+    assert content["psnr"]["sd"] == pytest.approx(report.psnr_sd) == pytest.approx(psnr(errors).std(ddof=1), abs=1e-3)
+    assert content["options"]["latent"] == 4
+    assert content["split"] == "column split"
+
+
+def test_latents_have_unit_variance(tmp_path: Path) -> None:
+    images = faces(300)
+    report = train_autoencoder(images, out=tmp_path / "ae", options=replace(TINY, steps=120))
+    state, config = read_weights(report.weights, kind="autoencoder")
+    network = build_autoencoder(config)
+    load_into(network, state, report.weights)
+    with torch.no_grad():
+        deviation = network.encode(images).std(0)
+    assert ((deviation > 0.7) & (deviation < 1.4)).all()
+
+
+def test_a_planted_colour_is_learnt(tmp_path: Path) -> None:
+    images = faces(240)
+    hidden = torch.rand(240, generator=torch.Generator().manual_seed(3)) < 0.3
+    red = is_red(images).masked_fill(hidden, torch.nan)
+    bright = (images.mean((1, 2, 3)) > 0.5).float()
+    options = replace(HEADS, label_smoothing=0.05, contrast=0.05, brightness=0.02, blur=0.2, pixel_noise=0.02)
+    report = train_classifier(
+        images, labels_for(torch.stack([red, bright], 1), ("red", "bright")), out=tmp_path / "clf", options=options
+    )
+
+    first = report.targets[0]
+    assert first.target == "red"
+    assert first.auroc > 0.95
+    assert first.positives + first.negatives < 24  # those without a label do not count
+    assert report.ci_low <= report.auroc <= report.ci_high
+    state, config = read_weights(report.weights, kind="classifier")
+    network = build_classifier(config)
+    load_into(network, state, report.weights)
+    with torch.no_grad():
+        scores = network(images).sigmoid()[:, 0].double().numpy()
+    assert auroc(scores, is_red(images).double().numpy()) > 0.95
+
+
+def test_an_autoencoder_can_supply_reconstructions(tmp_path: Path) -> None:
+    images = faces()
+    calls = []
+
+    class Darkening:
+        def encode(self, batch: Tensor) -> Tensor:
+            calls.append(len(batch))
+            return batch
+
+        def decode(self, latents: Tensor) -> Tensor:
+            return latents * 0.8
+
+    options = replace(HEADS, steps=10, reconstructed=0.5)
+    with pytest.raises(BadInput, match="no autoencoder came"):
+        train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=options)
+    train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=options, autoencoder=Darkening())
+    assert 0 < sum(calls) < 320
+
+
+def test_attributes_of_one_kind_are_left_out_or_refused(tmp_path: Path) -> None:
+    images = faces()
+    values = torch.stack([is_red(images), torch.ones(120)], 1)
+    table = labels_for(values, ("red", "always"))
+    report = train_classifier(images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5))
+    assert [t.target for t in report.targets] == ["red"]
+    assert report.left_out == {"always": "no negative among the training images"}
+
+    with pytest.raises(BadInput, match='"always" cannot be learnt: no negative among the training images'):
+        train_classifier(images, table, out=tmp_path / "other", options=replace(HEADS, targets=("always", "red")))
+    with pytest.raises(BadInput, match='no attribute "rad"; nearest valid: red'):
+        train_classifier(images, table, out=tmp_path / "other", options=replace(HEADS, targets=("rad",)))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_class_missing_in_the_measurement_is_null_with_its_reason(tmp_path: Path) -> None:
+    images = faces()
+    rare = torch.zeros(120)
+    rare[:5] = 1
+    split = ["train"] * 100 + ["val"] * 20
+    table = labels_for(torch.stack([is_red(images), rare], 1), ("red", "rare"), split=split)
+    report = train_classifier(images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5))
+
+    missing = json.loads(report.measurement.read_text())["auroc"]["targets"][1]
+    reason = "no positive among the held-out images"
+    assert missing == {"target": "rare", "auroc": None, "positives": 0, "negatives": 20, "reason": reason}
+    assert np.isnan(report.targets[1].auroc)
+    assert report.auroc == pytest.approx(report.targets[0].auroc)
+
+
+# --- it stops and goes on --------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_training import HEADS, TINY, faces, is_red, labels_for, replace
+from cfalign.training import train_autoencoder, train_classifier
+
+def progress(stage, done, total):
+    if stage == "train" and done == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+images = faces()
+if {kind!r} == "autoencoder":
+    options = replace(TINY, linear=True, linear_rate=0.1, checkpoint_every=0.0)
+    train_autoencoder(images, out={out!r}, options=options, progress=progress)
+else:
+    options = replace(HEADS, checkpoint_every=0.0)
+    train_classifier(images, labels_for(is_red(images)), out={out!r}, options=options, progress=progress)
+"""
+
+
+def run_until_killed(kind: str, out: Path, *, at: int) -> None:
+    code = KILLED.format(tests=str(Path(__file__).parent), kind=kind, out=str(out), at=at)
+    source = str(Path(__file__).resolve().parent.parent / "src")
+    environment = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
+def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(tmp_path: Path, kind: str) -> None:
+    run_until_killed(kind, tmp_path / "killed", at=33)
+    assert (tmp_path / "killed" / "checkpoint.pt").is_file()
+    assert not (tmp_path / "killed" / "measurement.json").exists()
+    torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)
+
+    images = faces()
+    reports: list[AutoencoderReport | ClassifierReport] = []
+    started = []
+    for name in ("killed", "straight"):
+        steps: list[int] = []
+
+        def progress(stage: str, done: int, total: int, steps: list[int] = steps) -> None:
+            if stage == "train":
+                steps.append(done)
+
+        out = tmp_path / name
+        if kind == "autoencoder":
+            options = replace(TINY, linear=True, linear_rate=0.1)
+            reports.append(train_autoencoder(images, out=out, options=options, progress=progress))
+        else:
+            reports.append(
+                train_classifier(images, labels_for(is_red(images)), out=out, options=HEADS, progress=progress)
+            )
+        started.append(steps[0])
+        assert steps == list(range(steps[0], reports[-1].steps + 1))
+
+    killed, straight = reports
+    assert started == [32, 0]
+    assert killed.steps == straight.steps
+    assert not killed.already_finished
+    first, second = (read_weights(r.weights, kind=kind)[0] for r in reports)
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=0)
+
+
+def test_ctrl_c_saves_first(tmp_path: Path) -> None:
+    images = faces()
+
+    def interrupting(stage: str, done: int, total: int) -> None:
+        if stage == "train" and done == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(images, out=tmp_path / "ae", options=TINY, progress=interrupting)
+    assert torch.load(tmp_path / "ae" / "checkpoint.pt", weights_only=True)["step"] in (7, 8)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    images = faces()
+    table = labels_for(is_red(images))
+    first = train_classifier(images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5))
+    stages: list[str] = []
+    again = train_classifier(
+        images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5, checkpoint_every=3.0),
+        progress=lambda stage, done, total: stages.append(stage),
+    )  # fmt: skip
+    assert again == replace(first, already_finished=True)
+    assert stages == []
+
+
+def test_other_settings_or_data_are_refused(tmp_path: Path) -> None:
+    images = faces()
+    out = tmp_path / "ae"
+    train_autoencoder(images, out=out, options=replace(TINY, steps=3))
+    with pytest.raises(RunMismatch, match=r"options\.noise was 0\.1, now 0\.2; options\.steps was 3, now 4"):
+        train_autoencoder(images, out=out, options=replace(TINY, steps=4, noise=0.2))
+    with pytest.raises(RunMismatch, match=r"data\.hash was"):
+        train_autoencoder(faces(seed=1), out=out, options=replace(TINY, steps=3))
+    with pytest.raises(RunMismatch, match='kind was "autoencoder", now "classifier"'):
+        train_classifier(images, labels_for(is_red(images)), out=out, options=HEADS)
+    flipped = labels_for(1 - is_red(images))
+    train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=replace(HEADS, steps=3))
+    with pytest.raises(RunMismatch, match=r"data\.labels was"):
+        train_classifier(images, flipped, out=tmp_path / "clf", options=replace(HEADS, steps=3))
+
+
+def test_divergence_is_told_and_the_last_good_checkpoint_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cfalign.training import autoencoder
+
+    plain, calls = autoencoder.reconstruction_loss, []
+
+    def failing(found: Tensor, images: Tensor) -> Tensor:
+        calls.append(1)
+        return plain(found, images) * (torch.nan if len(calls) > 10 else 1)
+
+    monkeypatch.setattr(autoencoder, "reconstruction_loss", failing)
+    with pytest.raises(
+        BadInput, match=r"diverged: the loss is not finite at step 10 of 80\. Give a smaller learning_rate"
+    ):
+        train_autoencoder(faces(), out=tmp_path / "ae", options=replace(TINY, checkpoint_every=0.0))
+    kept = torch.load(tmp_path / "ae" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 10
+    assert all(torch.isfinite(t).all() for t in kept["network"].values())
+
+
+@pytest.mark.parametrize("at", ["checkpoint", "weights"])
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    if at == "weights":
+        monkeypatch.setattr("cfalign.training.loop.save_checkpoint", lambda path, content: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    options = replace(TINY, encoder=(8, 64), decoder=(64, 8), steps=4)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(StorageFailed, match="make room"):
+            train_autoencoder(faces(), out=tmp_path / "ae", options=options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in (tmp_path / "ae").iterdir()] == ["training.json"]
+    assert train_autoencoder(faces(), out=tmp_path / "ae", options=options).steps == 4
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    states = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        report = train_autoencoder(faces(), out=tmp_path / name, options=replace(TINY, steps=5, seed=seed))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        states.append(read_weights(report.weights, kind="autoencoder")[0])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+# --- images, labels, split -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_table_and_a_broken_file(tmp_path: Path) -> None:
+    images = faces()
+    folder = write_folder(tmp_path / "images", images)
+    (folder / "0003.png").write_bytes(b"no image")
+    with (tmp_path / "labels.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["image", "split", "red"])
+        for i, value in enumerate(is_red(images).int().tolist()):
+            writer.writerow([f"{i:04d}.png", ("train", "val", "test")[(i > 79) + (i > 99)], value])
+    report = train_classifier(folder, tmp_path / "labels.csv", out=tmp_path / "clf", options=HEADS)
+
+    assert (report.train, report.held_out) == (79, 20)
+    assert [s.image_id for s in report.skipped] == ["0003.png"]
+    content = json.loads(report.measurement.read_text())
+    assert content["images"] == {"train": 79, "held_out": 20, "kept_out": 20, "skipped": 1}
+    assert content["skipped"][0]["image_id"] == "0003.png"
+    assert content["skipped"][0]["reason"]
+    assert report.targets[0].auroc > 0.9
+
+
+def test_the_split_column_decides() -> None:
+    split = ["train"] * 5 + ["val"] * 3 + ["test"] * 2 + [None]
+    found = split_images(range(11), labels=labels_for(torch.zeros(11), split=split), share=0.5, seed=0)
+    assert (found.train, found.held_out, found.kept_out) == ((0, 1, 2, 3, 4), (5, 6, 7), 3)
+
+    without = ["train"] * 10 + ["test"] * 5
+    found = split_images(range(15), labels=labels_for(torch.zeros(15), split=without), share=0.2, seed=0)
+    assert sorted(found.train + found.held_out) == list(range(10))
+    assert (len(found.held_out), found.kept_out) == (2, 5)
+
+    with pytest.raises(BadInput, match='no image to "train"; it holds a, b'):
+        split_images(range(4), labels=labels_for(torch.zeros(4), split=["a", "b", "a", None]), share=0.2, seed=0)
+
+
+def test_persons_are_never_on_both_sides() -> None:
+    persons = tuple(str(i // 4) for i in range(400))
+    table = labels_for(torch.zeros(400), extra={"identity": persons})
+    found = split_images(range(400), labels=table, share=0.1, seed=1)
+    assert {persons[i] for i in found.train}.isdisjoint(persons[i] for i in found.held_out)
+    assert len(found.held_out) == 40
+    assert found.how == "random, by identity"
+
+
+@given(count=st.integers(20, 200), share=st.floats(0.05, 0.9), seed=st.integers(0, 5))
+def test_a_random_split_parts_all(count: int, share: float, seed: int) -> None:
+    found = split_images(range(count), labels=None, share=share, seed=seed)
+    assert sorted(found.train + found.held_out) == list(range(count))
+    assert found == split_images(range(count), labels=None, share=share, seed=seed)
+    assert abs(len(found.held_out) - share * count) <= 1
+
+
+def test_large_sets_are_decoded_to_disk_once(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", faces(20))
+    (folder / "0004.png").write_bytes(b"")
+    source = ImageFolder(folder, size=SIZE)
+    stages: list[str] = []
+
+    def decoded(limit: int) -> Pixels:
+        return decode_all(
+            source, range(1, 20), folder=tmp_path / "out", limit=limit, progress=lambda s, d, t: stages.append(s)
+        )
+
+    memory = decoded(10**9)
+    assert not (tmp_path / "out").exists()
+    disk = decoded(0)
+    stages.clear()
+    again = decoded(0)
+    assert stages == []
+    for other in (disk, again):
+        assert torch.equal(memory.values, other.values)
+        assert (memory.indices, memory.skipped) == (other.indices, other.skipped)
+    assert memory.rows([0, 1, 4, 5]).tolist() == [0, 3]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"batch": 1}, "batch must be a whole number, at least 2; came 1"),
+        ({"steps": 0}, "steps must be a whole number, at least 1; came 0"),
+        ({"epochs": -1.0}, "epochs must be a number above 0; came -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; came nan"),
+        ({"held_out": 1.0}, "held_out must be a number above 0 and below 1; came 1.0"),
+        ({"average": 1.0}, "average must be a number at least 0 and below 1"),
+        ({"encoder": ()}, "encoder must hold at least one"),
+        ({"device": "warp"}, "The device 'warp' cannot be used"),
+    ],
+)
+def test_options_that_cannot_work(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        AutoencoderTraining(**fields)
+
+
+def test_too_little_or_foreign_input(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match=r"Training needs at least 64 images, 63 came; give more"):
+        train_autoencoder(faces(70), out=out, options=TINY)
+    with pytest.raises(BadInput, match=r"at least 8 held-out images, 7 came"):
+        train_autoencoder(faces(72), out=out, options=TINY)
+    with pytest.raises(BadInput, match="batch is 128, but there are only 108 training images"):
+        train_autoencoder(faces(), out=out, options=replace(TINY, batch=128))
+    with pytest.raises(BadInput, match="multiple of 8"):
+        train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
+    many = replace(TINY, latent=100, linear=True, horizontal_flip=False, held_out=0.2)
+    with pytest.raises(BadInput, match="100 principal components need more than 100"):
+        train_autoencoder(faces(), out=tmp_path / "pca", options=many)
+    with pytest.raises(BadInput, match=r"The labels belong to other images: 10 ids"):
+        train_classifier(faces(), labels_for(torch.zeros(10)), out=out, options=HEADS)
+    assert not out.exists()
+
+
+def test_an_output_folder_with_other_things_in_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match="holds files that are of no training"):
+        train_autoencoder(faces(), out=tmp_path, options=TINY)
+    with pytest.raises(BadInput, match=r"notes\.txt is a file"):
+        train_autoencoder(faces(), out=tmp_path / "notes.txt", options=TINY)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([0.0, 1.0, float("nan")])), min_size=2, max_size=30)
+)
+def test_auroc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> None:
+    scores = np.array([p[0] for p in pairs], dtype=np.float64)
+    labels = np.array([p[1] for p in pairs])
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    found = auroc(scores, labels)
+    if len(positive) == 0 or len(negative) == 0:
+        assert np.isnan(found)
+        return
+    naive = np.mean([(p > n) + 0.5 * (p == n) for p in positive for n in negative])
+    assert found == pytest.approx(naive, abs=1e-12)
+    counts = np.random.default_rng(0).integers(0, 3, (4, len(pairs)))
+    for row, weighted in zip(counts, weighted_auroc(scores, labels, counts.astype(np.float64)), strict=True):
+        repeated = auroc(np.repeat(scores, row), np.repeat(labels, row))
+        np.testing.assert_allclose(weighted, repeated, atol=1e-12)
+
+
+def test_the_interval_of_the_mean_covers() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((400, 3)) < 0.4).astype(np.float64)
+    scores = labels + rng.normal(size=labels.shape)
+    found = mean_auroc(scores, labels, seed=0, resamples=300)
+    assert found.ci_low < found.mean < found.ci_high
+    assert found.ci_low < 0.760 < found.ci_high  # Φ(1/√2)
+    assert found.ci_high - found.ci_low < 0.08
+    assert np.isnan(mean_auroc(scores, np.zeros_like(labels), seed=0).mean)
+
+
+def test_principal_components_are_those_of_the_exact_decomposition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = (0.5 + 0.1 * torch.randn(200, 5, generator=generator) @ torch.randn(5, 3 * 64, generator=generator)).clamp(
+        0, 1
+    )
+    values = images.view(200, 3, 8, 8).mul(255).round().byte()
+    pixels = Pixels(values, tuple(range(200)), ())
+    mean, directions, deviation = principal_components(
+        pixels, torch.arange(200), count=4, mirrored=False, progress=lambda *_: None
+    )
+    exact = values.flatten(1).double() / 255
+    _, strength, right = torch.linalg.svd(exact - exact.mean(0), full_matrices=False)
+    torch.testing.assert_close(mean.double(), exact.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(deviation.double(), strength[:4] / 200**0.5, atol=1e-3, rtol=1e-3)
+    overlap = (directions.double() * right[:4].T).sum(0).abs()
+    assert (overlap > 0.99).all()
+
+
+def test_the_linear_start_reconstructs_like_principal_components(tmp_path: Path) -> None:
+    options = replace(TINY, linear=True, steps=1, learning_rate=1e-9, latent=20, average=0.0)
+    report = train_autoencoder(faces(300), out=tmp_path / "ae", options=options)
+    assert report.psnr > report.psnr_mean_image + 5
+    state, config = read_weights(report.weights, kind="autoencoder")
+    network = build_autoencoder(config)
+    assert isinstance(network, VectorAutoencoder)
+    load_into(network, state, report.weights)
+    with torch.no_grad():
+        deviation = network.encode(faces(300)).std(0)
+    assert ((deviation > 0.8) & (deviation < 1.25)).all()
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [learning_rate(step, total=100, warmup=0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1.0
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_augmentation_keeps_range_and_can_be_nothing() -> None:
+    images = faces(30)
+    none = replace(HEADS, horizontal_flip=False, zoom=0.0, rotation=0.0, shift=0.0)
+    assert torch.equal(augmented(images, none), images)
+    moves = replace(none, horizontal_flip=True, zoom=0.1, rotation=9.0, shift=0.1)
+    everything = replace(moves, contrast=0.5, brightness=0.5, blur=1.0, pixel_noise=0.2)
+    changed = augmented(images, everything)
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    torch.testing.assert_close(moved(images, zoom=0.0, degrees=0.0, shift=0.0), images, atol=1e-4, rtol=0)
+
+
+def test_read_labels_meets_tensor_ids(tmp_path: Path) -> None:
+    images = faces()
+    rows = "\n".join(f"{i:06d},{int(v)}" for i, v in enumerate(is_red(images)))
+    (tmp_path / "table.csv").write_text(f"image,red\n{rows}\n")
+    source = TensorImages(images)
+    table = read_labels(tmp_path / "table.csv", ids=source.ids)
+    options = replace(HEADS, steps=2)
+    by_table = train_classifier(source, table, out=tmp_path / "a", options=options)
+    by_path = train_classifier(images, tmp_path / "table.csv", out=tmp_path / "b", options=options)
+    assert by_table.targets == by_path.targets

@@ -1,0 +1,355 @@
+"""Tiny models whose answers are known, for tests of whole runs. The command line takes them as `worlds.py:name`.
+
+Images are 16×16: a grey mean plus one orthonormal pattern per latent, so encoding and decoding are exact and a head's
+logit is a known linear function of the latent. Names of factories and of the one helper that starts processes:
+everything a command of a test can ask for is a function without arguments.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+SIZE, LATENT, GAIN = 16, 6, 4.0
+TARGETS = ("smiling", "young", "eyeglasses", "wearing_hat")
+MIXING = torch.tensor(
+    [  # logit of every head per unit of every latent; `eyeglasses` leans on what `smiling` is
+        [1.0, 0.0, 0.6, 0.0],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 0.8, 0.0],
+        [0.0, 0.0, 0.0, 1.0],
+        [0.0, 0.3, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0],
+    ]
+)
+SHORTCUT = torch.tensor([[0.2], [0.0], [0.0], [1.0], [0.0], [0.3]])  # of an audited head: it uses the hat
+
+
+def patterns() -> Tensor:
+    """Orthonormal rows [latent, pixel]."""
+    drawn = np.random.default_rng(7).standard_normal((3 * SIZE * SIZE, LATENT))
+    return torch.from_numpy(np.linalg.qr(drawn)[0].T.copy()).float()
+
+
+class LinearAutoencoder(nn.Module):
+    """Exact on the images of this world."""
+
+    size = SIZE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.basis = nn.Parameter(patterns())
+
+    def encode(self, images: Tensor) -> Tensor:
+        return (images.flatten(1) - 0.5) @ self.basis.T
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return (latents @ self.basis + 0.5).view(-1, 3, SIZE, SIZE)
+
+
+class LinearHeads(nn.Module):
+    """Logits [n, head] = GAIN · z · mixing, read from the pixels."""
+
+    def __init__(self, mixing: Tensor = MIXING) -> None:
+        super().__init__()
+        self.read = nn.Parameter(GAIN * patterns().T @ mixing)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flatten(1) - 0.5) @ self.read
+
+
+class BentAutoencoder(LinearAutoencoder):
+    """Curved, and slow enough to be stopped in the middle; batch normalisation and dropout tell modes apart."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        super().__init__()
+        self.pause = pause
+        self.norm = nn.BatchNorm1d(LATENT, affine=False)
+        self.drop = nn.Dropout(0.5)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.drop(self.norm(super().encode(images)))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        time.sleep(self.pause)
+        return super().decode(latents + 0.2 * torch.tanh(latents.roll(1, dims=1))).clamp(0, 1)
+
+
+class BentHeads(nn.Module):
+    """Two layers over the pixels."""
+
+    def __init__(self, mixing: Tensor = MIXING, seed: int = 0) -> None:
+        super().__init__()
+        self.linear = LinearHeads(mixing)
+        heads = mixing.shape[1]
+        drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal((heads, heads))).float()
+        self.mix = nn.Parameter(0.1 * drawn)
+        self.norm = nn.BatchNorm1d(heads)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.linear(images)
+        return self.norm(logits + torch.tanh(logits) @ self.mix)
+
+
+def latents(count: int, seed: int = 0) -> Tensor:
+    """Latents small enough that no pixel leaves [0, 1]."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((count, LATENT))).float() * 0.8
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    """Images [count, 3, 16, 16] of this world."""
+    return LinearAutoencoder().decode(latents(count, seed)).detach().clamp(0, 1)
+
+
+def write_images(folder: Path, count: int, *, seed: int = 0) -> Path:
+    """The same as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images(count, seed)):
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{i:04d}.png")
+    return folder
+
+
+# -- what the command line can name -----------------------------------------------------------------------------------
+
+
+def _wrapped(module: nn.Module, targets: Sequence[str] = TARGETS, **more: Any) -> Any:
+    from cfalign.classifiers import wrap
+
+    return wrap(module, targets, **{"name": "own", **more})
+
+
+def autoencoder() -> Any:
+    return LinearAutoencoder()
+
+
+def slow_autoencoder() -> Any:
+    return BentAutoencoder(pause=0.004)
+
+
+def heads() -> Any:
+    return _wrapped(LinearHeads(), name="heads")
+
+
+def bent_heads() -> Any:
+    return _wrapped(BentHeads(), name="heads")
+
+
+def audited() -> Any:
+    return _wrapped(LinearHeads(SHORTCUT), ["friendly"], name="audited")
+
+
+def torch_box() -> Any:
+    from cfalign.classifiers import black_box
+
+    module = LinearHeads(SHORTCUT)
+    return black_box(lambda x: torch.sigmoid(module(x)), ["friendly"], name="audited")
+
+
+def numpy_box() -> Any:
+    from cfalign.classifiers import black_box
+
+    read = LinearHeads(SHORTCUT).read.detach().numpy()
+    return black_box(
+        lambda x: 1 / (1 + np.exp(-(x.reshape(len(x), -1) - 0.5) @ read)), ["friendly"], name="audited", numpy=True
+    )
+
+
+def unnamed() -> Any:
+    from cfalign.classifiers import wrap
+
+    return wrap(LinearHeads(SHORTCUT), ["friendly"])
+
+
+class _Spoiled(nn.Module):
+    """Linear heads whose answer is changed."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__()
+        self.heads, self.change = LinearHeads(), change
+
+    def forward(self, images: Tensor) -> Any:
+        return self.change(self.heads(images))
+
+
+def nan_heads() -> Any:
+    return _wrapped(_Spoiled(lambda out: out * float("nan")))
+
+
+def nan_sometimes() -> Any:
+    """NaN where the second latent is large: for some images only."""
+    return _wrapped(_Spoiled(lambda out: torch.where(out[:, 1:2] > 4, float("nan"), out)))
+
+
+def too_many_columns() -> Any:
+    return _wrapped(_Spoiled(lambda out: torch.cat([out, out], dim=1)))
+
+
+def transposed() -> Any:
+    return _wrapped(_Spoiled(lambda out: out.T))
+
+
+def a_dict() -> Any:
+    return _wrapped(_Spoiled(lambda out: {"logits": out}))
+
+
+def raising_heads() -> Any:
+    def change(_: Tensor) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes\ncannot be multiplied")
+
+    return _wrapped(_Spoiled(change))
+
+
+def never_positive() -> Any:
+    """`young` is never predicted."""
+    return _wrapped(_Spoiled(lambda out: out - torch.tensor([0.0, 50.0, 0.0, 0.0])))
+
+
+def detaching() -> Any:
+    return _wrapped(_Spoiled(lambda out: out.detach()))
+
+
+class _Tanh(LinearAutoencoder):
+    def decode(self, latents: Tensor) -> Tensor:
+        return super().decode(3 * latents) * 2 - 1
+
+
+class _Small(LinearAutoencoder):
+    def decode(self, latents: Tensor) -> Tensor:
+        return super().decode(latents)[..., ::2, ::2]
+
+
+class _Nan(LinearAutoencoder):
+    def decode(self, latents: Tensor) -> Tensor:
+        return super().decode(latents) * float("nan")
+
+
+class _Fails(LinearAutoencoder):
+    def encode(self, images: Tensor) -> Tensor:
+        raise ValueError("boom")
+
+
+class _Posterior(LinearAutoencoder):
+    def encode(self, images: Tensor) -> Any:
+        return {"latent": super().encode(images)}
+
+
+def tanh_autoencoder() -> Any:
+    return _Tanh()
+
+
+def small_autoencoder() -> Any:
+    return _Small()
+
+
+def nan_autoencoder() -> Any:
+    return _Nan()
+
+
+def failing_autoencoder() -> Any:
+    return _Fails()
+
+
+def posterior_autoencoder() -> Any:
+    return _Posterior()
+
+
+def raises() -> Any:
+    raise RuntimeError("no weights here")
+
+
+def leaves() -> Any:
+    sys.exit(0)
+
+
+def wrong_thing() -> Any:
+    return 7
+
+
+bare_module = LinearHeads()
+
+
+# -- commands in processes of their own, without paying for the imports each time ------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """`cfalign ARGS` in a process of its own, started from a server that has imported it already."""
+
+    def __init__(
+        self,
+        *args: object,
+        folder: Path,
+        stdout: Path | None = None,
+        file_limit: int | None = None,
+        user: int | None = None,
+    ) -> None:
+        self._logs = (stdout or folder / f".out-{id(self)}", folder / f".err-{id(self)}")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["cfalign.cli", "worlds"])
+        self.process = context.Process(
+            target=_command, args=([str(a) for a in args], *map(str, self._logs), file_limit, user)
+        )
+        self.process.start()
+
+    def wait(self, timeout: float | None = 60) -> Ended:
+        """Its exit code (negative: the signal that ended it) and what it wrote."""
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.process.kill()
+            raise TimeoutError(f"the command still ran after {timeout} s")
+        texts = [log.read_text() if log.is_file() else "" for log in self._logs]
+        for log in self._logs:
+            if log.is_file():
+                log.unlink()
+        return Ended(int(self.process.exitcode or 0), *texts)
+
+    def signal(self, number: signal.Signals, *, after: float = 0.0) -> None:
+        """Send a signal."""
+        self.process.join(after)
+        if self.process.is_alive() and self.process.pid:
+            os.kill(self.process.pid, number)
+
+
+def cfalign(*args: object, folder: Path, **more: Any) -> Ended:
+    """Run `cfalign ARGS` to its end."""
+    return Command(*args, folder=folder, **more).wait()
+
+
+def _command(args: list[str], out: str, err: str, file_limit: int | None, user: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for path, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    if file_limit is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if user is not None:
+        os.setgid(user)
+        os.setuid(user)
+    torch.set_num_threads(1)
+    sys.argv = ["cfalign", *args]
+    from cfalign.cli import main
+
+    main()
