@@ -125,7 +125,7 @@ def measured_rows(
         autoencoder=autoencoder,
         settings=settings,
     )
-    before = seen.reconstruction_scores[walked.image]
+    point, before = walked.counterfactual, seen.reconstruction_scores[walked.image]
     rows = []
     for b, base in enumerate(bases):
         at = np.flatnonzero(walked.base == b)
@@ -136,10 +136,10 @@ def measured_rows(
                 image=walked.image[at],
                 outcomes=tuple(walked.outcomes[i] for i in at),
                 base_before=before[at, column],
-                base_after=walked.after[at, column],
+                base_after=point.scores[at, column],
                 before=before[at],
-                after=walked.after[at],
-                null=walked.null[at],
+                after=point.scores[at],
+                null=point.control_scores[at],
             )
         )
     return rows

@@ -19,7 +19,8 @@ ROOT_PACKAGE = "cfalign"  # its __init__: the public names, gathered from the mo
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("command line", ("cli", "__main__")),
     ("public names", (ROOT_PACKAGE,)),
-    ("rendering", ("report", "explorer", "figures")),
+    ("rendering", ("report", "explorer")),
+    ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
     ("stages", ("audit", "bank", "rectification")),
     ("parts of stages", ("findings", "illustrations", "records")),
@@ -29,7 +30,8 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("training", ("training",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
     ("model files", ("factories", "weights")),
-    ("values", ("results", "composition", "isolation")),
+    ("heads", ("composition",)),
+    ("values", ("results", "isolation")),
     ("foundation", ("errors", "types")),
 )
 BESIDE = {

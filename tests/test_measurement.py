@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from torch import Tensor
 
 from cfalign import measurement
 from cfalign.composition import Panel, panel
-from cfalign.errors import BadModel
 from cfalign.latent_shift import latent_shift
-from cfalign.measurement import Walked, WalkSettings, examined, look, walk_all
+from cfalign.measurement import WalkSettings, examined, look, walk_all
 from cfalign.results import Outcome
 from cfalign.search import SearchOptions
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
@@ -28,6 +26,7 @@ PANEL = panel([ONE["a"], ONE["b"], ONE["c"]], [("two", TWO["d"]), ("both", TWO["
 BASES = ("a", "d", "e + 0.3*a")
 IMAGES = linear_images(20)
 IDS = tuple(f"folder/{i:03d}.png" for i in range(20))
+POINT = ("distances", "scores", "control_scores", "images", "controls")
 PAIRS = [(i, b) for b in range(3) for i in range(20)]
 
 
@@ -58,11 +57,12 @@ def walked(
     seed: int = 0,
     batch: int = 64,
     search: SearchOptions | None = None,
+    attributes: Sequence[str] = (),
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Every pair's fields by (image_id, base)."""
     autoencoder = autoencoder or LinearAutoencoder()
     seen = look(images, table, autoencoder=autoencoder, batch=batch)
-    settings = WalkSettings(search=search or SearchOptions(), seed=seed, batch=batch)
+    settings = WalkSettings(search or SearchOptions(), frozenset(attributes), seed=seed, batch=batch)
     pools = list(
         walk_all(
             seen, chosen, panel=table, bases=BASES, image_ids=ids, autoencoder=autoencoder, settings=settings
@@ -70,11 +70,15 @@ def walked(
     )  # fmt: skip
     out = {}
     for pool in pools:
-        assert len(pool) == len(pool.outcomes) == len(pool.counterfactuals) == len(pool.nulls)
+        point = pool.counterfactual
+        assert len(pool) == len(pool.outcomes) == len(point.images) == len(point.controls)
         for row in range(len(pool)):
             key = (ids[pool.image[row]], BASES[pool.base[row]])
             assert key not in out
-            out[key] = {f.name: getattr(pool, f.name)[row] for f in fields(Walked)}
+            plain = ("outcomes", "lambdas", "evaluations", "image_change", "off_evaluations")
+            out[key] = {name: getattr(pool, name)[row] for name in plain}
+            out[key] |= {name: getattr(point, name)[row] for name in POINT}
+            out[key]["off"] = None if pool.off is None else {name: getattr(pool.off, name)[row] for name in POINT}
             out[key]["pool"] = len(pool)
     return out
 
@@ -89,17 +93,6 @@ def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
         one, two = torch.sigmoid(ONE.logits(x)).detach(), torch.sigmoid(TWO.logits(x)).detach()
         expected = torch.stack([*one.T, two[:, 0], two[:, 1] + 0.3 * one[:, 0]], dim=1)
         np.testing.assert_allclose(scores, expected.numpy(), atol=1e-12)
-
-
-@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
-def test_a_head_that_is_never_finite_is_named(broken: float) -> None:
-    class Bad(LinearClassifier):
-        def logits(self, images: Tensor, /) -> Tensor:
-            return super().logits(images) + torch.tensor([0.0, torch.nan])
-
-    bad = Bad(directions(2, overlap=0.0), (0.0, 0.0), ("good", "bad"))
-    with pytest.raises(BadModel, match=r"'bad' returned NaN or infinity for all of 4 images"):
-        look(linear_images(4), panel([bad["good"], bad["bad"]], []), autoencoder=LinearAutoencoder())
 
 
 def test_a_head_that_is_nan_for_some_images_is_no_error() -> None:
@@ -121,13 +114,13 @@ def test_every_pair_is_what_latent_shift_makes_of_it(base: int) -> None:
         for name, expected in (("lambdas", found.lambdas), ("distances", found.distances)):
             assert pair[name] == pytest.approx(expected[i], nan_ok=True)
         assert pair["image_change"] == pytest.approx(found.image_change[i])
-        torch.testing.assert_close(pair["counterfactuals"], found.images[i], atol=1e-10, rtol=0)
+        torch.testing.assert_close(pair["images"], found.images[i], atol=1e-10, rtol=0)
 
 
 def test_responses_are_the_scores_of_the_images_that_are_kept() -> None:
     made = 0
     for pair in walked().values():
-        for scores, image in (("after", "counterfactuals"), ("null", "nulls")):
+        for scores, image in (("scores", "images"), ("control_scores", "controls")):
             logits = torch.cat([c.logits(pair[image][None]) for c in (ONE, TWO)], dim=1)
             expected = PANEL.scores(logits)[0]
             if pair["outcomes"].walked:
@@ -144,12 +137,12 @@ def test_the_control_goes_as_far_in_another_direction() -> None:
     towards = []
     for (image_id, _), pair in walked().items():
         z0 = start[IDS.index(image_id)]
-        if pair["nulls"].min() <= 0 or pair["nulls"].max() >= 1:
+        if pair["controls"].min() <= 0 or pair["controls"].max() >= 1:
             continue  # clipped: the latent cannot be read back
-        moved = ae.encode(pair["nulls"][None])[0] - z0
+        moved = ae.encode(pair["controls"][None])[0] - z0
         assert moved.norm().item() == pytest.approx(pair["distances"], abs=1e-9)
         if pair["distances"] > 0:
-            shift = ae.encode(pair["counterfactuals"][None])[0] - z0
+            shift = ae.encode(pair["images"][None])[0] - z0
             towards.append((moved @ shift / moved.norm() / shift.norm()).item())
     assert len(towards) > 20
     assert abs(np.mean(towards)) < 0.15
@@ -161,12 +154,12 @@ def test_the_control_depends_on_seed_image_and_base_alone() -> None:
     whole = walked()
     some = walked([(5, 0), (2, 1), (2, 0)], batch=2)
     for key, pair in some.items():
-        torch.testing.assert_close(pair["nulls"], whole[key]["nulls"], atol=1e-10, rtol=0)
+        torch.testing.assert_close(pair["controls"], whole[key]["controls"], atol=1e-10, rtol=0)
     order = torch.tensor([2, 0, 1])
     turned = walked([(0, 0)], images=IMAGES[order], ids=[IDS[i] for i in order])
-    torch.testing.assert_close(turned[IDS[2], "a"]["nulls"], whole[IDS[2], "a"]["nulls"], atol=1e-10, rtol=0)
+    torch.testing.assert_close(turned[IDS[2], "a"]["controls"], whole[IDS[2], "a"]["controls"], atol=1e-10, rtol=0)
     other = walked([(5, 0)], seed=1)
-    assert not torch.allclose(other[IDS[5], "a"]["nulls"], whole[IDS[5], "a"]["nulls"])
+    assert not torch.allclose(other[IDS[5], "a"]["controls"], whole[IDS[5], "a"]["controls"])
 
 
 @pytest.mark.parametrize(("batch", "pool_bytes"), [(1, 1), (3, 1), (7, 4 * 48 * 9), (64, 2**27)])
@@ -178,8 +171,8 @@ def test_batches_and_pools_do_not_matter(batch: int, pool_bytes: int, monkeypatc
     assert max(pair["pool"] for pair in parts.values()) <= max(batch, pool_bytes // (4 * 48))
     for key, pair in parts.items():
         assert pair["outcomes"] is whole[key]["outcomes"]
-        np.testing.assert_allclose(pair["after"], whole[key]["after"], atol=1e-9)
-        np.testing.assert_allclose(pair["null"], whole[key]["null"], atol=1e-9)
+        np.testing.assert_allclose(pair["scores"], whole[key]["scores"], atol=1e-9)
+        np.testing.assert_allclose(pair["control_scores"], whole[key]["control_scores"], atol=1e-9)
 
 
 def test_a_pool_holds_bases_that_need_the_same_modules() -> None:
@@ -218,7 +211,7 @@ def test_pairs_without_a_counterfactual_keep_their_reconstruction() -> None:
     for (image_id, _), pair in left.items():
         assert np.isnan(pair["lambdas"])
         assert pair["distances"] == 0
-        for name in ("counterfactuals", "nulls"):
+        for name in ("images", "controls"):
             torch.testing.assert_close(pair[name], x0[IDS.index(image_id)])
 
 
@@ -245,6 +238,85 @@ def test_the_settings_are_those_of_the_search() -> None:
     for i, image_id in enumerate(IDS):
         pair = small[image_id, "a"]
         if pair["outcomes"] is Outcome.REACHED:
-            drops.append(before[i] - pair["after"][0])
+            drops.append(before[i] - pair["scores"][0])
     assert len(drops) > 5
     np.testing.assert_allclose(drops, 0.2, atol=1e-6)
+
+
+# --- switched off -------------------------------------------------------------------------------------------
+
+
+def start_scores(column: int) -> Any:
+    ae = LinearAutoencoder()
+    return PANEL.scores(torch.cat([c.logits(ae.decode(ae.encode(IMAGES))) for c in (ONE, TWO)], dim=1))[:, column]
+
+
+def test_attributes_are_walked_on_along_the_same_ray() -> None:
+    ae = LinearAutoencoder()
+    found, z0 = walked(attributes=("a",)), ae.encode(IMAGES)
+    start, further = start_scores(0), 0
+    for i, image_id in enumerate(IDS):
+        pair = found[image_id, "a"]
+        off = pair["off"]
+        if not pair["outcomes"].walked:
+            assert off["distances"] == 0
+            assert np.isnan(off["scores"]).all()
+            continue
+        assert off["scores"][0] == pytest.approx(max(start[i] - 0.85, 0.05), abs=0.03)
+        assert off["distances"] >= pair["distances"] - 1e-9
+        one, other = (ae.encode(x[None])[0] - z0[i] for x in (pair["images"], off["images"]))
+        if min(off["images"].min(), 1 - off["images"].max()) > 0 and pair["distances"] > 0:
+            assert (one @ other / one.norm() / other.norm()).item() == pytest.approx(1.0)
+            further += off["distances"] > pair["distances"] + 0.01
+        moved = ae.encode(off["controls"][None])[0] - z0[i]
+        if min(off["controls"].min(), 1 - off["controls"].max()) > 0:
+            assert moved.norm().item() == pytest.approx(off["distances"], abs=1e-9)
+        logits = torch.cat([c.logits(off["images"][None]) for c in (ONE, TWO)], dim=1)
+        np.testing.assert_allclose(off["scores"], PANEL.scores(logits)[0], atol=1e-12)
+    assert further > 3
+
+
+def test_walking_on_leaves_the_counterfactual_as_it_is() -> None:
+    plain, more = walked(), walked(attributes=("a", "d"))
+    for key, pair in more.items():
+        assert (pair["off"] is None) == (key[1] not in ("a", "d"))
+        assert pair["outcomes"] is plain[key]["outcomes"]
+        assert pair["evaluations"] == plain[key]["evaluations"]
+        np.testing.assert_allclose(pair["scores"], plain[key]["scores"], atol=1e-9)
+        np.testing.assert_allclose(pair["control_scores"], plain[key]["control_scores"], atol=1e-9)
+
+
+def test_what_walking_on_costs() -> None:
+    """On a straight ray the drop seen so far predicts where it ends: one more decode, and one for its control."""
+    counting = Counting()
+    found = walked([(i, 0) for i in range(20)], attributes=("a",), autoencoder=counting)
+    spent = sum(int(pair["evaluations"] + pair["off_evaluations"]) for pair in found.values())
+    assert counting.with_gradient == 20
+    assert counting.decoded == 20 + 20 + spent + 20 + 20
+    assert max(pair["off_evaluations"] for pair in found.values()) == 1
+
+
+def test_the_schedule_is_walked_on_by_the_refined_search() -> None:
+    found = walked(attributes=("a",), search=SearchOptions(strategy="schedule", max_image_change=1.0))
+    start = start_scores(0)
+    for i, image_id in enumerate(IDS):
+        pair = found[image_id, "a"]
+        if pair["outcomes"].walked:
+            assert pair["off"]["scores"][0] == pytest.approx(max(start[i] - 0.85, 0.05), abs=0.03)
+
+
+def test_a_base_beside_an_attribute_of_the_same_module_is_not_walked_on() -> None:
+    ae = LinearAutoencoder()
+    seen = look(IMAGES, PANEL, autoencoder=ae)
+    pools = list(
+        walk_all(
+            seen,
+            [(i, b) for i in range(4) for b in (0, 1)],
+            panel=PANEL,
+            bases=("a", "b"),
+            image_ids=IDS,
+            autoencoder=ae,
+            settings=WalkSettings(SearchOptions(), frozenset({"b"})),
+        )
+    )
+    assert sorted((*set(pool.base.tolist()), pool.off is None) for pool in pools) == [(0, True), (1, False)]

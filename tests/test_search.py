@@ -490,6 +490,7 @@ def test_nan_ends_the_schedule_at_the_start() -> None:
         ("drop", 0.0),
         ("drop", -0.6),
         ("drop", float("nan")),
+        ("off_drop", 0.0),
         ("floor", 5.0),
         ("floor", float("nan")),
         ("eligible", float("nan")),

@@ -67,7 +67,7 @@ def audit(
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
     subject = _subject(owners, reference, bases, downstream)
     source = open_images(images, size=getattr(autoencoder, "size", None))
-    plan = Plan(source, subject.panel, subject.bases, autoencoder, options)
+    plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     start = record(
         settings={
             "kind": "audit",

@@ -26,10 +26,17 @@ from cfalign.records import opened, record
 from cfalign.responses import respond
 from cfalign.results import Floats
 from cfalign.store import Run, read_parquet, write_parquet
-from cfalign.sweep import AuditOptions, Plan, refuse_broken, sweep
+from cfalign.sweep import AuditOptions, Plan, pixels, refuse_broken, sweep
 from cfalign.types import Autoencoder, Classifier
 
-TENSORS = ("originals", "reconstructions", "counterfactuals", "controls")
+COLUMNS = {
+    "after": "counterfactual.images",
+    "null": "counterfactual.controls",
+    "off": "off.images",
+    "off_null": "off.controls",
+}
+"""Which of a bank's tensors the columns of ``responses`` are scored on."""
+TENSORS = ("originals", "reconstructions", *COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def bank(
     """Make (or resume) a bank of counterfactuals of the reference heads.
 
     ``images``: a folder, a tensor [n, c, h, w] in [0, 1], or an image source. ``attributes``: the heads that get
-    counterfactuals, all by default. Needs about 4 · 2 bytes per pixel value and counterfactual on disk.
+    counterfactuals, all by default. Images are kept in 8 bits, four per counterfactual.
     """
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
@@ -79,7 +86,7 @@ def bank(
             f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
             "its heads; give a differentiable reference."
         )
-    plan = Plan(source, panel(heads, []), bases, autoencoder, options, keep_images=True)
+    plan = Plan(source, panel(heads, []), bases, bases, autoencoder, options, keep_images=True)
     start = record(
         settings={"kind": "bank", **plan.settings()},
         classifiers=[(reference, "reference")],
@@ -138,7 +145,7 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
 
 def _scored(bank: Bank, audited: Panel, name: str, batch: int) -> dict[str, Floats]:
     tensors = bank.run.tensors(bank.run.path / "tensors" / f"{name}.safetensors")
-    return {k: audited.scores(respond(tensors[k].float(), audited.classifiers, batch=batch)) for k in TENSORS}
+    return {k: audited.scores(respond(pixels(tensors[k]), audited.classifiers, batch=batch)) for k in TENSORS}
 
 
 def _nothing(audited: Panel) -> dict[str, Floats]:
@@ -152,7 +159,7 @@ def _extended(
     walked = responses["lambda"].is_not_nan().to_numpy()
     rows = np.arange(len(responses))
     columns: dict[str, Floats] = {}
-    for kind, key in (("after", "counterfactuals"), ("null", "controls")):
+    for kind, key in COLUMNS.items():
         values = np.full((len(rows), len(labels)), np.nan)
         values[: len(scored[key])] = scored[key]
         values[~walked] = np.nan
@@ -183,9 +190,9 @@ def kept_strips(
 def _strip(tensors: Mapping[str, Tensor], image: int, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:
     ends = [[row[f"{kind}.{label}"] for label in labels] for kind in ("before", "after")]
     return Strip(
-        original=tensors["originals"][image].float(),
-        reconstruction=tensors["reconstructions"][image].float(),
-        counterfactual=tensors["counterfactuals"][row["row"]].float(),
+        original=pixels(tensors["originals"][image]),
+        reconstruction=pixels(tensors["reconstructions"][image]),
+        counterfactual=pixels(tensors["counterfactual.images"][row["row"]]),
         scores=np.array(ends, dtype=np.float64),
         lambdas=np.array([0.0, row["lambda"]]),
     )

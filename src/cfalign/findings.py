@@ -52,22 +52,29 @@ def conclude(
         seed=options.seed,
     )
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
-    found = effects(
-        [used[a] for a in attributes],
+    off = {a: usable(_row(responses, a, heads, places, off=True), min_base_change=minimum)[0] for a in attributes}
+    solved = effects(
+        [off[a] for a in attributes],
         heads,
         audited,
         outgoing=outgoing,
         options=options.effects,
         seed=options.seed,
     )
+    incoming = {(c.downstream, c.base): c.ratio_of_means for c in cells}
+    found = [replace(e, incoming=incoming[e.audited, e.attribute]) for e in solved]
     ids = scores["image_id"].to_list()
     ranked = _ranked(found, options)
     findings = [replace(f, samples=_samples(f, used, heads, ids, options.shown)) for f in ranked]
     return Conclusions(cells, found, findings, _counts(responses, scores, rows, heads, minimum))
 
 
-def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int]) -> Row:
+def _row(
+    responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int], *, off: bool = False
+) -> Row:
+    """The counterfactuals of a base; with ``off``, at the point where it counts as switched off."""
     rows = responses.filter(pl.col("base") == base)
+    after, null = ("off", "off_null") if off else ("after", "null")
 
     def block(kind: str) -> Floats:
         return np.asarray(rows.select([f"{kind}.{h}" for h in heads]).to_numpy(), dtype=np.float64)
@@ -77,10 +84,10 @@ def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mappi
         image=np.array([places[i] for i in rows["image_id"].to_list()], dtype=np.int64),
         outcomes=tuple(Outcome(o) for o in rows["outcome"].to_list()),
         base_before=rows["base_before"].to_numpy(),
-        base_after=rows["base_after"].to_numpy(),
+        base_after=rows[f"{after}.{base}"].to_numpy(),
         before=block("before"),
-        after=block("after"),
-        null=block("null"),
+        after=block(after),
+        null=block(null),
     )
 
 
@@ -154,6 +161,7 @@ def _counts(
     skipped = scores.filter(pl.col("skipped").is_not_null()).select("image_id", pl.col("skipped").alias("reason"))
     walked = responses.filter(pl.col("evaluations") > 0)
     made = len(walked)
+    attributes = walked.filter(pl.col("off_distance").is_not_nan())
     images = len(scores) - len(skipped)
     return {
         "outcomes": outcomes,
@@ -164,7 +172,12 @@ def _counts(
         "cost": {
             "counterfactuals": made,
             "search_decodes_per_cf": walked["evaluations"].sum() / made if made else None,
-            "decoder_forwards": images + 2 * made + int(walked["evaluations"].sum()),
+            "off_decodes_per_cf": attributes["off_evaluations"].mean(),
+            "decoder_forwards": images
+            + 2 * made
+            + len(attributes)
+            + int(walked["evaluations"].sum())
+            + int(walked["off_evaluations"].sum()),
             "decoder_backwards": made,
         },
     }

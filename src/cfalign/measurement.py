@@ -7,7 +7,7 @@ backward for the direction, k forwards for the search, and one for the control.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,15 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign.composition import Panel, weights
-from cfalign.errors import BadModel
-from cfalign.latent_shift import Pairs, decode, find_rays, lambdas, reconstruct, shifted, walk
+from cfalign.latent_shift import Pairs, Rays, decode, find_rays, lambdas, reconstruct, shifted, walk
 from cfalign.responses import respond
 from cfalign.results import Floats, Outcome
-from cfalign.search import SearchOptions
+from cfalign.search import Found, SearchOptions
 from cfalign.statistics import generator
 from cfalign.types import Autoencoder
 
 POOL_BYTES = 128 * 2**20  # images of one pool of pairs; the search holds about four times this
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point on every pair's ray, and its control: the same latent distance in a random direction; [pair, ...]."""
+
+    distances: Floats
+    scores: Floats
+    """Panel scores [pair, column]; NaN where there is no counterfactual."""
+    control_scores: Floats
+    images: Tensor
+    controls: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,15 +45,13 @@ class Walked:
     base: NDArray[np.int64]
     outcomes: tuple[Outcome, ...]
     lambdas: Floats
-    distances: Floats
     evaluations: NDArray[np.int64]
     image_change: Floats
-    after: Floats
-    """Panel scores at x_λ, [pair, column]; NaN where there is no counterfactual."""
-    null: Floats
-    """Panel scores at the same latent distance in a random direction."""
-    counterfactuals: Tensor
-    nulls: Tensor
+    counterfactual: Point
+    """x_λ: the requested drop."""
+    off: Point | None
+    """Further along: where an attribute counts as switched off. None for pairs whose base is no attribute."""
+    off_evaluations: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -62,21 +71,11 @@ class Seen:
 
 @torch.no_grad()
 def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, batch: int = 64) -> Seen:
-    """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1].
-
-    Raises BadModel when a classifier returns NaN or infinity for every image.
-    """
+    """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1]; NaN scores stay NaN."""
     parts = [reconstruct(part, autoencoder) for part in torch.split(images, batch)]
     latents, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
     on_images = panel.scores(respond(images, panel.classifiers, batch=batch))
     on_x0 = panel.scores(respond(x0, panel.classifiers, batch=batch))
-    for scores in (on_images, on_x0):
-        broken = [panel.labels[column] for column in np.flatnonzero(np.isnan(scores).all(axis=0))]
-        if len(images) and broken:
-            raise BadModel(
-                f"The classifier's head {broken[0]!r} returned NaN or infinity for all of {len(images)} images; "
-                "expected finite logits: check its normalisation and weights."
-            )
     return Seen(latents, x0, on_images, on_x0)
 
 
@@ -96,10 +95,14 @@ def walk_all(
     autoencoder: Autoencoder,
     settings: WalkSettings,
 ) -> Iterator[Walked]:
-    """Counterfactuals of the chosen (image, base) pairs, in pools of bounded memory, grouped by the modules needed."""
+    """Counterfactuals of the chosen (image, base) pairs, in pools of bounded memory.
+
+    A pool holds bases of the same modules, all attributes or none: only those are walked on until switched off.
+    """
     groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
     for image, base in chosen:
-        groups.setdefault(panel[bases[base]].classifiers, []).append((image, base))
+        label = bases[base]
+        groups.setdefault((label in settings.attributes, *panel[label].classifiers), []).append((image, base))
     pool = max(settings.batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
     for group in groups.values():
         for at in range(0, len(group), pool):
@@ -111,6 +114,8 @@ class WalkSettings:
     """How a chunk's pairs are walked."""
 
     search: SearchOptions
+    attributes: frozenset[str] = frozenset()
+    """Labels of the bases that are walked on until they count as switched off."""
     seed: int = 0
     batch: int = 64
 
@@ -136,16 +141,43 @@ def _walk_pool(
         autoencoder=autoencoder, classifiers=classifiers, options=settings.search, batch=settings.batch,
     )  # fmt: skip
     names = [(image_ids[i], bases[b]) for i, b in zip(image, base, strict=True)]
-    nulls = _controls(seen.latents, pairs, names, found.distance, autoencoder, settings)
-    walked = np.array([o.walked for o in found.outcomes], dtype=bool)[:, None]
-    after, null = (
-        np.where(walked, panel.scores(respond(x, panel.classifiers, batch=settings.batch)), np.nan)
-        for x in (found.kept[0], nulls)
-    )
+
+    def point(end: Found) -> Point:
+        controls = _controls(seen.latents, pairs, names, end.distance, autoencoder, settings)
+        walked = np.array([o.walked for o in found.outcomes], dtype=bool)[:, None]
+        scores, control_scores = (
+            np.where(walked, panel.scores(respond(x, panel.classifiers, batch=settings.batch)), np.nan)
+            for x in (end.kept[0], controls)
+        )
+        return Point(end.distance, scores, control_scores, end.kept[0], controls)
+
+    off = None
+    if bases[base[0]] in settings.attributes:
+        off = walk(
+            seen.latents, seen.reconstructions, pairs, _further(rays, found),
+            autoencoder=autoencoder, classifiers=classifiers, options=_off(settings.search), batch=settings.batch,
+        )  # fmt: skip
     return Walked(
-        image, base, found.outcomes, lambdas(found, rays.start), found.distance, found.evaluations, found.image_change,
-        after, null, found.kept[0], nulls,
+        image, base, found.outcomes, lambdas(found, rays.start), found.evaluations, found.image_change,
+        counterfactual=point(found),
+        off=None if off is None else point(off),
+        off_evaluations=np.zeros(len(image), dtype=np.int64) if off is None else off.evaluations,
     )  # fmt: skip
+
+
+def _off(options: SearchOptions) -> SearchOptions:
+    """A coarser search: how far exactly does not matter, for responses are divided by the attribute's own change."""
+    drop = max(options.off_drop, options.drop)
+    return replace(options, strategy="refined", drop=drop, tolerance=max(0.03, options.tolerance))
+
+
+def _further(rays: Rays, found: Found) -> Rays:
+    """The same rays with the slope seen up to the counterfactual, which predicts better how far there is to go."""
+    start = rays.start
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = (start.value - found.value) / found.distance
+    slope = np.where((found.distance > 0) & (seen > 0), seen, start.slope)
+    return replace(rays, start=replace(start, slope=slope))
 
 
 @torch.no_grad()

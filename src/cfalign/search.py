@@ -54,6 +54,7 @@ class SearchOptions:
         for name, low, high in (
             ("drop", 0, 10),
             ("floor", -100, 1),
+            ("off_drop", 0, 10),
             ("eligible", -100, 100),
             ("tolerance", 0, 1),
             ("max_distance", 0, 1e9),

@@ -8,7 +8,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -25,7 +25,7 @@ from cfalign.effects import EffectOptions
 from cfalign.engines.local import Progress, in_order, silent
 from cfalign.errors import BadInput, BadModel
 from cfalign.isolation import device_of
-from cfalign.measurement import Seen, Walked, WalkSettings, examined, look, walk_all
+from cfalign.measurement import Point, Seen, Walked, WalkSettings, examined, look, walk_all
 from cfalign.results import Floats, Outcome
 from cfalign.search import SearchOptions
 from cfalign.statistics import generator
@@ -72,6 +72,8 @@ class Plan:
     panel: Panel
     bases: tuple[str, ...]
     """Labels of the panel that get counterfactuals."""
+    attributes: tuple[str, ...]
+    """Those of the bases that are walked on until switched off, for effects."""
     autoencoder: Autoencoder
     options: AuditOptions
     keep_images: bool = False
@@ -148,7 +150,9 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
     looked_at = examined(eligible, remaining.tolist())
     chosen = [(int(i), int(b)) for b, i in np.argwhere((looked_at & eligible).T)]
     others = [(int(i), int(b)) for b, i in np.argwhere((looked_at & ~eligible).T)]
-    settings = WalkSettings(plan.options.search, plan.options.seed, plan.options.batch)
+    settings = WalkSettings(
+        plan.options.search, frozenset(plan.attributes), seed=plan.options.seed, batch=plan.options.batch
+    )
     walked = walk_all(
         seen,
         chosen,
@@ -182,20 +186,31 @@ def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
 
 
 def _without_images(walked: Walked) -> Walked:
-    empty = torch.zeros(0)
-    return Walked(**{**walked.__dict__, "counterfactuals": empty, "nulls": empty})
+    off = None if walked.off is None else _bare(walked.off)
+    return replace(walked, counterfactual=_bare(walked.counterfactual), off=off)
+
+
+def _bare(point: Point) -> Point:
+    return replace(point, images=torch.zeros(0), controls=torch.zeros(0))
 
 
 def _tensors(images: Tensor, seen: Seen, pools: Sequence[Walked]) -> dict[str, Tensor]:
-    """Half precision keeps a bank at half the size; 2e-4 of the range is below what any classifier answers to."""
+    """The images of a chunk in 8 bits, as files would hold them."""
     none = images[:0]
     parts = {
         "originals": images,
         "reconstructions": seen.reconstructions,
-        "counterfactuals": torch.cat([w.counterfactuals for w in pools] or [none]),
-        "controls": torch.cat([w.nulls for w in pools] or [none]),
     }
-    return {key: value.cpu().half() for key, value in parts.items()}
+    points = {"counterfactual": [w.counterfactual for w in pools], "off": [w.off for w in pools if w.off is not None]}
+    for name, some in points.items():
+        parts[f"{name}.images"] = torch.cat([p.images for p in some] or [none])
+        parts[f"{name}.controls"] = torch.cat([p.controls for p in some] or [none])
+    return {key: (value.clamp(0, 1) * 255).round().to(torch.uint8).cpu() for key, value in parts.items()}
+
+
+def pixels(stored: Tensor) -> Tensor:
+    """Images in [0, 1] from the 8 bits that a bank keeps."""
+    return stored.float() / 255
 
 
 def _score_columns(plan: Plan) -> list[str]:
@@ -228,8 +243,9 @@ def _responses(
     base = np.concatenate([*(w.base for w in pools), np.array([b for _, b in others], dtype=np.int64)]).astype(int)
     column = np.array([labels.index(plan.bases[b]) for b in base], dtype=int)
     before = np.zeros((0, len(labels))) if seen is None else seen.reconstruction_scores[image]
-    after = np.concatenate([*(w.after for w in pools), nothing])
-    null = np.concatenate([*(w.null for w in pools), nothing])
+    after = np.concatenate([*(w.counterfactual.scores for w in pools), nothing])
+    missing = [np.full((len(w), len(labels)), np.nan) for w in pools]
+    none = [np.full(len(w), np.nan) for w in pools]
     rows = np.arange(len(image))
     frame = pl.DataFrame(
         {
@@ -245,10 +261,26 @@ def _responses(
             "base_after": after[rows, column],
         }
     )
-    blocks: list[tuple[str, Floats]] = [("before", before), ("after", after), ("null", null)]
+    off = [w.off for w in pools]
+    blocks: list[tuple[str, Floats]] = [
+        ("before", before),
+        ("after", after),
+        ("null", np.concatenate([*(w.counterfactual.control_scores for w in pools), nothing])),
+        ("off", np.concatenate([*(p.scores if p else m for p, m in zip(off, missing, strict=True)), nothing])),
+        (
+            "off_null",
+            np.concatenate([*(p.control_scores if p else m for p, m in zip(off, missing, strict=True)), nothing]),
+        ),
+    ]
     scores = pl.DataFrame(
         np.concatenate([values for _, values in blocks], axis=1),
         schema={f"{kind}.{label}": pl.Float64 for kind, _ in blocks for label in labels},
     )
-    distance = pl.Series("distance", np.concatenate([*(w.distances for w in pools), blank]))
-    return frame.hstack(scores).with_columns(distance)
+    steps = np.concatenate([*(w.off_evaluations for w in pools), np.zeros(len(others), dtype=np.int64)])
+    return frame.hstack(scores).with_columns(
+        pl.Series("distance", np.concatenate([*(w.counterfactual.distances for w in pools), blank])),
+        pl.Series(
+            "off_distance", np.concatenate([*(p.distances if p else n for p, n in zip(off, none, strict=True)), blank])
+        ),
+        pl.Series("off_evaluations", steps),
+    )

@@ -24,6 +24,7 @@ def save_weights(path: Path, module: nn.Module, config: Mapping[str, Any], *, ha
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     save_file(state, temporary, metadata={KEY: json.dumps(config)})
+    temporary.chmod(0o644)  # safetensors writes for the owner only
     temporary.replace(path)
 
 

@@ -18,13 +18,15 @@ from scipy.stats import pearsonr, rankdata
 
 from cfalign import autoencoders, classifiers
 from cfalign.audit import audit
+from cfalign.datasets import TensorImages
 from cfalign.engines.local import Progress, silent
-from cfalign.experiments.demo import confounded_faces
 from cfalign.responses import respond
 from cfalign.results import Floats
 from cfalign.sweep import AuditOptions
-from cfalign.synthetic import DERIVED, INTERVENABLE, effect, sample
+from cfalign.synthetic import DERIVED, INTERVENABLE, effect, render, sample
 
+CORRELATION = 0.9
+"""Of target and shortcut on the images."""
 USED = 0.1
 """An attribute is truly used when |effect by intervention| is above this."""
 
@@ -57,7 +59,7 @@ class Detection:
     @property
     def headline(self) -> dict[str, float]:
         """Names that programs rely on."""
-        column = {k: np.array([getattr(p, k) for p in self.pairs], dtype=float) for k in _NUMBERS}
+        column: dict[str, Floats] = {k: np.array([getattr(p, k) for p in self.pairs], dtype=float) for k in _NUMBERS}
         used = np.abs(column["truth"]) > USED
         strong = np.array([p.planted and p.classifier.endswith("_from_" + p.attribute) for p in self.pairs])
         found = (
@@ -77,7 +79,7 @@ class Detection:
             "pearson_effect": float(pearsonr(column["effect"], column["truth"]).statistic),
             "rmse_effect": float(np.sqrt(np.mean((column["effect"] - column["truth"]) ** 2))),
             "interval_coverage": float(inside.mean()),
-            "false_alarm_rate": float(found[~used].mean()),
+            "false_alarm_rate": float(np.mean(found[np.logical_not(used)])),
             "power_dose_0_9": float(found[strong].mean()),
         }
 
@@ -87,13 +89,13 @@ class Detection:
 
     def lines(self) -> list[str]:
         """For the terminal: the planted pairs, then the headline."""
-        rows = [f"{'classifier':<36}{'shortcut':<18}{'truth':>7}{'effect':>8}  95 % interval"]
-        for p in self.pairs:
-            if p.classifier.partition("_without_")[0].endswith("_from_" + p.attribute) or p.planted:
-                rows.append(
-                    f"{p.classifier:<36}{p.attribute:<18}{p.truth:>+7.2f}{p.effect:>+8.2f}  [{p.ci_low:+.2f}, {p.ci_high:+.2f}]"
-                )
-        return [*rows, *(f"{name:<30}{value:.3f}" for name, value in self.headline.items())]
+        head = f"{'classifier':<36}{'shortcut':<18}{'truth':>7}{'effect':>8}  95 % interval"
+        rows = [
+            f"{p.classifier:<36}{p.attribute:<18}{p.truth:>+7.2f}{p.effect:>+8.2f}  [{p.ci_low:+.2f}, {p.ci_high:+.2f}]"
+            for p in self.pairs
+            if p.classifier.removesuffix("_0").endswith(f"_from_{p.attribute}")
+        ]
+        return [head, *rows, *(f"{name:<30}{value:.3f}" for name, value in self.headline.items())]
 
 
 _NUMBERS = ("truth", "effect", "ci_low", "ci_high", "q", "incoming", "outgoing", "correlation")
@@ -120,7 +122,8 @@ def detection(
 
 def _measured(planted: str, twins: Sequence[str], truth_faces: Any, seed: int, limit: int, faces: int) -> list[Pair]:
     reference, autoencoder = classifiers.load("embedded"), autoencoders.load("embedded")
-    images = confounded_faces(faces, seed=seed, names=(planted,))
+    target, _, shortcut = planted.partition("_from_")
+    images = TensorImages(render(sample(faces, seed=seed, correlations={(target, shortcut): CORRELATION})))
     audited = [classifiers.load(f"embedded:{name}") for name in twins]
     with TemporaryDirectory() as folder:
         run = audit(
@@ -128,7 +131,6 @@ def _measured(planted: str, twins: Sequence[str], truth_faces: Any, seed: int, l
             options=AuditOptions(limit=limit, seed=seed, shown=0), out=Path(folder) / "run",
         )  # fmt: skip
         table, scores, labels = run.effects(), run.scores(), run.record()["audited"]
-    target = planted.partition("_from_")[0]
     pairs = []
     for name, classifier, label in zip(twins, audited, labels, strict=True):
         truth = effect(lambda x, c=classifier: torch.sigmoid(respond(x, [c])), truth_faces)[:, 0].tolist()  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Semantic or adversarial? An oracle that shares neither seed nor architecture with the base looks at its counterfactuals."""
+"""Semantic or adversarial? An oracle of another seed and architecture looks at the counterfactuals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cfalign import autoencoders, classifiers
+from cfalign.composition import head
 from cfalign.engines.local import Progress, silent
 from cfalign.isolation import undisturbed
 from cfalign.latent_shift import latent_shift
@@ -90,7 +91,7 @@ def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) 
     for done, name in enumerate(factors):
         progress("heads", done, len(factors))
         chosen = faces[scores[:, reference.targets.index(name)] >= 0.5][:images]
-        found = latent_shift(chosen, reference[name], autoencoder=autoencoder)
+        found = latent_shift(chosen, head(reference, name), autoencoder=autoencoder)
         with undisturbed(oracle):
             after, before = (torch.sigmoid(respond(x, [oracle])) for x in (found.images, found.reconstructions))
         change = (after - before)[:, columns].double().numpy()

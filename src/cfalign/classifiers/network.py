@@ -1,4 +1,4 @@
-"""The multi-head attribute classifier that cfalign trains: strided convolutions and one linear layer for all heads."""
+"""The multi-head attribute classifier that cfalign trains: strided convolutions and linear layers for all heads at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cfalign.errors import BadInput
 
 
 class AttributeNetwork(nn.Module):
-    """Images [n, channels, size, size] in [0, 1] → logits [n, target], one pass for all heads."""
+    """Images [n, channels, size, size] in [0, 1] → logits [n, target], one pass for all heads.
+
+    ``residual`` adds a residual block after every halving but the first; ``hidden`` 0 leaves out the layer before the
+    heads; ``dropout`` acts on what they read while training.
+    """
 
     def __init__(
         self,
@@ -21,6 +26,8 @@ class AttributeNetwork(nn.Module):
         channels: int = 3,
         widths: Sequence[int] = (16, 32, 64, 96),
         hidden: int = 128,
+        residual: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         side = size // 2 ** len(widths)
@@ -30,27 +37,45 @@ class AttributeNetwork(nn.Module):
             )
         self.config: dict[str, Any] = {
             "kind": "classifier", "targets": list(targets), "size": size, "channels": channels,
-            "widths": list(widths), "hidden": hidden,
+            "widths": list(widths), "hidden": hidden, "residual": residual, "dropout": dropout,
         }  # fmt: skip
         layers: list[nn.Module] = []
         for before, after in zip((channels, *widths[:-1]), widths, strict=True):
+            kernel = 3 if residual else 4
             layers += [
-                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
+                nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.SiLU(),
             ]
+            if residual and before != channels:
+                layers.append(Residual(after))
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(widths[-1] * side * side, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU(),
-            nn.Linear(hidden, len(targets)),
-        )  # fmt: skip
+        read = widths[-1] * side * side
+        between = [nn.Linear(read, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()] if hidden else []
+        drop = [nn.Dropout(dropout)] if dropout else []
+        self.head = nn.Sequential(nn.Flatten(), *drop, *between, nn.Linear(hidden or read, len(targets)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         return self.head(self.features(images * 2 - 1))  # type: ignore[no-any-return]
 
 
+class Residual(nn.Module):
+    """x + two 3×3 convolutions of it, at the same size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape."""
+        return functional.silu(x + self.inner(x))
+
+
 def build(config: dict[str, Any]) -> AttributeNetwork:
     """The network that a weight file describes."""
-    names = ("targets", "size", "channels", "widths", "hidden")
+    names = ("targets", "size", "channels", "widths", "hidden", "residual", "dropout")
     return AttributeNetwork(**{k: v for k, v in config.items() if k in names})

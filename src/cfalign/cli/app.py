@@ -13,7 +13,7 @@ from cfalign.audit import audit as run_audit
 from cfalign.bank import bank as make_bank
 from cfalign.bank import load_bank
 from cfalign.cli import benchmark, train
-from cfalign.cli.output import print_json, progress, say, summarise
+from cfalign.cli.output import complain, print_json, progress, say, summarise
 from cfalign.cli.settings import options
 from cfalign.datasets import ImageFolder, ImageSource, read_labels
 from cfalign.errors import BadInput
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Which features does an image classifier really use? Counterfactuals made for one classifier are shown to others.",
+    help="Which features does an image classifier really use? Counterfactuals of one classifier are shown to others.",
     epilog="Start with [bold]cfalign demo[/bold]: two minutes on a CPU, nothing is downloaded.",
 )
 app.add_typer(train.app, name="train")
@@ -127,11 +127,14 @@ def audit(
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
     subjects = [classifiers.load(spec) for spec in classifier]
-    chosen = {"bases": _names(bases), "options": settings, "out": out}
+    heads = _names(bases)
     with progress() as bars:
         if bank is not None:
-            _refuse_beside_bank(images=images, autoencoder=autoencoder, reference=reference, downstream=downstream)
-            run = run_audit(load_bank(bank), subjects, progress=bars, **chosen)
+            _refuse_beside_bank(
+                images=images, autoencoder=autoencoder, reference=reference, downstream=downstream, labels=labels,
+                split=split, limit=limit, drop=drop, strategy=strategy, size=size, seed=seed,
+            )  # fmt: skip
+            run = run_audit(load_bank(bank), subjects, bases=heads, options=settings, out=out, progress=bars)
         else:
             if images is None or autoencoder is None:
                 raise BadInput(
@@ -143,9 +146,11 @@ def audit(
                 subjects,
                 autoencoder=encoder,
                 reference=None if reference is None else classifiers.load(reference),
+                bases=heads,
                 downstream=_names(downstream),
+                options=settings,
+                out=out,
                 progress=bars,
-                **chosen,
             )
     _finish(run, as_json)
 
@@ -170,7 +175,7 @@ def bank(
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Make counterfactuals of trusted attribute heads once; then `cfalign audit --bank` audits any model without a decoder."""
+    """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
     encoder = autoencoders.load(autoencoder)
@@ -225,6 +230,12 @@ def _source(
             raise BadInput("--split needs --labels, whose `split` column it reads.")
         return source
     table = read_labels(labels, ids=source.ids)
+    for leftover, what in (
+        (table.unmatched_rows, "rows match no image"),
+        (table.images_without_row, "images have no row"),
+    ):
+        if leftover.count:
+            complain(f"{leftover.count} {what} in {labels}, e.g. {leftover.examples[0]}.")
     return source if split is None else source.subset(table.in_split(split))
 
 

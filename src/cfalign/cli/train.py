@@ -2,6 +2,110 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from cfalign import autoencoders
+from cfalign.cli.output import print_json, progress, say
+from cfalign.cli.settings import options
+from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
+
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
+
+Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
+Size = Annotated[int | None, typer.Option(help="Side of the square images.  [default: 64]")]
+Epochs = Annotated[float | None, typer.Option(help="How often every image is seen.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  [default: 0]")]
+Flip = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  [default: flip]"
+    ),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting by name, e.g. latent=256; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def autoencoder(
+    images: Images,
+    labels: Annotated[Path | None, typer.Option(help="Table whose `split` column says what is held out.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
+        "runs/autoencoder"
+    ),
+    size: Size = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    flip: Flip = None,
+    config: Config = None,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train the autoencoder in whose latent space counterfactuals move; ends with its PSNR on held-out images."""
+    flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
+    settings = options(AutoencoderTraining, config=config, assignments=assignments or (), flags=flags)
+    with progress() as bars:
+        report = train_autoencoder(images, out=out, options=settings, labels=labels, progress=bars)
+    if as_json:
+        print_json({"weights": str(report.weights), "psnr": report.psnr, "held_out": report.held_out})
+        return
+    say(
+        f"Reconstructs {report.held_out} held-out images at {report.psnr:.2f} dB ± {report.psnr_sd:.2f} (the mean image: "
+        f"{report.psnr_mean_image:.2f} dB), after {report.seconds:.0f} s of training on {report.train} images."
+    )
+    _skipped(len(report.skipped))
+    say(f"Autoencoder: {report.weights}    measurement: {report.measurement}")
+
+
+@app.command()
+def classifier(
+    images: Images,
+    labels: Annotated[
+        Path,
+        typer.Option(help="CSV, TSV or Parquet: an image column and one 0/1 column per attribute.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
+        "runs/classifier"
+    ),
+    autoencoder: Annotated[
+        str | None, typer.Option(help="Show it reconstructions too: an autoencoder from `cfalign train autoencoder`.")
+    ] = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    flip: Flip = None,
+    config: Config = None,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images."""
+    flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
+    settings = options(ClassifierTraining, config=config, assignments=assignments or (), flags=flags)
+    encoder = None if autoencoder is None else autoencoders.load(autoencoder)
+    with progress() as bars:
+        report = train_classifier(images, labels, out=out, options=settings, autoencoder=encoder, progress=bars)
+    if as_json:
+        each = {t.target: t.auroc for t in report.targets}
+        print_json(
+            {"weights": str(report.weights), "auroc": report.auroc, "targets": each, "held_out": report.held_out}
+        )
+        return
+    for target in report.targets:
+        value = f"{target.auroc:.3f}" if target.reason is None else f"– ({target.reason})"
+        say(f"{target.target:<24}{value}  {target.positives} of {target.positives + target.negatives} positive")
+    say(
+        f"Mean AUROC {report.auroc:.3f} [{report.ci_low:.3f}, {report.ci_high:.3f}] on {report.held_out} held-out "
+        f"images, after {report.seconds:.0f} s of training on {report.train} images."
+    )
+    for name, reason in report.left_out.items():
+        say(f"No head for {name}: {reason}.")
+    _skipped(len(report.skipped))
+    say(f"Classifier: {report.weights}    measurement: {report.measurement}")
+
+
+def _skipped(count: int) -> None:
+    if count:
+        say(f"{count} image(s) could not be read; the measurement file lists them with the reason.")

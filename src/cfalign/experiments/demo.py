@@ -1,4 +1,4 @@
-"""The demo: two classifiers with a planted shortcut, audited against the embedded attribute heads on synthetic faces."""
+"""The demo: two classifiers with a planted shortcut, audited on synthetic faces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cfalign.store import Run
 from cfalign.sweep import AuditOptions
 from cfalign.synthetic import render, sample
 
-PLANTED = ("smiling_from_eyeglasses", "high_cheekbones_from_pale_skin")
+PLANTED = ("big_lips_from_eyeglasses", "chubby_from_pale_skin")
 """Names of shipped classifiers, target_from_shortcut; the first shortcut is an object."""
 CORRELATION = 0.9
 
@@ -46,7 +46,7 @@ def demo(
 def confounded_faces(count: int, *, seed: int, names: tuple[str, ...], progress: Progress = silent) -> TensorImages:
     """Rendered faces on which every named target goes with its shortcut as in training."""
     pairs = [tuple(name.split("_from_")) for name in names]
-    faces = sample(count, seed=seed, correlations={(target, shortcut): CORRELATION for target, shortcut in pairs})
+    faces = sample(count, seed=seed, correlations=dict.fromkeys(pairs, CORRELATION))
     parts, step = [], 100
     progress("faces", 0, count)
     for at in range(0, count, step):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfalign.autoencoders.network import LinearPath, VectorAutoencoder
+from cfalign.autoencoders.components import ComponentAutoencoder
+from cfalign.autoencoders.network import VectorAutoencoder
 from cfalign.datasets import Skipped, open_images
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import mirrored
@@ -70,7 +72,7 @@ def train_autoencoder(
 
     ``labels`` serves the split alone (``splitting`` says how). ``out`` receives ``autoencoder.safetensors`` and
     ``measurement.json``; a training that was stopped there goes on, one that is finished is not repeated. Stages of
-    ``progress``: decode, components (with ``linear``), train, measure.
+    ``progress``: decode, components or train, measure.
 
     BadInput: images, table or options that cannot serve, and a loss that is no longer finite; RunMismatch: ``out``
     belongs to another training; StorageFailed: the disk refuses.
@@ -79,24 +81,20 @@ def train_autoencoder(
     source = open_images(images, size=options.size)
     table = None if labels is None else aligned(labels, source)
     with seeded(options.seed):
-        network = _network(options)
         plan = planned(source, table, range(len(source.ids)), out=out, kind="autoencoder", options=options, extra={})
         if (found := plan.folder.finished()) is not None:
             plan.folder.clean()
             return _report(found, plan.folder, already_finished=True)
         material = prepared(plan, options, progress=progress)
-        state = _state(network, material, options, folder=plan.folder, progress=progress)
-        fit(
-            state,
-            lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
-            rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress,
-        )  # fmt: skip
-        scores = _measured(state.average, material, device=options.device, progress=progress)
+        began = time.perf_counter()
+        network, state = _made(material, options, checkpoint=plan.folder.checkpoint, progress=progress)
+        scores = _measured(network, material, device=options.device, progress=progress)
     content = {
-        **described(plan, material), "steps": state.step, "seconds": round(state.seconds, 1),
+        **described(plan, material), "steps": 0 if state is None else state.step,
+        "seconds": round(time.perf_counter() - began if state is None else state.seconds, 1),
         "parameters": parameters(network), "psnr": scores,
     }  # fmt: skip
-    plan.folder.end(state.average, network.config, content)
+    plan.folder.end(network, network.config, content)
     return _report(content, plan.folder, already_finished=False)
 
 
@@ -107,51 +105,44 @@ def reconstruction_loss(reconstructions: Images, images: Images) -> Tensor:
     return difference.abs().mean() + _SQUARED * difference.square().mean() + _EDGES * edges
 
 
-def _network(options: AutoencoderTraining) -> VectorAutoencoder:
-    return VectorAutoencoder(
-        size=options.size,
-        latent=options.latent,
-        encoder=options.encoder,
-        decoder=options.decoder,
-        linear=options.linear,
-    )
-
-
-def _state(
-    network: VectorAutoencoder, material: Material, options: AutoencoderTraining, *, folder: Folder, progress: Progress
-) -> State:
-    slow: list[nn.Parameter] = []
-    if network.linear is not None:
-        if not folder.checkpoint.is_file():
-            start_from_components(network, network.linear, material, mirror=options.horizontal_flip, progress=progress)
-        if options.linear_rate > 0:
-            slow = list(network.linear.parameters())
-        else:
-            network.linear.requires_grad_(False)
-    return State(network, options, slow=slow, share=options.linear_rate)
+def _made(
+    material: Material, options: AutoencoderTraining, *, checkpoint: Path, progress: Progress
+) -> tuple[ComponentAutoencoder | VectorAutoencoder, State | None]:
+    """The finished network, and the state of its training where it took steps."""
+    latent = options.latent_length(len(material.train))
+    if options.architecture == "components":
+        return _components(material, latent, options, progress=progress), None
+    network = VectorAutoencoder(
+        size=options.size, latent=latent, encoder=options.encoder, decoder=options.decoder
+    )  # fmt: skip
+    state = State(network, options)
+    fit(
+        state,
+        lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
+        rows=material.train, options=options, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    average = state.average
+    assert isinstance(average, VectorAutoencoder)
+    return average, state
 
 
 @torch.no_grad()
-def start_from_components(
-    network: VectorAutoencoder, path: LinearPath, material: Material, *, mirror: bool, progress: Progress
-) -> None:
-    """Whitened principal components in the linear path; the convolutions begin by adding nothing to them."""
+def _components(
+    material: Material, latent: int, options: AutoencoderTraining, *, progress: Progress
+) -> ComponentAutoencoder:
     mean, directions, deviation = principal_components(
-        material.pixels, material.train, count=path.down.shape[1], mirrored=mirror, progress=progress
+        material.pixels, material.train, count=latent, mirrored=options.horizontal_flip, progress=progress
     )
-    deviation = deviation.clamp_min(_LEAST_DEVIATION * float(deviation[0]))
-    path.mean.copy_(mean)
-    path.down.copy_(directions / deviation)
-    path.up.copy_((directions * deviation).T)
-    for layer in (network.to_latent, network.decoder[-1]):
-        for parameter in layer.parameters():
-            parameter.zero_()
+    network = ComponentAutoencoder(size=options.size, latent=latent)
+    network.mean.copy_(mean)
+    network.basis.copy_(directions)
+    strongest = deviation[min(options.whiten_from, latent - 1)]
+    network.scale.copy_(torch.minimum(deviation, strongest).clamp_min(_LEAST_DEVIATION * float(deviation[0])))
+    return network.eval()
 
 
 def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraining) -> Tensor:
     network.train()
-    if network.linear is not None:
-        network.whiten.eval()  # the components are white already, and a batch is too few images to whiten many of them
     if options.horizontal_flip:
         images = mirrored(images)
     latents = network.encode(images)

@@ -88,7 +88,14 @@ def train_classifier(
     source = open_images(images, size=options.size)
     table, left_out, labelled = _usable(aligned(labels, source), options)
     with seeded(options.seed):
-        network = AttributeNetwork(table.targets, size=options.size, widths=options.widths, hidden=options.hidden)
+        network = AttributeNetwork(
+            table.targets,
+            size=options.size,
+            widths=options.widths,
+            hidden=options.hidden,
+            residual=options.residual,
+            dropout=options.dropout,
+        )
         extra = {"labels": _label_hash(table)}
         if options.reconstructed:
             extra["autoencoder"] = fingerprint(autoencoder)

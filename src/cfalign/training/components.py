@@ -31,7 +31,7 @@ def principal_components(
     if count >= min(images, pixels.values[0].numel()):
         raise BadInput(
             f"{count} principal components need more than {count} images and pixels, {images} images of "
-            f"{pixels.values[0].numel()} values came; give a smaller latent or linear=False."
+            f"{pixels.values[0].numel()} values came; give a smaller latent or more images."
         )
     matrix = _Centred(pixels, rows, mirrored=mirrored, progress=progress)
     width = min(count + _SPARE, images, len(matrix.mean))

@@ -1,7 +1,7 @@
 """The recipe of the embedded models: ``python -m cfalign.training.embedded`` (``make embedded``).
 
 Renders faces, trains an autoencoder, the attribute heads, an independent oracle, and classifiers with a planted
-shortcut beside twins without one; writes half-precision weights into the package and their hashes and measurements beside them.
+shortcut beside twins without one; writes half-precision weights into the package, hashes and measurements beside them.
 Resumes where it was stopped. About an hour on two cores.
 """
 
@@ -59,17 +59,17 @@ class Recipe:
 
 
 RECIPE = Recipe(
-    autoencoder=AutoencoderTraining(epochs=14.0, latent=128, horizontal_flip=False, held_out=0.03),
+    autoencoder=AutoencoderTraining(architecture="convolutional", encoder=(24, 48, 96), decoder=(96, 48, 24), epochs=14.0, latent=128, horizontal_flip=False, held_out=0.03),
     attributes=ClassifierTraining(
-        widths=(16, 32, 64, 96), epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        widths=(16, 32, 64, 96), hidden=128, residual=False, dropout=0.0, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
         zoom=0.0, rotation=0.0, shift=0.0, reconstructed=0.25,
     ),
     oracle=ClassifierTraining(
-        widths=(24, 48, 96), hidden=64, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        widths=(24, 48, 96), hidden=64, residual=False, dropout=0.0, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
         zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.1, seed=7,
     ),
     planted=ClassifierTraining(
-        widths=(16, 32, 64, 64), hidden=64, epochs=6.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
+        widths=(16, 32, 64, 64), hidden=64, residual=False, dropout=0.0, epochs=6.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
         zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.06,
     ),
 )  # fmt: skip

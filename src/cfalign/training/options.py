@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -73,28 +73,40 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTraining(Training):
-    """How to train an autoencoder with one whitened vector as latent."""
+    """How to make an autoencoder with one vector as latent: from principal components, or by training convolutions."""
 
-    latent: int = 128
-    """Length of the latent vector."""
-    encoder: tuple[int, ...] = (24, 48, 96)
-    """Channels after each halving."""
-    decoder: tuple[int, ...] = (96, 48, 24)
-    """Channels before each doubling."""
-    linear: bool = False
-    """Start from principal components, which the convolutions refine."""
-    linear_rate: float = 0.0
-    """Learning rate of the principal components in shares of ``learning_rate``; 0 keeps them as they are."""
+    architecture: Literal["components", "convolutional"] = "components"
+    """``components`` needs no steps and reconstructs sharper; ``convolutional`` can remove objects. The README of
+    ``cfalign/autoencoders`` compares them.
+    """
+    latent: int | None = None
+    """Length of the latent vector; by default 512 components (an eighth of the images where they are few), or 256."""
+    whiten_from: int = 30
+    """Components stronger than this one are scaled as it is, so that brightness does not drift (``components``)."""
+    encoder: tuple[int, ...] = (32, 64, 128)
+    """Channels after each halving (``convolutional``)."""
+    decoder: tuple[int, ...] = (128, 64, 32)
+    """Channels before each doubling (``convolutional``)."""
     noise: float = 0.1
-    """Standard deviation of the noise on the latent while training; the latent itself has 1."""
+    """Standard deviation of the noise on the latent while training; the latent has 1 (``convolutional``)."""
+    epochs: float = 40.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _whole(self.latent, "latent", least=1)
+        if self.architecture not in ("components", "convolutional"):
+            raise BadInput(f"architecture must be 'components' or 'convolutional', came {self.architecture!r}.")
+        if self.latent is not None:
+            _whole(self.latent, "latent", least=1)
+        _whole(self.whiten_from, "whiten_from", least=0)
         _widths(self.encoder, "encoder")
         _widths(self.decoder, "decoder")
-        _number(self.linear_rate, "linear_rate", least=0.0)
         _number(self.noise, "noise", least=0.0)
+
+    def latent_length(self, images: int) -> int:
+        """The latent length for so many training images."""
+        if self.latent is not None:
+            return self.latent
+        return max(1, min(512, images // 8, 3 * self.size**2 - 1)) if self.architecture == "components" else 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +117,12 @@ class ClassifierTraining(Training):
     """Which attributes of the table; None takes every one that has both values among the training images."""
     widths: tuple[int, ...] = (32, 64, 128, 192)
     """Channels after each halving."""
-    hidden: int = 128
-    """Width of the layer before the heads."""
+    hidden: int = 0
+    """Width of a layer before the heads; 0 for none."""
+    residual: bool = True
+    """A residual block after every halving but the first."""
+    dropout: float = 0.3
+    """Share of what the heads read that is dropped while training, in [0, 1)."""
     epochs: float = 12.0
     batch: int = 64
     learning_rate: float = 2e-3
@@ -137,7 +153,8 @@ class ClassifierTraining(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         _widths(self.widths, "widths")
-        _whole(self.hidden, "hidden", least=1)
+        _whole(self.hidden, "hidden", least=0)
+        _number(self.dropout, "dropout", least=0, below=1)
         _number(self.label_smoothing, "label_smoothing", least=0.0, below=1.0)
         for name in ("balance", "rotation", "brightness", "pixel_noise"):
             _number(getattr(self, name), name, least=0.0)
