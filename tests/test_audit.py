@@ -17,6 +17,7 @@ import worlds
 from cfalign.audit import audit
 from cfalign.classifiers import black_box, wrap
 from cfalign.errors import BadInput, BadModel
+from cfalign.report import write as write_report
 from cfalign.results import Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
@@ -83,7 +84,8 @@ def test_the_columns_of_responses_are_those_promised(run: Run) -> None:
     assert columns[: len(first)] == first
     rest = [f"{kind}.{head}" for kind in ("before", "after") for head in heads]
     assert columns[len(first) : len(first) + len(rest)] == rest
-    assert {f"null.{head}" for head in heads} | {"distance"} == set(columns[len(first) + len(rest) :])
+    more = {f"{kind}.{head}" for kind in ("null", "off", "off_null") for head in heads}
+    assert more | {"distance", "off_distance", "off_evaluations"} == set(columns[len(first) + len(rest) :])
     assert (run.path / "matrix.csv").read_text().splitlines()[0] == (
         "base,downstream,psi,ratio_of_means,median,psi_logit,ci_low,ci_high,n,excluded,p,q"
     )
@@ -117,7 +119,15 @@ def test_the_record_says_what_the_run_is(run: Run) -> None:
     cost, responses = record["cost"], run.responses()
     walked = responses.filter(pl.col("evaluations") > 0)
     assert cost["counterfactuals"] == cost["decoder_backwards"] == len(walked)
-    assert cost["decoder_forwards"] == record["images"] + 2 * len(walked) + walked["evaluations"].sum()
+    switched_off = walked.filter(pl.col("base").is_in(record["attributes"]))
+    assert switched_off["off_distance"].is_not_nan().all()
+    assert cost["decoder_forwards"] == (
+        record["images"]
+        + 2 * len(walked)
+        + walked["evaluations"].sum()
+        + len(switched_off)
+        + switched_off["off_evaluations"].sum()
+    )
     assert sum(sum(o.values()) for o in record["outcomes"].values()) == len(responses)
 
 
@@ -230,13 +240,47 @@ def test_a_base_that_is_never_predicted_has_empty_cells(tmp_path: Path) -> None:
 
 def test_counterfactuals_that_do_not_count_are_counted(tmp_path: Path) -> None:
     """A requested drop below the least base change leaves no image in any cell."""
-    run = run_audit(tmp_path / "run", options={"search": SearchOptions(drop=0.2, floor=0.0)})
+    run = run_audit(tmp_path / "run", options={"search": SearchOptions(drop=0.2, floor=0.0, off_drop=0.2)})
     matrix = run.matrix()
     assert matrix["n"].sum() == 0
     assert matrix["psi"].null_count() == len(matrix)
     assert matrix["excluded"].to_list() == [25] * len(matrix)
     assert run.record()["exclusions"]["smiling"]["base_change_too_small"] == 25
+    assert run.effects()["n"].to_list() == [0] * len(worlds.TARGETS)
     assert run.findings() == []
+
+
+def test_effects_are_read_where_attributes_are_off_whatever_the_requested_drop(run: Run, tmp_path: Path) -> None:
+    """Counterfactuals too short for any cell: effects stay, with no incoming ψ, no images, and a report."""
+    short = run_audit(tmp_path / "run", options={"search": SearchOptions(drop=0.2, floor=0.0)})
+    assert short.matrix()["n"].sum() == 0
+    ours, theirs = short.effects(), run.effects()
+    assert ours["n"].to_list() == [25] * len(worlds.TARGETS)
+    np.testing.assert_allclose(ours["effect"], theirs["effect"], atol=0.02)
+    assert ours["incoming"].null_count() == len(ours)
+    assert [(f["attribute"], f["samples"]) for f in short.findings()] == [("wearing_hat", [])]
+    assert write_report(short.path)["html"].is_file()
+
+
+def test_off_points_lie_further_on(run: Run) -> None:
+    rows = run.responses().filter(pl.col("evaluations") > 0)
+    attributes = rows.filter(pl.col("base").is_in(worlds.TARGETS))
+    own = rows.filter(pl.col("base") == "friendly")
+    assert own["off_distance"].is_nan().all(), "only attributes are walked on"
+    assert own["off_evaluations"].sum() == 0
+    assert (attributes["off_distance"] >= attributes["distance"] - 1e-9).all()
+    for base in worlds.TARGETS:
+        here = attributes.filter(pl.col("base") == base)
+        # a drop of 0.85 where the score has that much above the floor, else down to the floor, within 0.03
+        goal = np.maximum(here["base_before"] - 0.85, 0.05)
+        assert np.abs(here[f"off.{base}"].to_numpy() - goal).max() <= 0.031
+
+
+def test_incoming_is_the_matrix_read_the_other_way(run: Run) -> None:
+    cells = {(c["base"], c["downstream"]): c for c in run.matrix().iter_rows(named=True)}
+    for e in run.effects().iter_rows(named=True):
+        assert e["incoming"] == cells[e["attribute"], e["audited"]]["ratio_of_means"]
+        assert e["outgoing"] == cells[e["audited"], e["attribute"]]["psi"]
 
 
 def test_images_whose_score_is_nan_have_a_row_and_do_not_use_up_the_limit(tmp_path: Path) -> None:
@@ -255,13 +299,11 @@ def test_images_whose_score_is_nan_have_a_row_and_do_not_use_up_the_limit(tmp_pa
     assert kept[0] == kept[1]
 
 
-@pytest.mark.xfail(reason="measurement.look refuses a later chunk whose few images are all NaN", raises=BadModel)
 def test_a_chunk_of_nothing_but_nan_does_not_end_the_run(tmp_path: Path) -> None:
     run = run_audit(tmp_path / "run", classifier=worlds.nan_sometimes(), reference=None, options={"chunk": 1})
     assert run.record()["outcomes"]["smiling"]["not_finite"] > 3
 
 
-@pytest.mark.xfail(reason="measurement.look blames the classifier for an autoencoder's NaN", raises=AssertionError)
 def test_nan_of_an_autoencoder_is_not_blamed_on_the_classifier(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="The autoencoder returned NaN or infinity for all of 16 images"):
         run_audit(tmp_path / "run", autoencoder=worlds.nan_autoencoder())

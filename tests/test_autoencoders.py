@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import worlds
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
+from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import VectorAutoencoder
 from cfalign.errors import BadInput, BadModel
 from cfalign.latent_shift import reconstruct
@@ -91,9 +92,34 @@ def network(**options: Any) -> VectorAutoencoder:
     return VectorAutoencoder(size=16, latent=8, encoder=(4, 8), decoder=(8, 4), **options).eval()
 
 
-@pytest.mark.parametrize("linear", [False, True])
-def test_a_weight_file_is_the_autoencoder_that_was_saved(linear: bool, tmp_path: Path) -> None:
-    made = network(linear=linear)
+def components() -> ComponentAutoencoder:
+    generator = torch.Generator().manual_seed(0)
+    made = ComponentAutoencoder(size=16, latent=8)
+    made.mean.fill_(0.5)
+    made.basis.copy_(torch.linalg.qr(torch.randn(768, 8, generator=generator)).Q)
+    made.scale.copy_(torch.linspace(2, 0.1, 8))
+    return made.eval()
+
+
+def test_components_project_and_clip() -> None:
+    made, x = components(), images()
+    z = made.encode(x)
+    assert z.shape == (4, 8)
+    assert made.decode(z).shape == x.shape
+    assert torch.equal(made(x), made.decode(z))
+    plain = ((x.flatten(1) - 0.5) @ made.basis @ made.basis.T + 0.5).view_as(x)
+    torch.testing.assert_close(made(x), plain.clamp(0, 1))
+    inside = torch.randn(5, 8, generator=torch.Generator().manual_seed(1)) * 0.1
+    torch.testing.assert_close(made.encode(made.decode(inside)), inside, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.encode(torch.full((1, 3, 16, 16), 0.5)), torch.zeros(1, 8))
+    far = made.decode(1000 * inside)
+    assert (far.min(), far.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("architecture", ["components", "convolutional"])
+def test_a_weight_file_is_the_autoencoder_that_was_saved(architecture: str, tmp_path: Path) -> None:
+    made = components() if architecture == "components" else network()
+    assert made.config["architecture"] == architecture
     path = tmp_path / "mine" / "autoencoder.safetensors"
     save_weights(path, made, made.config)
     for spec in (path, path.parent):
@@ -120,6 +146,15 @@ def test_files_and_specs_that_are_no_autoencoder(tmp_path: Path) -> None:
     save_weights(path, made, {**made.config, "encoder": 3})
     with pytest.raises(BadInput, match="cannot build"):
         load(str(path))
+    save_weights(path, made, {**made.config, "architecture": "diffusion"})
+    with pytest.raises(BadInput, match="cannot build: unknown architecture 'diffusion'"):
+        load(str(path))
+    save_weights(path, made, {**made.config, "architecture": "components"})
+    with pytest.raises(BadInput, match="do not fit the network"):
+        load(str(path))
+    unnamed = {k: v for k, v in made.config.items() if k != "architecture"}
+    save_weights(path, made, unnamed)
+    assert torch.equal(load(str(path)).encode(images()), made.encode(images())), "as the first recipe wrote them"
     with pytest.raises(BadInput, match="Unknown autoencoder 'vqgan'"):
         load("vqgan")
     with pytest.raises(BadInput, match="gave int; expected an object with the methods encode and decode"):

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import worlds
 from cfalign.audit import audit
-from cfalign.bank import Bank, bank, load_bank
+from cfalign.bank import COLUMNS, TENSORS, Bank, bank, load_bank
 from cfalign.errors import BadInput
 from cfalign.store import Run
-from cfalign.sweep import AuditOptions
+from cfalign.sweep import AuditOptions, pixels
 
 OPTIONS = AuditOptions(limit=25, chunk=16)
 
@@ -148,16 +148,28 @@ def test_attributes_are_the_heads_that_get_counterfactuals(tmp_path: Path) -> No
 
 
 def test_images_in_a_bank_are_the_ones_scored(made: Bank) -> None:
-    """Half precision costs less than half a grey level."""
+    """Eight bits cost less than half a grey level, and every kind of image stands beside its own scores."""
     shard = made.run.shards("tensors")[0]
     tensors = made.run.tensors(shard)
-    assert all(t.dtype == torch.float16 for t in tensors.values())
+    assert set(tensors) == set(TENSORS)
+    assert all(t.dtype == torch.uint8 for t in tensors.values())
     rows = pl.read_parquet(made.run.path / "responses" / f"{shard.stem}.parquet")
     walked = rows.filter(pl.col("lambda").is_not_nan())
-    assert len(tensors["counterfactuals"]) == len(tensors["controls"]) == len(walked)
     module = worlds.BentHeads().eval()
-    scores = torch.sigmoid(module(tensors["counterfactuals"].float())).detach().numpy()
-    np.testing.assert_allclose(scores, walked.select([f"after.{t}" for t in worlds.TARGETS]).to_numpy(), atol=5e-3)
+    for column, key in COLUMNS.items():
+        assert len(tensors[key]) == len(walked)
+        scores = torch.sigmoid(module(pixels(tensors[key]))).detach().numpy()
+        kept = walked.select([f"{column}.{t}" for t in worlds.TARGETS]).to_numpy()
+        np.testing.assert_allclose(scores, kept, atol=0.02)
+        assert np.abs(scores - kept).mean() < 0.005
+    assert len(tensors["originals"]) == len(tensors["reconstructions"]) == OPTIONS.chunk
+
+
+def test_eight_bits_are_rounded_to_the_nearest() -> None:
+    drawn = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    stored = (drawn * 255).round().to(torch.uint8)
+    assert (pixels(stored) - drawn).abs().max() <= 0.5 / 255 + 1e-6
+    assert pixels(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
 
 
 def test_unfinished_banks_other_folders_and_black_boxes_are_refused(made: Bank, tmp_path: Path) -> None:

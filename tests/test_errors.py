@@ -43,13 +43,13 @@ class Desk:
         return worlds.cfalign("audit", *words, *more, folder=self.folder)
 
 
-def refused(ended: worlds.Ended, *parts: str) -> str:
-    """The sentence of a refusal; it must hold the parts."""
+def refused(ended: worlds.Ended, *parts: str, notes: int = 0) -> str:
+    """The sentence of a refusal, after so many notes; it must hold the parts."""
     assert ended.code == 2, (ended.code, ended.out, ended.err)
     assert "Traceback" not in ended.err
     lines = [line for line in ended.err.splitlines() if line.startswith("cfalign: ")]
-    assert len(lines) == 1, ended.err
-    sentence = lines[0]
+    assert len(lines) == 1 + notes, ended.err
+    sentence = lines[-1]
     assert sentence.rstrip().endswith((".", "…")), sentence
     for part in parts:
         assert part in sentence, sentence
@@ -175,7 +175,9 @@ def test_label_tables(desk: Desk, tmp_path: Path) -> None:
     table.write_text("image,smiling\n0000.png,1\n0001.png\n")
     refused(desk.audit(labels=table), "line 3")
     table.write_text("image,smiling,split\n0000.png,1,train\n")
-    refused(desk.audit(labels=table, split="val"), 'No image is in the split "val"', "train")
+    ended = desk.audit(labels=table, split="val")
+    refused(ended, 'No image is in the split "val"', "train", notes=1)
+    assert f"cfalign: 39 images have no row in {table}, e.g. 0001.png." in ended.err
     refused(desk.audit(split="val"), "--split needs --labels")
     assert not desk.out.exists()
 
@@ -187,6 +189,8 @@ def test_a_split_of_the_labels_is_what_is_audited(desk: Desk, tmp_path: Path) ->
     ended = desk.audit(labels=table, split="val")
     assert ended.code == 0, ended.err
     assert json.loads((desk.out / "run.json").read_text())["data"]["images"] == 25
+    assert f"cfalign: 1 rows match no image in {table}, e.g. gone.png." in ended.err
+    assert "have no row" not in ended.err
 
 
 # -- models -----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from cfalign.autoencoders.network import VectorAutoencoder
+from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import build as build_autoencoder
 from cfalign.classifiers.network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
@@ -45,8 +45,13 @@ from cfalign.training.splitting import split_images
 from cfalign.weights import load_into, read_weights
 
 SIZE = 16
-TINY = AutoencoderTraining(size=SIZE, latent=4, encoder=(8, 16), decoder=(16, 8), steps=80, warmup=0.1)
-HEADS = ClassifierTraining(size=SIZE, widths=(8, 16), hidden=16, steps=60, batch=32)
+TINY = AutoencoderTraining(
+    architecture="convolutional", size=SIZE, latent=4, encoder=(8, 16), decoder=(16, 8), steps=80, warmup=0.1
+)
+COMPONENTS = AutoencoderTraining(size=SIZE, latent=12, whiten_from=4)
+HEADS = ClassifierTraining(
+    size=SIZE, widths=(8, 16), hidden=16, residual=False, dropout=0.0, average=0.95, steps=60, batch=32
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,13 +108,28 @@ def write_folder(folder: Path, images: Tensor) -> Path:
 # --- it learns -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("linear", [False, True])
-def test_a_tiny_autoencoder_beats_the_mean_image(tmp_path: Path, linear: bool) -> None:
-    options = replace(TINY, linear=linear, linear_rate=0.02, latent=8, average=0.95, steps=250)
-    report = train_autoencoder(faces(), out=tmp_path / "ae", options=options)
+def reopened(report: AutoencoderReport) -> Any:
+    state, config = read_weights(report.weights, kind="autoencoder")
+    network = build_autoencoder(config)
+    load_into(network, state, report.weights)
+    return network
 
+
+@pytest.mark.parametrize(
+    "options", [COMPONENTS, replace(TINY, latent=8, average=0.95, steps=200)], ids=lambda o: o.architecture
+)
+def test_a_tiny_autoencoder_beats_the_mean_image(tmp_path: Path, options: AutoencoderTraining) -> None:
+    stages: list[str] = []
+    report = train_autoencoder(
+        faces(), out=tmp_path / "ae", options=options, progress=lambda stage, done, total: stages.append(stage)
+    )
+
+    middle = "components" if options.architecture == "components" else "train"
+    assert list(dict.fromkeys(stages)) == ["decode", middle, "measure"]
     assert report.psnr > report.psnr_mean_image + 2
-    assert (report.train, report.held_out, report.steps) == (108, 12, 250)
+    assert (report.train, report.held_out) == (108, 12)
+    assert report.steps == (0 if options.architecture == "components" else 200)
+    assert report.seconds >= 0
     assert not report.already_finished
     assert sorted(p.name for p in (tmp_path / "ae").iterdir()) == [
         "autoencoder.safetensors",
@@ -118,37 +138,116 @@ def test_a_tiny_autoencoder_beats_the_mean_image(tmp_path: Path, linear: bool) -
     ]
 
 
-def test_the_weights_are_those_that_were_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [COMPONENTS, replace(TINY, steps=20)], ids=lambda o: o.architecture)
+def test_the_weights_are_those_that_were_measured(tmp_path: Path, options: AutoencoderTraining) -> None:
     images = faces()
     split = ["train"] * 100 + ["val"] * 20
     report = train_autoencoder(
-        images, labels=labels_for(is_red(images), split=split), out=tmp_path / "ae", options=TINY
+        images, labels=labels_for(is_red(images), split=split), out=tmp_path / "ae", options=options
     )
-    state, config = read_weights(report.weights, kind="autoencoder")
-    network = build_autoencoder(config)
-    load_into(network, state, report.weights)
+    network = reopened(report)
     seen = (images[100:] * 255).round() / 255
     with torch.no_grad():
         errors = (network(seen) - seen).square().flatten(1).mean(1).double().numpy()
 
-    assert config["name"] == "ae"
+    assert read_weights(report.weights, kind="autoencoder")[1]["name"] == "ae"
     assert psnr(errors).mean() == pytest.approx(report.psnr, abs=1e-3)
     content = json.loads(report.measurement.read_text())
     assert content["psnr"]["n"] == 20
     assert content["psnr"]["sd"] == pytest.approx(report.psnr_sd) == pytest.approx(psnr(errors).std(ddof=1), abs=1e-3)
-    assert content["options"]["latent"] == 4
+    assert content["latent"] == content["options"]["latent"] == options.latent
+    learnt = sum(p.numel() for p in network.parameters())
+    assert content["parameters"] == (learnt or 3 * SIZE**2 * 13 + 12)
     assert content["split"] == "column split"
 
 
 def test_latents_have_unit_variance(tmp_path: Path) -> None:
     images = faces(300)
     report = train_autoencoder(images, out=tmp_path / "ae", options=replace(TINY, steps=120))
-    state, config = read_weights(report.weights, kind="autoencoder")
-    network = build_autoencoder(config)
-    load_into(network, state, report.weights)
+    network = reopened(report)
     with torch.no_grad():
         deviation = network.encode(images).std(0)
     assert ((deviation > 0.7) & (deviation < 1.4)).all()
+
+
+def trained_rows(images: Tensor) -> tuple[Tensor, Labels]:
+    """The bytes [90, pixel] that are trained on, in [0, 1], and the table that says so."""
+    split = ["train"] * 90 + ["val"] * (len(images) - 90)
+    return (images[:90] * 255).round().double().flatten(1) / 255, labels_for(is_red(images), split=split)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_components_are_those_of_the_singular_value_decomposition(tmp_path: Path, flip: bool) -> None:
+    images = faces()
+    rows, table = trained_rows(images)
+    options = replace(COMPONENTS, horizontal_flip=flip)
+    network = reopened(train_autoencoder(images, labels=table, out=tmp_path / "ae", options=options))
+    assert isinstance(network, ComponentAutoencoder)
+
+    if flip:
+        rows = torch.cat([rows, rows.view(-1, 3, SIZE, SIZE).flip(3).flatten(1)])
+    mean = rows.mean(0)
+    _, strength, right = torch.linalg.svd(rows - mean, full_matrices=False)
+    projector = right[:12].T @ right[:12]
+    basis = network.basis.double()
+    torch.testing.assert_close(network.mean.double(), mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(12).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(basis @ basis.T, projector, atol=5e-3, rtol=0)
+    torch.testing.assert_close(network(images), _projected(images, mean, projector), atol=5e-3, rtol=0)
+    capped = (strength[:12] / len(rows) ** 0.5).clamp_max(float(strength[4] / len(rows) ** 0.5))
+    torch.testing.assert_close(network.scale.double(), capped, atol=0, rtol=2e-3)
+
+
+def _projected(images: Tensor, mean: Tensor, projector: Tensor) -> Tensor:
+    again = (images.double().flatten(1) - mean) @ projector + mean
+    return again.clamp(0, 1).view_as(images).float()
+
+
+def test_whitening_is_capped(tmp_path: Path) -> None:
+    images = faces()
+    rows, table = trained_rows(images)
+    training = rows.float().view(-1, 3, SIZE, SIZE)
+    deviations = {}
+    for cap in (0, 4, 500):
+        options = replace(COMPONENTS, whiten_from=cap, horizontal_flip=False)
+        report = train_autoencoder(images, labels=table, out=tmp_path / str(cap), options=options)
+        deviations[cap] = reopened(report).encode(training).std(0, correction=0)
+    whole = deviations[0]
+    assert whole[0] == pytest.approx(1, abs=0.01)
+    assert (whole[1:] < 1).all(), "the strongest alone has 1: none is scaled above it"
+    assert (deviations[4][:4] > 1.02).all()
+    torch.testing.assert_close(deviations[4][4:], torch.ones(8), atol=0.01, rtol=0)
+    assert deviations[500][-1] == pytest.approx(1, abs=0.01)
+    assert (deviations[500].diff() < 0).all()
+
+
+def test_without_a_latent_the_components_are_an_eighth_of_the_images(tmp_path: Path) -> None:
+    report = train_autoencoder(faces(), out=tmp_path / "ae", options=AutoencoderTraining(size=SIZE))
+    assert json.loads(report.measurement.read_text())["latent"] == 108 // 8
+    assert reopened(report).encode(faces(2)).shape == (2, 13)
+    assert AutoencoderTraining().latent_length(100_000) == 512
+    assert AutoencoderTraining(size=4).latent_length(100_000) == 47
+    assert AutoencoderTraining(architecture="convolutional").latent_length(100) == 256
+
+
+def test_images_that_are_all_the_same_are_their_mean(tmp_path: Path) -> None:
+    report = train_autoencoder(faces(1).expand(120, -1, -1, -1), out=tmp_path / "ae", options=COMPONENTS)
+    network = reopened(report)
+    assert report.psnr > 60
+    assert torch.isfinite(network.encode(faces(3))).all()
+
+
+def test_a_residual_classifier_learns_and_is_reopened(tmp_path: Path) -> None:
+    images = faces(200)
+    options = replace(HEADS, hidden=0, residual=True, dropout=0.2, steps=40)
+    report = train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=options)
+    state, config = read_weights(report.weights, kind="classifier")
+    assert (config["residual"], config["hidden"], config["dropout"]) == (True, 0, 0.2)
+    network = build_classifier(config)
+    load_into(network, state, report.weights)
+    assert torch.equal(network(images), network(images)), "nothing is dropped after training"
+    assert auroc(network(images)[:, 0].double().numpy(), is_red(images).double().numpy()) > 0.95
+    assert report.targets[0].auroc > 0.9
 
 
 def test_a_planted_colour_is_learnt(tmp_path: Path) -> None:
@@ -239,7 +338,7 @@ def progress(stage, done, total):
 
 images = faces()
 if {kind!r} == "autoencoder":
-    options = replace(TINY, linear=True, linear_rate=0.1, checkpoint_every=0.0)
+    options = replace(TINY, checkpoint_every=0.0)
     train_autoencoder(images, out={out!r}, options=options, progress=progress)
 else:
     options = replace(HEADS, checkpoint_every=0.0)
@@ -274,8 +373,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(tmp_path: Path
 
         out = tmp_path / name
         if kind == "autoencoder":
-            options = replace(TINY, linear=True, linear_rate=0.1)
-            reports.append(train_autoencoder(images, out=out, options=options, progress=progress))
+            reports.append(train_autoencoder(images, out=out, options=TINY, progress=progress))
         else:
             reports.append(
                 train_classifier(images, labels_for(is_red(images)), out=out, options=HEADS, progress=progress)
@@ -353,6 +451,24 @@ def test_divergence_is_told_and_the_last_good_checkpoint_kept(tmp_path: Path, mo
     assert all(torch.isfinite(t).all() for t in kept["network"].values())
 
 
+def test_components_that_were_interrupted_begin_anew(tmp_path: Path) -> None:
+    def interrupting(stage: str, done: int, total: int) -> None:
+        if stage == "components" and done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(faces(), out=tmp_path / "a", options=COMPONENTS, progress=interrupting)
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["training.json"]
+    again, straight = (train_autoencoder(faces(), out=tmp_path / name, options=COMPONENTS) for name in "ab")
+    assert torch.equal(reopened(again).basis, reopened(straight).basis)
+    stages: list[str] = []
+    third = train_autoencoder(
+        faces(), out=tmp_path / "a", options=COMPONENTS, progress=lambda stage, done, total: stages.append(stage)
+    )
+    assert third == replace(again, already_finished=True)
+    assert stages == []
+
+
 @pytest.mark.parametrize("at", ["checkpoint", "weights"])
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     if at == "weights":
@@ -369,12 +485,15 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
     assert train_autoencoder(faces(), out=tmp_path / "ae", options=options).steps == 4
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [COMPONENTS, replace(TINY, steps=5)], ids=lambda o: o.architecture)
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state(
+    tmp_path: Path, options: AutoencoderTraining
+) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     states = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        report = train_autoencoder(faces(), out=tmp_path / name, options=replace(TINY, steps=5, seed=seed))
+        report = train_autoencoder(faces(), out=tmp_path / name, options=replace(options, seed=seed))
         assert torch.equal(torch.random.get_rng_state(), before)
         states.append(read_weights(report.weights, kind="autoencoder")[0])
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -471,12 +590,28 @@ def test_large_sets_are_decoded_to_disk_once(tmp_path: Path) -> None:
         ({"held_out": 1.0}, "held_out must be a number above 0 and below 1; came 1.0"),
         ({"average": 1.0}, "average must be a number at least 0 and below 1"),
         ({"encoder": ()}, "encoder must hold at least one"),
+        ({"latent": 0}, "latent must be a whole number, at least 1; came 0"),
+        ({"whiten_from": -1}, "whiten_from must be a whole number, at least 0; came -1"),
+        ({"architecture": "linear"}, "architecture must be 'components' or 'convolutional', came 'linear'"),
         ({"device": "warp"}, "The device 'warp' cannot be used"),
     ],
 )
 def test_options_that_cannot_work(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
         AutoencoderTraining(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"dropout": 1.0}, "dropout must be a number at least 0 and below 1; came 1.0"),
+        ({"hidden": -1}, "hidden must be a whole number, at least 0; came -1"),
+        ({"targets": ()}, "targets must name at least one attribute"),
+    ],
+)
+def test_options_of_a_classifier_that_cannot_work(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        ClassifierTraining(**fields)
 
 
 def test_too_little_or_foreign_input(tmp_path: Path) -> None:
@@ -489,9 +624,11 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
         train_autoencoder(faces(), out=out, options=replace(TINY, batch=128))
     with pytest.raises(BadInput, match="multiple of 8"):
         train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
-    many = replace(TINY, latent=100, linear=True, horizontal_flip=False, held_out=0.2)
-    with pytest.raises(BadInput, match="100 principal components need more than 100"):
-        train_autoencoder(faces(), out=tmp_path / "pca", options=many)
+    many = replace(COMPONENTS, latent=108, horizontal_flip=False, batch=512)
+    with pytest.raises(BadInput, match="latent is 108, but there are only 108 images of 768 values .* below 108"):
+        train_autoencoder(faces(), out=out, options=many)
+    with pytest.raises(BadInput, match=r"only 216 images and mirror images .* below 216"):
+        train_autoencoder(faces(), out=out, options=replace(COMPONENTS, latent=300))
     with pytest.raises(BadInput, match=r"The labels belong to other images: 10 ids"):
         train_classifier(faces(), labels_for(torch.zeros(10)), out=out, options=HEADS)
     assert not out.exists()
@@ -554,19 +691,6 @@ def test_principal_components_are_those_of_the_exact_decomposition() -> None:
     torch.testing.assert_close(deviation.double(), strength[:4] / 200**0.5, atol=1e-3, rtol=1e-3)
     overlap = (directions.double() * right[:4].T).sum(0).abs()
     assert (overlap > 0.99).all()
-
-
-def test_the_linear_start_reconstructs_like_principal_components(tmp_path: Path) -> None:
-    options = replace(TINY, linear=True, steps=1, learning_rate=1e-9, latent=20, average=0.0)
-    report = train_autoencoder(faces(300), out=tmp_path / "ae", options=options)
-    assert report.psnr > report.psnr_mean_image + 5
-    state, config = read_weights(report.weights, kind="autoencoder")
-    network = build_autoencoder(config)
-    assert isinstance(network, VectorAutoencoder)
-    load_into(network, state, report.weights)
-    with torch.no_grad():
-        deviation = network.encode(faces(300)).std(0)
-    assert ((deviation > 0.8) & (deviation < 1.25)).all()
 
 
 def test_learning_rate_rises_and_falls() -> None:

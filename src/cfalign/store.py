@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
+from io import BytesIO
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -84,8 +85,10 @@ def _nan_to_null(value: Any) -> Any:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Write a table whole or not at all."""
+    buffer = BytesIO()  # written by us, a full disk is an OSError; polars may say "invalid thrift" instead
+    frame.write_parquet(buffer)
     with written(path) as temporary:
-        frame.write_parquet(temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """Autoencoders, whose latent space is the plane that counterfactuals move in.
 
-``loading`` by spec · ``wrapped`` any object with encode and decode · ``network`` the one cfalign trains, see README.md
+``loading`` by spec · ``wrapped`` any object with encode and decode · the two that cfalign makes, see README.md:
+``components`` without training steps, ``network`` with.
 """
 
 from cfalign.autoencoders.loading import load

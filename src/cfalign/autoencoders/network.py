@@ -1,4 +1,4 @@
-"""The autoencoder that cfalign trains: convolutions to one whitened *vector*, and back.
+"""The autoencoder that cfalign trains step by step: convolutions to one whitened *vector*, and back; and ``build``.
 
 Why a vector: see README.md in this folder.
 """
@@ -36,8 +36,8 @@ class VectorAutoencoder(nn.Module):
                 f"got {size}."
             )
         self.config: dict[str, Any] = {
-            "kind": "autoencoder", "architecture": "convolutional", "size": size, "channels": channels, "latent": latent,
-            "encoder": list(encoder), "decoder": list(decoder),
+            "kind": "autoencoder", "architecture": "convolutional", "size": size, "channels": channels,
+            "latent": latent, "encoder": list(encoder), "decoder": list(decoder),
         }  # fmt: skip
         self.size = size
         self.encoder = _encoder(channels, encoder)
@@ -85,7 +85,10 @@ def _decoder(channels: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 def build(config: dict[str, Any]) -> VectorAutoencoder | ComponentAutoencoder:
-    """The network that a weight file describes."""
-    if config.get("architecture") == "components":
+    """The network that a weight file describes; ValueError or KeyError where it describes none."""
+    architecture = config.get("architecture", "convolutional")  # files of the first recipe do not say
+    if architecture == "components":
         return ComponentAutoencoder(**{k: config[k] for k in ("size", "channels", "latent")})
+    if architecture != "convolutional":
+        raise BadInput(f"unknown architecture {architecture!r}")
     return VectorAutoencoder(**{k: config[k] for k in ("size", "channels", "latent", "encoder", "decoder")})

@@ -1,4 +1,4 @@
-"""The multi-head attribute classifier that cfalign trains: strided convolutions and linear layers for all heads at once."""
+"""The multi-head attribute classifier that cfalign trains: strided convolutions, then all heads at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AttributeNetwork(nn.Module):
     """Images [n, channels, size, size] in [0, 1] → logits [n, target], one pass for all heads.
 
     ``residual`` adds a residual block after every halving but the first; ``hidden`` 0 leaves out the layer before the
-    heads; ``dropout`` acts on what they read while training.
+    heads; ``dropout`` acts on what the heads read, while training.
     """
 
     def __init__(
@@ -40,20 +40,20 @@ class AttributeNetwork(nn.Module):
             "widths": list(widths), "hidden": hidden, "residual": residual, "dropout": dropout,
         }  # fmt: skip
         layers: list[nn.Module] = []
-        for before, after in zip((channels, *widths[:-1]), widths, strict=True):
-            kernel = 3 if residual else 4
+        kernel = 3 if residual else 4
+        for at, (before, after) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
             layers += [
                 nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.SiLU(),
             ]
-            if residual and before != channels:
+            if residual and at:
                 layers.append(Residual(after))
         self.features = nn.Sequential(*layers)
         read = widths[-1] * side * side
         between = [nn.Linear(read, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()] if hidden else []
         drop = [nn.Dropout(dropout)] if dropout else []
-        self.head = nn.Sequential(nn.Flatten(), *drop, *between, nn.Linear(hidden or read, len(targets)))
+        self.head = nn.Sequential(nn.Flatten(), *between, *drop, nn.Linear(hidden or read, len(targets)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""

@@ -16,7 +16,7 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ``folder``              the files in ``out``
 ``loop``                steps, moving average, checkpoints, interruption
 ``augmentation``        small random changes of training images
-``components``          principal components, where the autoencoder starts from them
+``components``          principal components, which an autoencoder can consist of
 ``held_out``            PSNR, AUROC
 ======================  ====================================================================================
 """

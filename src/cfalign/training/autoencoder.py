@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cfalign.autoencoders.components import ComponentAutoencoder
@@ -29,8 +29,11 @@ from cfalign.training.pixels import Pixels, Progress
 from cfalign.types import Images
 from cfalign.weights import parameters
 
+Network = ComponentAutoencoder | VectorAutoencoder
+
 _SQUARED, _EDGES = 4.0, 0.5
 _LEAST_DEVIATION = 1e-3  # of the strongest component: images without that many directions have none to whiten
+_LEAST_SCALE = 1e-6  # images that are all the same have no deviation at all
 _BATCH = 128
 
 
@@ -54,8 +57,9 @@ class AutoencoderReport:
     """Images measured on."""
     skipped: tuple[Skipped, ...]
     steps: int
+    """0 for components."""
     seconds: float
-    """Training alone, all sittings together."""
+    """Of finding the components, or of training, all sittings together; without decoding and measuring."""
     already_finished: bool
     """The folder held this training, finished; nothing was trained."""
 
@@ -68,11 +72,11 @@ def train_autoencoder(
     labels: LabelsGiven | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> AutoencoderReport:
-    """Train on ``images`` (a folder, tensor, array or source) and measure on held-out ones.
+    """Fit one to ``images`` (a folder, tensor, array or source) and measure on held-out ones.
 
     ``labels`` serves the split alone (``splitting`` says how). ``out`` receives ``autoencoder.safetensors`` and
-    ``measurement.json``; a training that was stopped there goes on, one that is finished is not repeated. Stages of
-    ``progress``: decode, components or train, measure.
+    ``measurement.json``; a training that was stopped there goes on (components, which take minutes at most, begin
+    anew), one that is finished is not repeated. Stages of ``progress``: decode, components or train, measure.
 
     BadInput: images, table or options that cannot serve, and a loss that is no longer finite; RunMismatch: ``out``
     belongs to another training; StorageFailed: the disk refuses.
@@ -81,18 +85,21 @@ def train_autoencoder(
     source = open_images(images, size=options.size)
     table = None if labels is None else aligned(labels, source)
     with seeded(options.seed):
+        convolutional = _convolutional(options)  # before the folder is claimed, because it refuses some sizes
         plan = planned(source, table, range(len(source.ids)), out=out, kind="autoencoder", options=options, extra={})
         if (found := plan.folder.finished()) is not None:
             plan.folder.clean()
             return _report(found, plan.folder, already_finished=True)
         material = prepared(plan, options, progress=progress)
-        began = time.perf_counter()
-        network, state = _made(material, options, checkpoint=plan.folder.checkpoint, progress=progress)
+        if convolutional is None:
+            made = _components(material, options, progress=progress)
+        else:
+            made = _trained(convolutional, material, options, checkpoint=plan.folder.checkpoint, progress=progress)
+        network = made.network
         scores = _measured(network, material, device=options.device, progress=progress)
     content = {
-        **described(plan, material), "steps": 0 if state is None else state.step,
-        "seconds": round(time.perf_counter() - began if state is None else state.seconds, 1),
-        "parameters": parameters(network), "psnr": scores,
+        **described(plan, material), "latent": network.config["latent"], "steps": made.steps,
+        "seconds": round(made.seconds, 1), "parameters": _learnt(network), "psnr": scores,
     }  # fmt: skip
     plan.folder.end(network, network.config, content)
     return _report(content, plan.folder, already_finished=False)
@@ -105,16 +112,28 @@ def reconstruction_loss(reconstructions: Images, images: Images) -> Tensor:
     return difference.abs().mean() + _SQUARED * difference.square().mean() + _EDGES * edges
 
 
-def _made(
-    material: Material, options: AutoencoderTraining, *, checkpoint: Path, progress: Progress
-) -> tuple[ComponentAutoencoder | VectorAutoencoder, State | None]:
-    """The finished network, and the state of its training where it took steps."""
-    latent = options.latent_length(len(material.train))
-    if options.architecture == "components":
-        return _components(material, latent, options, progress=progress), None
-    network = VectorAutoencoder(
-        size=options.size, latent=latent, encoder=options.encoder, decoder=options.decoder
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Made:
+    network: Network
+    steps: int
+    seconds: float
+
+
+def _convolutional(options: AutoencoderTraining) -> VectorAutoencoder | None:
+    if options.architecture != "convolutional":
+        return None
+    latent = options.latent_length(0)  # which does not depend on the images
+    return VectorAutoencoder(size=options.size, latent=latent, encoder=options.encoder, decoder=options.decoder)
+
+
+def _trained(
+    network: VectorAutoencoder,
+    material: Material,
+    options: AutoencoderTraining,
+    *,
+    checkpoint: Path,
+    progress: Progress,
+) -> _Made:
     state = State(network, options)
     fit(
         state,
@@ -123,22 +142,30 @@ def _made(
     )  # fmt: skip
     average = state.average
     assert isinstance(average, VectorAutoencoder)
-    return average, state
+    return _Made(average, state.step, state.seconds)
 
 
 @torch.no_grad()
-def _components(
-    material: Material, latent: int, options: AutoencoderTraining, *, progress: Progress
-) -> ComponentAutoencoder:
+def _components(material: Material, options: AutoencoderTraining, *, progress: Progress) -> _Made:
+    began = time.perf_counter()
+    latent = options.latent_length(len(material.train))
     mean, directions, deviation = principal_components(
         material.pixels, material.train, count=latent, mirrored=options.horizontal_flip, progress=progress
     )
     network = ComponentAutoencoder(size=options.size, latent=latent)
     network.mean.copy_(mean)
     network.basis.copy_(directions)
-    strongest = deviation[min(options.whiten_from, latent - 1)]
-    network.scale.copy_(torch.minimum(deviation, strongest).clamp_min(_LEAST_DEVIATION * float(deviation[0])))
-    return network.eval()
+    highest = deviation[min(options.whiten_from, latent - 1)]
+    least = max(_LEAST_DEVIATION * float(deviation[0]), _LEAST_SCALE)
+    network.scale.copy_(deviation.clamp_max(highest).clamp_min(least))
+    return _Made(network.eval().to(options.device), 0, time.perf_counter() - began)
+
+
+def _learnt(network: Network) -> int:
+    """Number of scalars that the images decided."""
+    if isinstance(network, ComponentAutoencoder):
+        return sum(values.numel() for values in network.buffers())
+    return parameters(network)
 
 
 def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraining) -> Tensor:
@@ -152,7 +179,7 @@ def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraini
 
 
 @torch.no_grad()
-def _measured(network: nn.Module, material: Material, *, device: str, progress: Progress) -> dict[str, Any]:
+def _measured(network: Network, material: Material, *, device: str, progress: Progress) -> dict[str, Any]:
     mean = _mean_image(material.pixels, material.train)
     parts: list[tuple[Floats, Floats]] = []
     progress("measure", 0, len(material.held_out))

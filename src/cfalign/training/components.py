@@ -26,13 +26,9 @@ def principal_components(
     Randomised subspace iteration with the global random state; ``mirrored`` adds every image's mirror image.
     BadInput where there are too few images for so many components.
     """
+    enough_images(len(rows), count=count, values=pixels.values[0].numel(), mirrored=mirrored)
     rows = rows[torch.randperm(len(rows))[: _MOST // (2 if mirrored else 1)]]
     images = len(rows) * (2 if mirrored else 1)
-    if count >= min(images, pixels.values[0].numel()):
-        raise BadInput(
-            f"{count} principal components need more than {count} images and pixels, {images} images of "
-            f"{pixels.values[0].numel()} values came; give a smaller latent or more images."
-        )
     matrix = _Centred(pixels, rows, mirrored=mirrored, progress=progress)
     width = min(count + _SPARE, images, len(matrix.mean))
     basis = _orthonormal(matrix.times(torch.randn(len(matrix.mean), width)))
@@ -40,6 +36,17 @@ def principal_components(
         basis = _orthonormal(matrix.times(_orthonormal(matrix.transposed_times(basis))))
     left, strength, _ = torch.linalg.svd(matrix.transposed_times(basis), full_matrices=False)
     return matrix.mean, left[:, :count].contiguous(), strength[:count] / images**0.5
+
+
+def enough_images(images: int, *, count: int, values: int, mirrored: bool) -> None:
+    """BadInput where images of so many values cannot have ``count`` components."""
+    counted = min(images * (2 if mirrored else 1), _MOST)
+    if count >= min(counted, values):
+        kind = "images and mirror images" if mirrored else "images"
+        raise BadInput(
+            f"latent is {count}, but there are only {counted} {kind} of {values} values to take principal components "
+            f"from; give a latent below {min(counted, values)}."
+        )
 
 
 class _Centred:

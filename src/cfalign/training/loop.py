@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,15 @@ _SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
 class State:
     """All that a training needs to go on: network, average, optimiser, random state, position.
 
-    The network moves to the device of the options; its parameters ``slow`` learn at a share of the rate.
+    The network moves to the device of the options.
     """
 
-    def __init__(
-        self, network: nn.Module, options: Training, *, slow: Sequence[nn.Parameter] = (), share: float = 0.0
-    ) -> None:
+    def __init__(self, network: nn.Module, options: Training) -> None:
         self.network = network.to(options.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(network, options, slow=slow, share=share)
+        self.optimizer = _optimizer(network, options)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.highest_rate = options.learning_rate
         self.step = 0
         self.seconds = 0.0
 
@@ -70,8 +68,8 @@ class State:
 
     def advance(self, loss: Tensor, *, rate: float, decay: float) -> None:
         """One step of the optimiser, at this share of the learning rate, and of the average."""
-        for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = highest * rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.highest_rate * rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         self.optimizer.step()
@@ -137,18 +135,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _optimizer(
-    network: nn.Module, options: Training, *, slow: Sequence[nn.Parameter], share: float
-) -> torch.optim.AdamW:
-    """AdamW; biases, normalisation and the slow parameters do not decay."""
-    apart = {id(p) for p in slow}
-    others = [p for p in network.parameters() if p.requires_grad and id(p) not in apart]
+def _optimizer(network: nn.Module, options: Training) -> torch.optim.AdamW:
+    """AdamW; biases and normalisation do not decay."""
+    learnt = [p for p in network.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if slow:
-        groups.append({"params": list(slow), "weight_decay": 0.0, "lr": options.learning_rate * share})
     return torch.optim.AdamW(groups, lr=options.learning_rate)
 
 

@@ -70,7 +70,7 @@ def planned(
     """Split the candidates and claim the folder; nothing is written. BadInput as in the parts."""
     split = split_images(candidates, labels=labels, share=options.held_out, seed=options.seed)
     enough(len(split.train), len(split.held_out), skipped=0)
-    options.total_steps(len(split.train))
+    options.require_enough(len(split.train))
     digest = hashlib.sha256(repr((split.train, split.held_out)).encode()).hexdigest()[:16]
     folder = open_folder(Path(out), kind=kind, options=options, source=source, extra={"split": digest, **extra})
     return Plan(folder, source, labels, split)
@@ -83,7 +83,7 @@ def prepared(plan: Plan, options: Training, *, progress: Progress) -> Material:
     material = Material(pixels, pixels.rows(split.train), pixels.rows(split.held_out))
     try:
         enough(len(material.train), len(material.held_out), skipped=len(pixels.skipped))
-        options.total_steps(len(material.train))
+        options.require_enough(len(material.train))
     except BadInput:
         forget(folder.path)
         raise

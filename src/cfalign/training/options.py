@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from cfalign.errors import BadInput
+from cfalign.training.components import enough_images
 
 _NOT_PART_OF_THE_RESULT = ("device", "checkpoint_every")
 
@@ -29,7 +30,7 @@ class Training:
     warmup: float = 0.02
     """Share of the steps, in [0, 1)."""
     weight_decay: float = 1e-3
-    """Of weights; never of biases, normalisation and principal components."""
+    """Of weights; never of biases and normalisation."""
     average: float = 0.998
     """The weights kept are a moving average with this decay, in [0, 1); 0 keeps those of the last step."""
     horizontal_flip: bool = True
@@ -66,6 +67,10 @@ class Training:
             raise BadInput(f"batch is {self.batch}, but there are only {images} training images; give a smaller batch.")
         return self.steps if self.steps is not None else max(1, round(self.epochs * (images // self.batch)))
 
+    def require_enough(self, images: int) -> None:
+        """BadInput where so many training images are too few for these choices."""
+        self.total_steps(images)
+
     def identity(self) -> dict[str, Any]:
         """The choices that the result depends on."""
         return {k: v for k, v in asdict(self).items() if k not in _NOT_PART_OF_THE_RESULT}
@@ -73,16 +78,24 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTraining(Training):
-    """How to make an autoencoder with one vector as latent: from principal components, or by training convolutions."""
+    """How to make an autoencoder with one vector as latent: from principal components, or by training convolutions.
+
+    Steps, rates, decay, average and checkpoints belong to ``convolutional``; components take no steps, and begin anew
+    where they were interrupted.
+    """
 
     architecture: Literal["components", "convolutional"] = "components"
     """``components`` needs no steps and reconstructs sharper; ``convolutional`` can remove objects. The README of
     ``cfalign/autoencoders`` compares them.
     """
     latent: int | None = None
-    """Length of the latent vector; by default 512 components (an eighth of the images where they are few), or 256."""
+    """Length of the latent vector; by default 512 components (an eighth of the training images where that is less), or
+    256 of ``convolutional``.
+    """
     whiten_from: int = 30
-    """Components stronger than this one are scaled as it is, so that brightness does not drift (``components``)."""
+    """The strongest components, so many, are divided by the deviation of the next instead of their own, so that
+    brightness does not drift; 0 whitens all (``components``).
+    """
     encoder: tuple[int, ...] = (32, 64, 128)
     """Channels after each halving (``convolutional``)."""
     decoder: tuple[int, ...] = (128, 64, 32)
@@ -101,6 +114,17 @@ class AutoencoderTraining(Training):
         _widths(self.encoder, "encoder")
         _widths(self.decoder, "decoder")
         _number(self.noise, "noise", least=0.0)
+
+    def total_steps(self, images: int) -> int:
+        """Number of batches for so many training images: none for components."""
+        return super().total_steps(images) if self.architecture == "convolutional" else 0
+
+    def require_enough(self, images: int) -> None:
+        """BadInput where so many training images are too few for these choices."""
+        super().require_enough(images)
+        if self.architecture == "components":
+            count, values = self.latent_length(images), 3 * self.size**2
+            enough_images(images, count=count, values=values, mirrored=self.horizontal_flip)
 
     def latent_length(self, images: int) -> int:
         """The latent length for so many training images."""
@@ -154,7 +178,7 @@ class ClassifierTraining(Training):
         super().__post_init__()
         _widths(self.widths, "widths")
         _whole(self.hidden, "hidden", least=0)
-        _number(self.dropout, "dropout", least=0, below=1)
+        _number(self.dropout, "dropout", least=0.0, below=1.0)
         _number(self.label_smoothing, "label_smoothing", least=0.0, below=1.0)
         for name in ("balance", "rotation", "brightness", "pixel_noise"):
             _number(getattr(self, name), name, least=0.0)
