@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import build as build_autoencoder
+from cfalign.classifiers.network import AttributeNetwork, Residual
 from cfalign.classifiers.network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
 from cfalign.errors import BadInput, RunMismatch, StorageFailed
@@ -212,9 +213,7 @@ def test_whitening_is_capped(tmp_path: Path) -> None:
         options = replace(COMPONENTS, whiten_from=cap, horizontal_flip=False)
         report = train_autoencoder(images, labels=table, out=tmp_path / str(cap), options=options)
         deviations[cap] = reopened(report).encode(training).std(0, correction=0)
-    whole = deviations[0]
-    assert whole[0] == pytest.approx(1, abs=0.01)
-    assert (whole[1:] < 1).all(), "the strongest alone has 1: none is scaled above it"
+    torch.testing.assert_close(deviations[0], torch.ones(12), atol=0.01, rtol=0)
     assert (deviations[4][:4] > 1.02).all()
     torch.testing.assert_close(deviations[4][4:], torch.ones(8), atol=0.01, rtol=0)
     assert deviations[500][-1] == pytest.approx(1, abs=0.01)
@@ -235,6 +234,19 @@ def test_images_that_are_all_the_same_are_their_mean(tmp_path: Path) -> None:
     network = reopened(report)
     assert report.psnr > 60
     assert torch.isfinite(network.encode(faces(3))).all()
+
+
+@pytest.mark.parametrize("widths", [(8,), (3, 6), (4, 8, 8)])
+def test_every_halving_but_the_first_has_a_residual_block(widths: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = AttributeNetwork(("a", "b"), size=SIZE, widths=widths, hidden=4, residual=True, dropout=0.5).eval()
+    blocks = [module for module in network.modules() if isinstance(module, Residual)]
+    assert len(blocks) == len(widths) - 1
+    assert network(faces(3)).shape == (3, 2)
+    assert isinstance(network.head[-2], torch.nn.Dropout), "what the heads read is dropped"
+    for width, block in zip(widths[1:], blocks, strict=True):
+        x = torch.randn(2, width, 5, 5)
+        torch.testing.assert_close(block(x), torch.nn.functional.silu(x + block.inner(x)))
 
 
 def test_a_residual_classifier_learns_and_is_reopened(tmp_path: Path) -> None:
@@ -592,7 +604,6 @@ def test_large_sets_are_decoded_to_disk_once(tmp_path: Path) -> None:
         ({"encoder": ()}, "encoder must hold at least one"),
         ({"latent": 0}, "latent must be a whole number, at least 1; came 0"),
         ({"whiten_from": -1}, "whiten_from must be a whole number, at least 0; came -1"),
-        ({"architecture": "linear"}, "architecture must be 'components' or 'convolutional', came 'linear'"),
         ({"device": "warp"}, "The device 'warp' cannot be used"),
     ],
 )
@@ -625,7 +636,7 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="multiple of 8"):
         train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
     many = replace(COMPONENTS, latent=108, horizontal_flip=False, batch=512)
-    with pytest.raises(BadInput, match="latent is 108, but there are only 108 images of 768 values .* below 108"):
+    with pytest.raises(BadInput, match=r"latent is 108, but there are only 108 images of 768 values .* below 108"):
         train_autoencoder(faces(), out=out, options=many)
     with pytest.raises(BadInput, match=r"only 216 images and mirror images .* below 216"):
         train_autoencoder(faces(), out=out, options=replace(COMPONENTS, latent=300))

@@ -1,0 +1,101 @@
+"""The demo, as a user starts it: what it finds, what it costs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cfalign.experiments.demo import PLANTED
+from cfalign.findings import own_concept
+from cfalign.results import Outcome
+from cfalign.store import Run
+
+SHORTCUTS = {f"{name}:{name.split('_from_')[0]}": name.split("_from_")[1] for name in PLANTED}
+
+
+@dataclass(frozen=True)
+class Demo:
+    run: Run
+    printed: dict[str, Any]
+    seconds: float
+    peak: float
+    """Bytes; an upper bound, for it is the largest of all processes that this one has started and waited for."""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    started = time.perf_counter()
+    ended = subprocess.run(
+        [sys.executable, "-m", "cfalign.cli", "demo", "--out", str(folder / "run"), "--json"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    assert ended.returncode == 0, ended.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Demo(Run(folder / "run"), json.loads(ended.stdout), seconds, peak)
+
+
+def made(demo: Demo) -> pl.DataFrame:
+    return demo.run.responses().filter(pl.col("evaluations") > 0)
+
+
+def test_it_takes_little_time_and_memory(demo: Demo) -> None:
+    assert demo.seconds < 120
+    assert demo.peak < 2 * 2**30
+
+
+def test_its_findings_are_the_planted_shortcuts(demo: Demo) -> None:
+    found = [(f["rank"], f["audited"], f["attribute"]) for f in demo.run.findings()]
+    assert sorted(found[:2]) == sorted((rank, audited, SHORTCUTS[audited]) for rank, audited, _ in found[:2]), (
+        "ranks 1 and 2"
+    )
+    assert [rank for rank, _, _ in found] == [1, 2]
+    assert {audited for _, audited, _ in found} == set(SHORTCUTS)
+    assert [(f["audited"], f["attribute"]) for f in demo.printed["findings"]] == [pair[1:] for pair in found]
+
+
+def test_no_other_attribute_outranks_them(demo: Demo) -> None:
+    effects = demo.run.effects()
+    weakest = min(abs(f["effect"]) for f in demo.run.findings())
+    for row in effects.iter_rows(named=True):
+        if row["attribute"] != SHORTCUTS[row["audited"]] and not own_concept(row["audited"], row["attribute"]):
+            assert abs(row["effect"]) < weakest, row
+    for audited, shortcut in SHORTCUTS.items():
+        mine = effects.filter(pl.col("audited") == audited).sort(pl.col("effect").abs(), descending=True)
+        assert mine["attribute"][0] == shortcut, "not even what the head is meant to see"
+
+
+def test_searches_land(demo: Demo) -> None:
+    landed = made(demo)["outcome"].is_in([Outcome.REACHED, Outcome.FLOOR])
+    assert landed.mean() >= 0.97
+    reached = made(demo).filter(pl.col("outcome") == Outcome.REACHED)
+    drop = reached["base_before"] - reached["base_after"]
+    assert drop.mean() == pytest.approx(0.6, abs=0.01)
+    assert (drop - 0.6).abs().max() <= 0.01 + 1e-6
+
+
+def test_a_search_needs_few_decodes(demo: Demo) -> None:
+    assert made(demo)["evaluations"].mean() <= 3.0
+    assert demo.run.record()["cost"]["search_decodes_per_cf"] == pytest.approx(made(demo)["evaluations"].mean())
+
+
+def test_the_diagonal_is_one(demo: Demo) -> None:
+    diagonal = demo.run.matrix().filter(pl.col("base") == pl.col("downstream"))
+    assert len(diagonal) == len(demo.run.record()["bases"])
+    assert np.abs(diagonal["psi"].to_numpy() - 1).max() < 1e-6
+
+
+def test_the_reports_are_there(demo: Demo) -> None:
+    for name in ("report.html", "report.md", "report.json"):
+        assert (demo.run.path / name).is_file()
