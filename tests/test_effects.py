@@ -96,7 +96,7 @@ def solved_sparsely(psi: Floats, responses: Floats, sparsity: float) -> Floats:
     """The lasso by proximal gradient steps, far slower than coordinate descent."""
     length = 1.0 / np.linalg.norm(psi, 2) ** 2
     effect = np.zeros(psi.shape[1])
-    for _ in range(5000):
+    for _ in range(1500):
         moved = effect - length * psi.T @ (psi @ effect - responses)
         effect = np.sign(moved) * np.maximum(np.abs(moved) - length * sparsity, 0)
     return effect
@@ -150,7 +150,7 @@ def exchange_by_hand(rows: list[Row], psi: Floats, base: Floats, images: list[in
         response = np.zeros(len(rows))
         for b, row in enumerate(rows):
             response[b] = sum(of(row, i) for i in range(len(row))) / base[b]
-        return solved_sparsely(psi, response, FEW.sparsity)
+        return solved(psi, response, FEW.ridge)
 
     ours = effect(lambda row, i: row.after[i, 4] - row.before[i, 4])
     control = effect(lambda row, i: row.null[i, 4] - row.before[i, 4])

@@ -53,7 +53,7 @@ def autoencoder(
         print_json({"weights": str(report.weights), "psnr": report.psnr, "held_out": report.held_out})
         return
     say(
-        f"Reconstructs {report.held_out} held-out images at {report.psnr:.2f} dB ± {report.psnr_sd:.2f} (the mean image: "
+        f"Reconstructs {report.held_out} held-out images at {report.psnr:.2f} dB ± {report.psnr_sd:.2f} (mean image: "
         f"{report.psnr_mean_image:.2f} dB), after {report.seconds:.0f} s of training on {report.train} images."
     )
     _skipped(len(report.skipped))

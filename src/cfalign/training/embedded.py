@@ -58,20 +58,24 @@ class Recipe:
     planted: ClassifierTraining
 
 
+_PLAIN = ClassifierTraining(
+    residual=False,
+    dropout=0.0,
+    learning_rate=3e-3,
+    horizontal_flip=False,
+    held_out=0.03,
+    zoom=0.0,
+    rotation=0.0,
+    shift=0.0,
+)
 RECIPE = Recipe(
-    autoencoder=AutoencoderTraining(architecture="convolutional", encoder=(24, 48, 96), decoder=(96, 48, 24), epochs=14.0, latent=128, horizontal_flip=False, held_out=0.03),
-    attributes=ClassifierTraining(
-        widths=(16, 32, 64, 96), hidden=128, residual=False, dropout=0.0, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
-        zoom=0.0, rotation=0.0, shift=0.0, reconstructed=0.25,
+    autoencoder=AutoencoderTraining(
+        architecture="convolutional", latent=128, encoder=(24, 48, 96), decoder=(96, 48, 24), epochs=14.0,
+        horizontal_flip=False, held_out=0.03,
     ),
-    oracle=ClassifierTraining(
-        widths=(24, 48, 96), hidden=64, residual=False, dropout=0.0, epochs=5.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
-        zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.1, seed=7,
-    ),
-    planted=ClassifierTraining(
-        widths=(16, 32, 64, 64), hidden=64, residual=False, dropout=0.0, epochs=6.0, learning_rate=3e-3, horizontal_flip=False, held_out=0.03,
-        zoom=0.0, rotation=0.0, shift=0.0, label_smoothing=0.06,
-    ),
+    attributes=replace(_PLAIN, widths=(16, 32, 64, 96), hidden=128, epochs=5.0, reconstructed=0.25),
+    oracle=replace(_PLAIN, widths=(24, 48, 96), hidden=64, epochs=5.0, label_smoothing=0.1, seed=7),
+    planted=replace(_PLAIN, widths=(16, 32, 64, 64), hidden=64, epochs=6.0, label_smoothing=0.06),
 )  # fmt: skip
 
 
