@@ -149,7 +149,8 @@ def _measured(planted: str, twins: Sequence[str], truth_faces: Any, seed: int, l
 def auroc(score: Floats, positive: Floats | Any) -> float:
     """Area under the ROC curve by ranks; NaN without both kinds."""
     positive = np.asarray(positive, dtype=bool)
-    p, n = int(positive.sum()), int((~positive).sum())
+    p = int(np.count_nonzero(positive))
+    n = len(positive) - p
     if not p or not n or np.isnan(score).any():
         return float("nan")
     return float((rankdata(score)[positive].sum() - p * (p + 1) / 2) / (p * n))

@@ -193,9 +193,8 @@ def bank(
     if as_json:
         print_json({"bank": str(out), "heads": record["heads"], "attributes": record["bases"]})
     else:
-        say(
-            f"Bank of {len(record['bases'])} attributes in {out}; audit any model with: cfalign audit --bank {out} --classifier …"
-        )
+        say(f"Bank of {len(record['bases'])} attributes in {out}.")
+        say(f"Audit any model with: cfalign audit --bank {out} --classifier …")
 
 
 @app.command(name="report")

@@ -45,7 +45,7 @@ def demo(
 
 def confounded_faces(count: int, *, seed: int, names: tuple[str, ...], progress: Progress = silent) -> TensorImages:
     """Rendered faces on which every named target goes with its shortcut as in training."""
-    pairs = [tuple(name.split("_from_")) for name in names]
+    pairs = [(name.partition("_from_")[0], name.partition("_from_")[2]) for name in names]
     faces = sample(count, seed=seed, correlations=dict.fromkeys(pairs, CORRELATION))
     parts, step = [], 100
     progress("faces", 0, count)

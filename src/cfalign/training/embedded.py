@@ -1,7 +1,7 @@
 """The recipe of the embedded models: ``python -m cfalign.training.embedded`` (``make embedded``).
 
 Renders faces, trains an autoencoder, the attribute heads, an independent oracle, and classifiers with a planted
-shortcut beside twins without one; writes half-precision weights into the package, hashes and measurements beside them.
+shortcut beside twins without one; writes half-precision weights into the package with their hashes.
 Resumes where it was stopped. About an hour on two cores.
 """
 
