@@ -366,6 +366,59 @@ def test_without_a_penalty_unmixing_is_exact_and_with_a_large_one_it_is_zero() -
     assert not unmix_sparsely(psi, responses, sparsity=1e3).any()
 
 
+@given(st.integers(0, 60), st.floats(1e-3, 0.5), st.integers(1, 8))
+def test_sparse_unmixing_meets_the_conditions_of_a_minimum(seed: int, sparsity: float, k: int) -> None:
+    """|Ψ'(Ψe − r)| is at most the penalty, and equal to it, against the sign, wherever e is not 0."""
+    rng = np.random.default_rng(seed)
+    psi = 0.15 * rng.normal(size=(k, k))
+    np.fill_diagonal(psi, 1.0)
+    responses = 0.5 * rng.normal(size=(k, 2))
+    effect = unmix_sparsely(psi, responses, sparsity=sparsity)
+    slope = psi.T @ (psi @ effect - responses)
+    assert (np.abs(slope) <= sparsity + 1e-5).all()
+    there = effect != 0
+    np.testing.assert_allclose(slope[there], -sparsity * np.sign(effect[there]), atol=1e-5)
+    stacked = unmix_sparsely(np.stack([psi, 2 * psi]), np.stack([responses, responses]), sparsity=sparsity)
+    np.testing.assert_allclose(stacked[0], effect, atol=1e-6)
+
+
+def test_without_a_penalty_also_where_attributes_are_alike() -> None:
+    """Attributes that move together: descent by coordinates would still be far off after its sweeps."""
+    psi = np.full((6, 6), 0.97) + 0.03 * np.eye(6)
+    truth = np.array([[0.5], [-0.3], [0.0], [0.0], [0.0], [0.2]])
+    both = np.stack([psi, np.eye(6)]), np.stack([psi @ truth, truth])
+    np.testing.assert_allclose(unmix_sparsely(*both, sparsity=0.0), np.stack([truth, truth]), atol=1e-9)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.04])
+def test_a_resample_without_an_attribute_is_no_failure(sparsity: float) -> None:
+    """Its row and column of Ψ are 0, and so is its effect."""
+    rng = np.random.default_rng(3)
+    psi, responses = np.eye(4) + 0.1 * rng.normal(size=(4, 4)), rng.normal(size=(4, 1))
+    psi[2], psi[:, 2], responses[2] = 0, 0, 0
+    effect = unmix_sparsely(psi, responses, sparsity=sparsity)
+    assert np.isfinite(effect).all()
+    assert effect[2, 0] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.0, 0.0, 0.2), (0.5, -0.3, 0.0, 0.0), (0.0, 0.0, 0.85, 0.0)])
+def test_the_penalty_shrinks_a_planted_mixture_by_as_much_as_it_says(shares: tuple[float, ...]) -> None:
+    """Used attributes lose sparsity · (Ψ'Ψ)⁻¹ sign(e) over themselves; the others stay exactly 0."""
+    truth = np.array(shares)
+    psi = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
+    effect = unmix_sparsely(psi, (psi @ truth)[:, None], sparsity=0.04)[:, 0]
+    used = np.flatnonzero(truth)
+    shrinkage = np.linalg.solve(psi[:, used].T @ psi[:, used], 0.04 * np.sign(truth[used]))
+    np.testing.assert_allclose(effect[used], truth[used] - shrinkage, atol=1e-5)
+    assert (np.delete(effect, used) == 0).all()
+
+
+@pytest.mark.parametrize("sparsity", [-1.0, float("nan")])
+def test_a_negative_sparsity_is_refused(sparsity: float) -> None:
+    with pytest.raises(BadInput, match="sparsity"):
+        EffectOptions(sparsity=sparsity)
+
+
 def test_the_penalty_finds_few_causes_where_ridge_spreads_them() -> None:
     """Two attributes that move together, one of which the head uses."""
     psi = np.array([[1.0, 0.95, 0.0], [0.95, 1.0, 0.0], [0.0, 0.0, 1.0]])
