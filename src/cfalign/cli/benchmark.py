@@ -12,7 +12,7 @@ from cfalign.cli.output import print_json, progress, say
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
 Seed = Annotated[int, typer.Option(help="Seed of the faces and of every random draw.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer images: under two minutes, wider intervals.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer images: a few minutes at most, noisier numbers.")]
 
 
 @app.command()
