@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from cfalign.alignment import Row, usable
 from cfalign.composition import panel
-from cfalign.effects import EffectOptions, Sums, effects, incoming, mixing, unmix, unmix_sparsely
+from cfalign.effects import EffectOptions, Sums, effects, incoming, mixing, unmix
 from cfalign.errors import BadInput
 from cfalign.results import Effect, Floats, Outcome
-from cfalign.statistics import bootstrap_counts, exchange_signs, generator
+from cfalign.statistics import exchange_signs, generator, horseshoe
 from linear_world import LinearClassifier, Mixture, directions, linear_images, measured_rows
 
-FEW = EffectOptions(resamples=150, draws=300)
+FEW = EffectOptions(samples=400, draws=300)
+MANY = replace(FEW, samples=4000)
+CHANCE = 0.02
+"""How far two posterior means may differ because other random numbers were drawn."""
 ATTRIBUTES = ("a", "b", "c", "d")
 HEADS = (*ATTRIBUTES, "audited")
 
@@ -70,17 +73,14 @@ def test_unmixing_without_penalty_inverts_the_mixing() -> None:
     assert (np.linalg.norm(small, axis=0) < np.linalg.norm(truth, axis=0)).all()
 
 
-@given(st.integers(0, 30))
-def test_ratios_of_summed_changes(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    reference, audited = rng.uniform(0.5, 2.0, size=(3, 4, 4)), rng.normal(size=(3, 4, 2))
-    sums = Sums(reference, audited)
+def test_ratios_of_summed_changes() -> None:
+    rng = np.random.default_rng(0)
+    sums = Sums(rng.uniform(0.5, 2.0, size=(4, 4)), rng.normal(size=(4, 2)))
     psi, raw = mixing(sums), incoming(sums)
-    for s in range(3):
-        for b in range(4):
-            assert psi[s, b, b] == 1.0
-            np.testing.assert_allclose(psi[s, b], reference[s, b] / reference[s, b, b])
-            np.testing.assert_allclose(raw[s, b], audited[s, b] / reference[s, b, b])
+    for b in range(4):
+        assert psi[b, b] == 1.0
+        np.testing.assert_allclose(psi[b], sums.reference[b] / sums.reference[b, b])
+        np.testing.assert_allclose(raw[b], sums.audited[b] / sums.reference[b, b])
 
 
 # --- every number by a loop ---------------------------------------------------------------------------------
@@ -92,38 +92,34 @@ def solved(psi: Floats, responses: Floats, ridge: float) -> Floats:
     return np.linalg.lstsq(tall, np.concatenate([responses, np.zeros(k)]), rcond=None)[0]
 
 
-def solved_sparsely(psi: Floats, responses: Floats, sparsity: float) -> Floats:
-    """The lasso by proximal gradient steps, far slower than coordinate descent."""
-    length = 1.0 / np.linalg.norm(psi, 2) ** 2
-    effect = np.zeros(psi.shape[1])
-    for _ in range(1500):
-        moved = effect - length * psi.T @ (psi @ effect - responses)
-        effect = np.sign(moved) * np.maximum(np.abs(moved) - length * sparsity, 0)
-    return effect
-
-
-def by_hand(rows: list[Row], column: int, weight: Any) -> Floats:
-    """Effects of all attributes on a head when image i of row r counts weight(r, i) times."""
+def by_hand(rows: list[Row], column: int, seed: int) -> Floats:
+    """Mean and interval of the effects of all attributes on a head, [3, attribute]."""
     k = len(rows)
-    psi, response = np.zeros((k, k)), np.zeros(k)
+    psi, response, weight = np.zeros((k, k)), np.zeros(k), np.zeros(k)
     columns = [HEADS.index(row.base) for row in rows]
+    changes = []
     for b, row in enumerate(rows):
-        total = np.zeros(len(HEADS))
-        for i in range(len(row)):
-            total += weight(b, i) * (row.after[i] - row.before[i])
-        if total[columns[b]] == 0:
-            continue  # no image of this attribute was drawn
+        changes.append([row.after[i] - row.before[i] for i in range(len(row))])
+        total = sum(changes[b])
         psi[b], response[b] = total[columns] / total[columns[b]], total[column] / total[columns[b]]
-    return solved_sparsely(psi, response, FEW.sparsity)
+    rough = solved(psi, response, FEW.ridge)
+    for b in range(k):
+        beyond = [change[column] - change[columns] @ rough for change in changes[b]]
+        mean = sum(beyond) / len(beyond)
+        spread = sum((x - mean) ** 2 for x in beyond) / (len(beyond) - 1)
+        spread *= len(beyond) / sum(change[columns[b]] for change in changes[b]) ** 2
+        weight[b] = FEW.misfit**2 / (FEW.misfit**2 + spread)
+    drawn = horseshoe(
+        psi[None], response[None], weight[None], noise=FEW.misfit, noise_weight=FEW.misfit_weight,
+        samples=FEW.samples, streams=[generator(seed, "effects", HEADS[column])],
+    )[:, 0]  # fmt: skip
+    return np.stack([drawn.mean(axis=0), *np.percentile(drawn, [2.5, 97.5], axis=0)])
 
 
 def test_effects_intervals_and_p_values_by_a_loop() -> None:
     found = run(ROWS, seed=7)
-    point = by_hand(ROWS, 4, lambda b, i: 1.0)
+    point, low, high = by_hand(ROWS, 4, 7)
     images = sorted({int(i) for row in ROWS for i in row.image})
-    counts = bootstrap_counts(len(images), resamples=150, rng=generator(7, "effects"))
-    drawn = [by_hand(ROWS, 4, lambda b, i, c=c: c[images.index(int(ROWS[b].image[i]))]) for c in counts]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     signs = exchange_signs(len(images), draws=300, rng=generator(7, "effects exchange"))
     psi = np.array([[r.after[:, c].sum() - r.before[:, c].sum() for c in range(4)] for r in ROWS])
     base = np.diag(psi).copy()
@@ -136,7 +132,7 @@ def test_effects_intervals_and_p_values_by_a_loop() -> None:
     for k, attribute in enumerate(ATTRIBUTES):
         effect = found["audited", attribute]
         change = ROWS[k].after - ROWS[k].before
-        assert effect.effect == pytest.approx(point[k], abs=1e-5)
+        assert effect.effect == pytest.approx(point[k], abs=1e-9)
         assert effect.incoming == pytest.approx(change[:, 4].sum() / change[:, k].sum())
         assert (effect.ci_low, effect.ci_high) == pytest.approx((low[k], high[k]))
         assert effect.n == 30
@@ -170,8 +166,10 @@ def test_a_head_does_not_explain_itself() -> None:
     found = run(ROWS, audited=("a", "audited"))
     assert {attribute for audited, attribute in found if audited == "a"} == {"b", "c", "d"}
     assert {attribute for audited, attribute in found if audited == "audited"} == set(ATTRIBUTES)
-    without = by_hand(ROWS[1:], 0, lambda b, i: 1.0)
-    np.testing.assert_allclose([found["a", x].effect for x in "bcd"], without, atol=1e-5)
+    without = by_hand(ROWS[1:], 0, 0)
+    for k, x in enumerate("bcd"):
+        effect = found["a", x]
+        np.testing.assert_allclose((effect.effect, effect.ci_low, effect.ci_high), without[:, k], atol=3 * CHANCE)
     q = [e.q for e in found.values()]
     assert len(q) == 7
     assert all(0 < value <= 1 for value in q)
@@ -195,8 +193,8 @@ def test_an_attribute_without_counterfactuals_is_listed_without_numbers() -> Non
     missing = found["audited", "c"]
     assert missing.n == 0
     assert np.isnan((missing.effect, missing.ci_low, missing.ci_high, missing.incoming, missing.q)).all()
-    rest = by_hand([ROWS[0], ROWS[1], ROWS[3]], 4, lambda b, i: 1.0)
-    np.testing.assert_allclose([found["audited", a].effect for a in "abd"], rest, atol=1e-5)
+    rest = by_hand([ROWS[0], ROWS[1], ROWS[3]], 4, 0)[0]
+    np.testing.assert_allclose([found["audited", a].effect for a in "abd"], rest, atol=1e-9)
     assert all(np.isnan(e.effect) for e in run([empty]).values())
     assert run([]) == {}
 
@@ -210,37 +208,42 @@ def test_the_outgoing_reading_stands_beside() -> None:
 # --- changes that must not matter ---------------------------------------------------------------------------
 
 
-def values(effect: Effect) -> tuple[float, ...]:
-    return (effect.effect, effect.ci_low, effect.ci_high, effect.incoming, effect.q)
+def same(one: Effect, other: Effect, factor: float = 1.0) -> None:
+    """Equal but for chance: another order, name or scale draws other random numbers."""
+    ends = sorted((factor * one.ci_low, factor * one.ci_high))
+    atol = CHANCE * max(1.0, abs(factor))
+    assert other.effect == pytest.approx(factor * one.effect, abs=atol)
+    assert (other.ci_low, other.ci_high) == pytest.approx(tuple(ends), abs=3 * atol)
+    assert other.incoming == pytest.approx(factor * one.incoming)
+    assert other.q == pytest.approx(one.q)
 
 
 def test_order_of_attributes_heads_and_names_does_not_matter() -> None:
-    one = run(ROWS)
-    for key, effect in run(ROWS[::-1]).items():
-        assert values(effect) == pytest.approx(values(one[key]))
+    one = run(ROWS, options=MANY)
+    for key, effect in run(ROWS[::-1], options=MANY).items():
+        same(one[key], effect)
     flip = [replace(r, before=r.before[:, ::-1], after=r.after[:, ::-1], null=r.null[:, ::-1]) for r in ROWS]
-    for key, effect in run(flip, heads=HEADS[::-1]).items():
-        assert values(effect) == pytest.approx(values(one[key]))
-    named = run([replace(r, base=f"x_{r.base}") for r in ROWS], heads=(*(f"x_{a}" for a in ATTRIBUTES), "audited"))
+    for key, effect in run(flip, heads=HEADS[::-1], options=MANY).items():
+        assert effect.effect == pytest.approx(one[key].effect, abs=1e-9)
+    heads = (*(f"x_{a}" for a in ATTRIBUTES), "audited")
+    named = run([replace(r, base=f"x_{r.base}") for r in ROWS], heads=heads, options=MANY)
     for (_, attribute), effect in named.items():
-        assert values(effect) == pytest.approx(values(one["audited", attribute.removeprefix("x_")]))
+        assert effect.effect == pytest.approx(one["audited", attribute.removeprefix("x_")].effect, abs=1e-9)
 
 
-@settings(max_examples=8)
-@given(st.floats(-3, 3).filter(lambda f: abs(f) > 0.01))
+@settings(max_examples=6)
+@given(st.floats(-3, 3).filter(lambda f: abs(f) > 0.2))
 def test_a_scaled_audited_head_scales_its_effects(factor: float) -> None:
+    """With the misfit in the same scale; the priors of the effects' own scale hardly matter."""
+
     def scaled(values: Floats) -> Floats:
         return np.column_stack([values[:, :4], factor * values[:, 4] + 0.1])
 
     rows = [replace(r, before=scaled(r.before), after=scaled(r.after), null=scaled(r.null)) for r in ROWS]
-    one = run(ROWS)
-    other = run(rows, options=replace(FEW, sparsity=abs(factor) * FEW.sparsity))
+    one = run(ROWS, options=MANY)
+    other = run(rows, options=replace(MANY, misfit=abs(factor) * FEW.misfit))
     for key in one:
-        assert other[key].effect == pytest.approx(factor * one[key].effect, abs=1e-5)
-        assert other[key].incoming == pytest.approx(factor * one[key].incoming)
-        ends = sorted((factor * one[key].ci_low, factor * one[key].ci_high))
-        assert (other[key].ci_low, other[key].ci_high) == pytest.approx(tuple(ends), abs=1e-4)
-        assert other[key].q == pytest.approx(one[key].q)
+        same(one[key], other[key], factor)
 
 
 # --- planted truth ------------------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ def planted(shares: tuple[float, ...], *, rest: float, seed: int = 0) -> tuple[d
     table = panel([reference[t] for t in ATTRIBUTES], [("mixture", audited["mixture"])])
     rows = measured_rows(linear_images(80, seed=seed), table, ATTRIBUTES, seed=seed)
     used = [usable(row, min_base_change=0.3)[0] for row in rows]
-    options = EffectOptions(ridge=1e-6, sparsity=1e-6, resamples=300, draws=500)
+    options = EffectOptions(ridge=1e-6, misfit=1e-4, samples=1000, draws=500)
     found = effects(used, table.labels, ("mixture",), outgoing={}, options=options, seed=seed)
     return {e.attribute: e for e in found}, np.array(shares)
 
@@ -272,7 +275,7 @@ def test_unmixing_recovers_a_planted_mixture_that_raw_alignment_gets_wrong(share
             assert found[a].q < 0.01
 
 
-def test_the_default_ridge_is_close() -> None:
+def test_the_default_options_are_close() -> None:
     shares = (0.7, 0.0, 0.0, 0.2)
     reference = LinearClassifier(directions(4, overlap=0.3, gain=9.0), (0.3, 0.2, 0.4, 0.1), ATTRIBUTES)
     audited = Mixture(reference, shares, 0.05)
@@ -291,7 +294,7 @@ def test_a_head_that_uses_none_of_the_attributes_has_no_effects() -> None:
     table = panel([reference[t] for t in ATTRIBUTES], [("audited", audited["audited"])])
     rows = [usable(r, min_base_change=0.3)[0] for r in measured_rows(linear_images(60), table, ATTRIBUTES)]
     found = effects(rows, table.labels, ("audited",), outgoing={}, options=FEW)
-    assert max(abs(e.effect) for e in found) < 1e-9
+    assert max(abs(e.effect) for e in found) < 0.005
     assert min(e.q for e in found) == 1.0
 
 
@@ -322,7 +325,7 @@ def test_effects_that_are_not_there_are_flagged_as_seldom_as_the_p_value_says(
             noise_row(k, rng, common if shared else 0.1 * rng.normal(size=40), off=off, spread=spread, use=0.0)
             for k in range(4)
         ]
-        options = EffectOptions(resamples=100, draws=200)
+        options = EffectOptions(samples=100, draws=200)
         # One attribute's q is its p, for there is no other: q over four is at least that.
         found = run(rows, options=options, seed=seed)
         flagged.append(min(e.q for e in found.values()) < 0.05)
@@ -333,7 +336,7 @@ def test_effects_that_are_there_are_found_through_the_noise() -> None:
     for seed in range(5):
         rng = np.random.default_rng(seed)
         rows = [noise_row(k, rng, 0.1 * rng.normal(size=40), off=0.4, spread=0.3, use=0.4) for k in range(4)]
-        found = run(rows, seed=seed, options=EffectOptions(ridge=0.01, resamples=300))
+        found = run(rows, seed=seed, options=EffectOptions(ridge=0.01))
         used = found["audited", "a"]
         assert used.q < 0.01
         assert used.ci_low > 0.2
@@ -347,86 +350,50 @@ def test_intervals_cover_the_planted_effect() -> None:
         rng = np.random.default_rng(seed)
         common = 0.1 * rng.normal(size=40)
         rows = [noise_row(k, rng, common, off=0.3, spread=0.3, use=0.4) for k in range(4)]
-        found = run(rows, seed=seed, options=EffectOptions(ridge=1e-4, resamples=200, draws=100))
+        found = run(rows, seed=seed, options=EffectOptions(ridge=1e-4, samples=500, draws=100))
         hits += [e.ci_low <= (0.4 if e.attribute == "a" else 0.0) <= e.ci_high for e in found.values()]
     assert 0.86 < np.mean(hits) <= 1.0
 
 
-@pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
-def test_a_penalty_of_nothing_is_refused(ridge: float) -> None:
-    with pytest.raises(BadInput, match="ridge"):
-        EffectOptions(ridge=ridge)
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("name", ["ridge", "misfit", "misfit_weight"])
+def test_options_of_nothing_are_refused(name: str, value: float) -> None:
+    with pytest.raises(BadInput, match=name):
+        EffectOptions(**{name: value})  # type: ignore[arg-type]
 
 
-def test_without_a_penalty_unmixing_is_exact_and_with_a_large_one_it_is_zero() -> None:
-    rng = np.random.default_rng(3)
-    psi = np.eye(5) + 0.3 * rng.uniform(-1, 1, size=(5, 5))
-    responses = rng.normal(size=(5, 2))
-    np.testing.assert_allclose(unmix_sparsely(psi, responses, sparsity=0.0), np.linalg.solve(psi, responses), atol=1e-5)
-    assert not unmix_sparsely(psi, responses, sparsity=1e3).any()
+@pytest.mark.parametrize("name", ["samples", "draws"])
+def test_too_few_draws_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} must be at least 100, got 99"):
+        EffectOptions(**{name: 99})  # type: ignore[arg-type]
 
 
-@given(st.integers(0, 60), st.floats(1e-3, 0.5), st.integers(1, 8))
-def test_sparse_unmixing_meets_the_conditions_of_a_minimum(seed: int, sparsity: float, k: int) -> None:
-    """|Ψ'(Ψe − r)| is at most the penalty, and equal to it, against the sign, wherever e is not 0."""
-    rng = np.random.default_rng(seed)
-    psi = 0.15 * rng.normal(size=(k, k))
-    np.fill_diagonal(psi, 1.0)
-    responses = 0.5 * rng.normal(size=(k, 2))
-    effect = unmix_sparsely(psi, responses, sparsity=sparsity)
-    slope = psi.T @ (psi @ effect - responses)
-    assert (np.abs(slope) <= sparsity + 1e-5).all()
-    there = effect != 0
-    np.testing.assert_allclose(slope[there], -sparsity * np.sign(effect[there]), atol=1e-5)
-    stacked = unmix_sparsely(np.stack([psi, 2 * psi]), np.stack([responses, responses]), sparsity=sparsity)
-    np.testing.assert_allclose(stacked[0], effect, atol=1e-6)
-
-
-def test_without_a_penalty_also_where_attributes_are_alike() -> None:
-    """Attributes that move together: descent by coordinates would still be far off after its sweeps."""
-    psi = np.full((6, 6), 0.97) + 0.03 * np.eye(6)
-    truth = np.array([[0.5], [-0.3], [0.0], [0.0], [0.0], [0.2]])
-    both = np.stack([psi, np.eye(6)]), np.stack([psi @ truth, truth])
-    np.testing.assert_allclose(unmix_sparsely(*both, sparsity=0.0), np.stack([truth, truth]), atol=1e-9)
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.04])
-def test_a_resample_without_an_attribute_is_no_failure(sparsity: float) -> None:
-    """Its row and column of Ψ are 0, and so is its effect."""
-    rng = np.random.default_rng(3)
-    psi, responses = np.eye(4) + 0.1 * rng.normal(size=(4, 4)), rng.normal(size=(4, 1))
-    psi[2], psi[:, 2], responses[2] = 0, 0, 0
-    effect = unmix_sparsely(psi, responses, sparsity=sparsity)
-    assert np.isfinite(effect).all()
-    assert effect[2, 0] == pytest.approx(0, abs=1e-12)
-
-
-@pytest.mark.parametrize("shares", [(0.7, 0.0, 0.0, 0.2), (0.5, -0.3, 0.0, 0.0), (0.0, 0.0, 0.85, 0.0)])
-def test_the_penalty_shrinks_a_planted_mixture_by_as_much_as_it_says(shares: tuple[float, ...]) -> None:
-    """Used attributes lose sparsity · (Ψ'Ψ)⁻¹ sign(e) over themselves; the others stay exactly 0."""
-    truth = np.array(shares)
-    psi = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
-    effect = unmix_sparsely(psi, (psi @ truth)[:, None], sparsity=0.04)[:, 0]
-    used = np.flatnonzero(truth)
-    shrinkage = np.linalg.solve(psi[:, used].T @ psi[:, used], 0.04 * np.sign(truth[used]))
-    np.testing.assert_allclose(effect[used], truth[used] - shrinkage, atol=1e-5)
-    assert (np.delete(effect, used) == 0).all()
-
-
-@pytest.mark.parametrize("sparsity", [-1.0, float("nan")])
-def test_a_negative_sparsity_is_refused(sparsity: float) -> None:
-    with pytest.raises(BadInput, match="sparsity"):
-        EffectOptions(sparsity=sparsity)
-
-
-def test_the_penalty_finds_few_causes_where_ridge_spreads_them() -> None:
+def test_few_causes_are_found_where_ridge_spreads_them() -> None:
     """Two attributes that move together, one of which the head uses."""
-    psi = np.array([[1.0, 0.95, 0.0], [0.95, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    responses = psi @ np.array([[0.5], [0.0], [0.0]])
-    sparse = unmix_sparsely(psi, responses, sparsity=0.04)[:, 0]
-    spread = unmix(psi, responses, ridge=0.05)[:, 0]
-    assert sparse[0] > 0.4
-    assert abs(sparse[1]) < 0.02 < 0.1 < spread[1]
-    gradient = psi.T @ (psi @ sparse - responses[:, 0])  # the conditions of Karush, Kuhn and Tucker
-    assert (np.abs(gradient) <= 0.04 + 1e-6).all()
-    np.testing.assert_allclose(gradient[sparse != 0], -0.04 * np.sign(sparse[sparse != 0]), atol=1e-6)
+    rng = np.random.default_rng(0)
+    rows = []
+    mixture = np.array([[1.0, 0.85, 0.0], [0.85, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    for k, base in enumerate("abc"):
+        before = np.full((40, 4), 0.9)
+        change = -0.6 * mixture[k] + 0.01 * rng.normal(size=(40, 3))
+        after = before + np.column_stack([change, 0.5 * change[:, 0]])
+        image = np.arange(40, dtype=np.int64)
+        rows.append(Row(base, image, (Outcome.REACHED,) * 40, before[:, k], after[:, k], before, after, before))
+    found = run(rows, heads=("a", "b", "c", "audited"), options=EffectOptions())
+    sums = np.stack([(r.after - r.before).sum(axis=0) for r in rows])
+    spread = unmix(*(sums[:, at] / sums.diagonal()[:, None] for at in (slice(3), slice(3, 4))), ridge=0.05)[:, 0]
+    assert found["audited", "a"].effect > 0.4
+    assert abs(found["audited", "b"].effect) < 0.05 < 0.07 < spread[1]
+
+
+def test_an_attribute_seen_on_one_image_does_not_speak_for_many() -> None:
+    """Its response moves by 1; the effects by little."""
+    rng = np.random.default_rng(0)
+    rows = [noise_row(k, rng, 0.05 * rng.normal(size=40), off=0.3, spread=0.3, use=0.4) for k in range(4)]
+    one = rows[2].where(np.arange(40) == 0)
+    wild = replace(one, after=one.after + one.base_change[:, None] * np.array([0, 0, 0, 0, 1.0]))
+    calm, loud = (run([rows[0], rows[1], row, rows[3]], options=MANY) for row in (one, wild))
+    assert loud["audited", "c"].incoming - calm["audited", "c"].incoming == pytest.approx(1.0)
+    for attribute in ATTRIBUTES:
+        assert abs(loud["audited", attribute].effect - calm["audited", attribute].effect) < 0.25
+    assert loud["audited", "c"].ci_low < 0 < loud["audited", "c"].ci_high

@@ -12,6 +12,7 @@ from cfalign.statistics import (
     exchange_p,
     exchange_signs,
     generator,
+    horseshoe,
     percentile_interval,
     q_values,
 )
@@ -122,3 +123,86 @@ def test_generators_depend_on_seed_and_names_alone() -> None:
     others = [(1, "bootstrap", "smiling"), (0, "bootstrap", "young"), (0, "exchange", "smiling"), (0, "bootstrap")]
     others.append((0, "smiling", "bootstrap"))
     assert len({drawn(*key) for key in others} | {first}) == 6
+
+
+# --- sparse regression --------------------------------------------------------------------------------------
+
+
+def regression(seed: int, truth: list[float], *, rows: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    design = rng.normal(size=(rows, len(truth)))
+    return design, design @ np.array(truth) + noise * rng.normal(size=rows)
+
+
+def solve(design: np.ndarray, response: np.ndarray, *, seed: int = 0, samples: int = 2000) -> np.ndarray:
+    """Draws [sample, coefficient] of one regression."""
+    weight = np.ones((1, len(response)))
+    return horseshoe(
+        design[None], response[None], weight, noise=0.1, noise_weight=4.0, samples=samples,
+        streams=[generator(seed, "one")],
+    )[:, 0]  # fmt: skip
+
+
+@pytest.mark.parametrize("truth", [[0.0, 0.5], [0.05, -0.1]])
+def test_the_posterior_by_weighing_draws_from_the_prior(truth: list[float]) -> None:
+    """p(b | λ, τ, σ) is normal in closed form; the rest is averaged over draws from the priors as they are written."""
+    design, response = regression(0, truth, rows=6, noise=0.1)
+    drawn = solve(design, response, samples=20_000)
+    rng = np.random.default_rng(1)
+    m = 400_000
+    scale2 = (np.abs(rng.standard_cauchy((m, 2))) * np.abs(rng.standard_cauchy((m, 1)))) ** 2
+    sigma2 = (4.0 * 0.1**2 / 2 / rng.standard_gamma(2.0, m))[:, None]
+    precision = (design.T @ design) / sigma2[..., None]
+    precision[:, [0, 1], [0, 1]] += 1 / scale2
+    covariance = np.linalg.inv(precision)
+    moment = (response @ design) / sigma2
+    mean = np.einsum("mij,mj->mi", covariance, moment)
+    log = 0.5 * (
+        (mean * moment).sum(1) - response @ response / sigma2[:, 0] - 6 * np.log(sigma2[:, 0])
+        - np.log(scale2).sum(1) + np.linalg.slogdet(covariance)[1]
+    )  # fmt: skip
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    np.testing.assert_allclose(drawn.mean(axis=0), weight @ mean, atol=0.01)
+    variance = weight @ (covariance[:, [0, 1], [0, 1]] + mean**2) - (weight @ mean) ** 2
+    np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.15)
+
+
+def test_intervals_of_sparse_regressions_cover_the_truth() -> None:
+    truth = [0.6, 0.0, 0.0, -0.3, 0.0, 0.0, 0.0, 0.0]
+    inside, wide = [], []
+    for seed in range(60):
+        design, response = regression(seed, truth, rows=12, noise=0.1)
+        low, high = percentile_interval(solve(design, response, seed=seed, samples=500))
+        inside.append((low <= truth) & (truth <= high))
+        wide.append(high - low)
+    share = np.mean(inside, axis=0)
+    assert 0.88 <= share.mean() <= 1.0
+    assert min(share[0], share[3]) >= 0.85
+    assert np.mean(wide, axis=0)[[1, 2]].max() < np.mean(wide, axis=0)[0]  # it knows more of what is not there
+
+
+def test_large_coefficients_are_not_shrunk() -> None:
+    design, response = regression(3, [0.8, *[0.0] * 9], rows=20, noise=0.01)
+    drawn = solve(design, response)
+    assert drawn.mean(axis=0)[0] == pytest.approx(0.8, abs=0.03)
+    assert np.abs(drawn.mean(axis=0)[1:]).max() < 0.03
+
+
+def test_regressions_do_not_disturb_one_another_and_zero_columns_and_weights_take_no_part() -> None:
+    (design, response), (other, reply) = (regression(s, [0.5, 0.0, 0.2], rows=8, noise=0.1) for s in (0, 1))
+    pair = horseshoe(
+        np.stack([design, other]), np.stack([response, reply]), np.ones((2, 8)), noise=0.1, noise_weight=4.0,
+        samples=2000, streams=[generator(0, "one"), generator(5, "two")],
+    )  # fmt: skip
+    np.testing.assert_allclose(pair[:, 0], solve(design, response), atol=1e-9)
+    weight = np.ones((1, 8))
+    weight[0, 7] = 0
+    blank = design.copy()
+    blank[:, 1] = 0
+    without = horseshoe(
+        blank[None], response[None], weight, noise=0.1, noise_weight=4.0, samples=8000, streams=[generator(0, "a")]
+    )[:, 0]
+    smaller = solve(design[:7][:, [0, 2]], response[:7], samples=8000)
+    np.testing.assert_allclose(without.mean(axis=0)[[0, 2]], smaller.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(without.std(axis=0)[[0, 2]], smaller.std(axis=0), rtol=0.12)
