@@ -1,7 +1,10 @@
 """Do estimated effects match interventions? On the shipped classifiers with planted shortcuts, on confounded images.
 
 The truth comes from do-interventions on the renderer: one factor switched, everything else fixed. The estimates see
-only images on which target and shortcut go together, where plain correlation is misled.
+only images on which target and shortcut go together, where plain correlation is misled. An effect depends on the faces
+it is averaged over: where a shortcut is on, a classifier is saturated and other attributes do nothing. So there are two
+truths: over faces whose attributes are independent, and over faces distributed as the audited images are ("here"),
+which is what an audit of these images can know.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from cfalign.engines.local import Progress, silent
 from cfalign.responses import respond
 from cfalign.results import Floats
 from cfalign.sweep import AuditOptions
-from cfalign.synthetic import DERIVED, INTERVENABLE, effect, render, sample
+from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, effect, render, sample
+from cfalign.types import Classifier
 
 CORRELATION = 0.9
 """Of target and shortcut on the images."""
@@ -39,6 +43,9 @@ class Pair:
     attribute: str
     planted: bool
     truth: float
+    """Effect by intervention over faces with independent attributes."""
+    truth_here: float
+    """The same over faces distributed as the audited images."""
     effect: float
     ci_low: float
     ci_high: float
@@ -60,27 +67,36 @@ class Detection:
     def headline(self) -> dict[str, float]:
         """Names that programs rely on."""
         column: dict[str, Floats] = {k: np.array([getattr(p, k) for p in self.pairs], dtype=float) for k in _NUMBERS}
-        used = np.abs(column["truth"]) > USED
+        used, used_here = np.abs(column["truth"]) > USED, np.abs(column["truth_here"]) > USED
         strong = np.array([p.planted and p.classifier.endswith("_from_" + p.attribute) for p in self.pairs])
-        found = (
-            (column["q"] < 0.05)
-            & ((column["ci_low"] > 0) | (column["ci_high"] < 0))
-            & (np.abs(column["effect"]) >= USED)
-        )
-        inside = (column["ci_low"] <= column["truth"]) & (column["truth"] <= column["ci_high"])
+        effect = column["effect"]
+        found = (column["q"] < 0.05) & ((column["ci_low"] > 0) | (column["ci_high"] < 0)) & (np.abs(effect) >= USED)
+
+        def coverage(truth: Floats) -> float:
+            return float(((column["ci_low"] <= truth) & (truth <= column["ci_high"])).mean())
+
+        def rmse(truth: Floats) -> float:
+            return float(np.sqrt(np.mean((effect - truth) ** 2)))
+
         return {
             "pairs": len(self.pairs),
             "used": int(used.sum()),
-            "auroc_used": auroc(np.abs(column["effect"]), used),
-            "average_precision_used": average_precision(np.abs(column["effect"]), used),
+            "auroc_used": auroc(np.abs(effect), used),
+            "average_precision_used": average_precision(np.abs(effect), used),
             "auroc_incoming": auroc(np.abs(column["incoming"]), used),
             "auroc_outgoing": auroc(np.abs(column["outgoing"]), used),
             "auroc_prediction_correlation": auroc(np.abs(column["correlation"]), used),
-            "pearson_effect": float(pearsonr(column["effect"], column["truth"]).statistic),
-            "rmse_effect": float(np.sqrt(np.mean((column["effect"] - column["truth"]) ** 2))),
-            "interval_coverage": float(inside.mean()),
+            "pearson_effect": float(pearsonr(effect, column["truth"]).statistic),
+            "rmse_effect": rmse(column["truth"]),
+            "interval_coverage": coverage(column["truth"]),
             "false_alarm_rate": float(np.mean(found[np.logical_not(used)])),
             "power_dose_0_9": float(found[strong].mean()),
+            "used_here": int(used_here.sum()),
+            "auroc_used_here": auroc(np.abs(effect), used_here),
+            "auroc_prediction_correlation_here": auroc(np.abs(column["correlation"]), used_here),
+            "pearson_effect_here": float(pearsonr(effect, column["truth_here"]).statistic),
+            "rmse_effect_here": rmse(column["truth_here"]),
+            "interval_coverage_here": coverage(column["truth_here"]),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,10 +111,10 @@ class Detection:
             for p in self.pairs
             if p.classifier.removesuffix("_0").endswith(f"_from_{p.attribute}")
         ]
-        return [head, *rows, *(f"{name:<30}{value:.3f}" for name, value in self.headline.items())]
+        return [head, *rows, *(f"{name:<36}{value:.3f}" for name, value in self.headline.items())]
 
 
-_NUMBERS = ("truth", "effect", "ci_low", "ci_high", "q", "incoming", "outgoing", "correlation")
+_NUMBERS = ("truth", "truth_here", "effect", "ci_low", "ci_high", "q", "incoming", "outgoing", "correlation")
 
 
 def detection(
@@ -120,10 +136,12 @@ def detection(
     return Detection(tuple(pairs), seed)
 
 
-def _measured(planted: str, twins: Sequence[str], truth_faces: Any, seed: int, limit: int, faces: int) -> list[Pair]:
+def _measured(planted: str, twins: Sequence[str], truth_faces: Faces, seed: int, limit: int, faces: int) -> list[Pair]:
     reference, autoencoder = classifiers.load("embedded"), autoencoders.load("embedded")
     target, _, shortcut = planted.partition("_from_")
-    images = TensorImages(render(sample(faces, seed=seed, correlations={(target, shortcut): CORRELATION})))
+    together = {(target, shortcut): CORRELATION}
+    images = TensorImages(render(sample(faces, seed=seed, correlations=together)))
+    faces_here = sample(2 * len(truth_faces), seed=seed + 60_000, correlations=together)
     audited = [classifiers.load(f"embedded:{name}") for name in twins]
     with TemporaryDirectory() as folder:
         run = audit(
@@ -133,17 +151,27 @@ def _measured(planted: str, twins: Sequence[str], truth_faces: Any, seed: int, l
         table, scores, labels = run.effects(), run.scores(), run.record()["audited"]
     pairs = []
     for name, classifier, label in zip(twins, audited, labels, strict=True):
-        truth = effect(lambda x, c=classifier: torch.sigmoid(respond(x, [c])), truth_faces)[:, 0].tolist()  # type: ignore[misc]
+        truth, here = (_intervened(classifier, some) for some in (truth_faces, faces_here))
         rows = {row["attribute"]: row for row in table.filter(table["audited"] == label).iter_rows(named=True)}
         mine = scores[f"reconstruction.{label}"].to_numpy()
-        for attribute, value in zip(INTERVENABLE, truth, strict=True):
+        for attribute, value, value_here in zip(INTERVENABLE, truth, here, strict=True):
             if attribute == target or attribute in DERIVED or attribute not in rows:
                 continue
             row = rows[attribute]
             correlation = float(np.corrcoef(mine, scores[f"reconstruction.{attribute}"].to_numpy())[0, 1])
             numbers = {k: row[k] for k in ("effect", "ci_low", "ci_high", "q", "incoming", "outgoing")}
-            pairs.append(Pair(name, attribute, not name.endswith("_0"), value, **numbers, correlation=correlation))
+            pairs.append(
+                Pair(
+                    name, attribute, not name.endswith("_0"), value, value_here, **numbers, correlation=correlation
+                )
+            )  # fmt: skip
     return pairs
+
+
+def _intervened(classifier: Classifier, faces: Faces) -> list[float]:
+    """Mean change of the probability when one attribute after another is switched on, in the order of INTERVENABLE."""
+    column: list[float] = effect(lambda x: torch.sigmoid(respond(x, [classifier])), faces)[:, 0].tolist()
+    return column
 
 
 def auroc(score: Floats, positive: Floats | Any) -> float:

@@ -17,7 +17,7 @@ _LABEL = 190.0
 _PLOT = (205.0, 640.0)
 _COLUMNS = (
     ("effect", 690.0, "Estimated change of the audited score when the attribute goes from absent to present"),
-    ("95 % interval", 798.0, "Bootstrap over images"),
+    ("95 % interval", 798.0, "Holds what the attributes leave unexplained"),
     ("incoming", 868.0, "Change of the audited head over change of the attribute, raw, before unmixing"),
     ("outgoing", 938.0, "Counterfactuals of the audited head: mean relative change of the attribute's head"),
     ("n", 986.0, "Counterfactuals of the attribute that the row rests on"),
