@@ -16,7 +16,7 @@ from cfalign.errors import BadInput
 from cfalign.findings import Conclusions, conclude
 from cfalign.illustrations import Strip, save, shown, walked_again, with_files
 from cfalign.isolation import undisturbed
-from cfalign.records import opened, record
+from cfalign.records import Stopwatch, opened, record
 from cfalign.results import Cell, Effect
 from cfalign.store import Run, write_rows
 from cfalign.sweep import AuditOptions, Plan, sweep
@@ -81,14 +81,15 @@ def audit(
     )
     out = out or mkdtemp(prefix="cfalign-")
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
-        sweep(plan, run, progress=progress)
+        watch = Stopwatch(progress)
+        sweep(plan, run, progress=watch)
 
         def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
             return walked_again(
                 pairs, run, source, panel=subject.panel, autoencoder=autoencoder, batch=options.batch
             )  # fmt: skip
 
-        finish(_conclude(run, subject, options, strips, progress))
+        finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
     return run
 
 
@@ -197,12 +198,13 @@ def _audit_bank(
         Panel((*bank.heads, *fresh), ()), bank.attributes, tuple(fresh), bank.attributes
     )  # fmt: skip
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
-        consult(bank, audited, run, batch=options.batch, progress=progress)
+        watch = Stopwatch(progress)
+        consult(bank, audited, run, batch=options.batch, progress=watch)
 
         def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
             return kept_strips(bank, pairs, run, labels=subject.panel.labels)
 
-        finish(_conclude(run, subject, options, strips, progress))
+        finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
     return run
 
 

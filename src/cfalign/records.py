@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import torch
 
 from cfalign import __version__
 from cfalign.datasets import ImageSource
+from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, StorageFailed
 from cfalign.store import SCHEMA, Run, as_json, fingerprint, refuse_other, write_json
 from cfalign.types import Autoencoder, Classifier
@@ -54,6 +56,36 @@ def record(
         "models": models,
         "data": data,
     }
+
+
+class Stopwatch:
+    """Passes progress on and adds up the seconds of every stage; the time between two reports is the later one's."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
+        self._last = now
+        self._progress(stage, done, total)
+
+    def spent(self) -> dict[str, Any]:
+        """For ``run.json``: seconds of each stage of this session, threads, peak memory of the process so far."""
+        usage = {"stages": self.seconds, "threads": torch.get_num_threads(), "peak_memory_mb": _peak_memory()}
+        return {"spent": usage}
+
+
+def _peak_memory() -> float | None:
+    """In MB; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def _build(run_dir: Path, run: Mapping[str, Any]) -> ReportData:
         outcomes=_counts(run.get("outcomes", {})),
         exclusions=_counts(run.get("exclusions", {})),
         cost={str(k): _float(v) for k, v in run.get("cost", {}).items()},
-        timing={str(k): _float(v) for k, v in run.get("timing", {}).items()},
+        timing={str(k): _float(v) for k, v in _seconds(run).items()},
         cells=tuple(_cell(row) for row in _rows(run_dir / "matrix.csv", _MATRIX)),
         effects=tuple(_effect(row) for row in _rows(run_dir / "effects.csv", _EFFECTS)),
         findings=findings,
@@ -129,6 +129,14 @@ def _models(models: Mapping[str, Any]) -> tuple[Model, ...]:
         Model(str(m["name"]), str(m["role"]), tuple(map(str, m["targets"])), str(m.get("hash", "")))
         for m in (*autoencoder, *models["classifiers"])
     )
+
+
+def _seconds(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """By stage where the run says, with what interrupted sessions before it took."""
+    timing = run.get("timing", {})
+    stages = (run.get("spent") or {}).get("stages")
+    before = {"seconds_before": timing["seconds_before"]} if timing.get("seconds_before") else {}
+    return {**stages, **before} if stages else timing
 
 
 def _source(data: Mapping[str, Any]) -> str:
