@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rendering", ("report", "explorer")),
     ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
-    ("stages", ("audit", "bank", "rectification")),
+    ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution")),
     ("parts of stages", ("findings", "illustrations", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),
@@ -31,7 +31,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
     ("model files", ("factories", "weights")),
     ("heads", ("composition",)),
-    ("values", ("results", "isolation")),
+    ("values", ("results", "isolation", "selection")),
     ("foundation", ("errors", "types")),
 )
 BESIDE = {
