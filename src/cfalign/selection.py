@@ -29,9 +29,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _DIRECTION = re.compile(r"\s+(asc|desc)\s*$", re.IGNORECASE)
-_WORDS = frozenset(
-    "and or not between in is null like ilike true false case when then else end as cast distinct from "
-    "int integer bigint smallint float double real varchar text boolean".split()
+_WORDS = re.compile(
+    "and|or|not|between|in|is|null|i?like|true|false|case|when|then|else|end|as|cast|distinct|from"
+    "|int|integer|bigint|smallint|float|double|real|varchar|text|boolean",
+    re.IGNORECASE,
 )
 _PIECES = re.compile(r"\b(?:and|or|not|between|when|then|else)\b|[(),]", re.IGNORECASE)
 _COMPARISON = re.compile(r"<=|>=|<>|!=|==|[<>=]")
@@ -147,19 +148,19 @@ def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
 def _rewritten(text: str, names: Names, *, strict: bool) -> tuple[str, list[str]]:
     """The text with every known name quoted, as SQL wants it, and the names met.
 
-    ``strict``: a name that is none is BadInput; a whole query has names of its own.
+    ``strict``: every name that is none is BadInput; a whole query has names of its own.
     """
     met: list[str] = []
 
     def quoted(found: re.Match[str]) -> str:
         written = found["name"]
-        if written is None or found["call"] or written.lower() in _WORDS:
+        if written is None or found["call"] or _WORDS.fullmatch(written):
             return found[0]
         name = re.sub(r'"((?:[^"]|"")*)"', lambda part: part[1].replace('""', '"'), written)
         if name in names:
             met.append(name)
             return f'"{_doubled(name)}"'
-        if strict:
+        if strict or name.startswith(("before.", "after.", "change.", "psi.")):
             raise BadInput(f"The run has no column or head {name!r}; {nearest(name, names.valid)}.")
         return found[0]
 
