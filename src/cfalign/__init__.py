@@ -6,6 +6,8 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
 ``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
 ``latent_shift``        counterfactual images of one head or composition
+``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
+``LatentShift``         the same difference as a Captum attribution
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
 ``report``              ``write`` the report of a run directory
@@ -22,6 +24,7 @@ from cfalign.bank import Bank, bank, load_bank
 from cfalign.composition import Composition
 from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
+from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
@@ -38,6 +41,8 @@ __all__ = [
     "Composition",
     "Counterfactuals",
     "EffectOptions",
+    "ExplainOptions",
+    "Explanation",
     "Outcome",
     "Run",
     "RunMismatch",
@@ -48,6 +53,7 @@ __all__ = [
     "autoencoders",
     "bank",
     "classifiers",
+    "explain",
     "latent_shift",
     "load_bank",
     "report",

@@ -11,11 +11,11 @@ from cfalign.figures.pixels import blank, change, largest, new_figure, picture, 
 from cfalign.sheet import SheetRow
 
 _SIDE, _TEXT, _GAP, _TOP = 1.25, 2.6, 0.08, 0.72
-_COLUMNS = ("original", "reconstruction", "counterfactual", "difference")
+_COLUMNS = ("original", "reconstruction", "counterfactual", "change (red brighter)")
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, heading: str = "") -> Figure:
-    """Rows as given, the caption at their left. Difference: counterfactual − reconstruction, each row on its own
+    """Rows as given, the caption at their left. Change: counterfactual − reconstruction, each row on its own
     scale, whose end is written below it; red is brighter, blue darker.
     """
     row_height = _SIDE + 0.2
