@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 BESIDE = {
     ("latent_shift", "search"),
     ("latent_shift", "responses"),
+    ("saliency", "responses"),
     ("effects", "alignment"),
     ("effects", "statistics"),
     ("alignment", "statistics"),

@@ -15,6 +15,8 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ======================  ==============================================================================
 """
 
+import typing
+
 __version__ = "0.1.0"
 
 from cfalign import autoencoders, classifiers, report, synthetic
@@ -31,6 +33,9 @@ from cfalign.search import SearchOptions
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions
 
+if typing.TYPE_CHECKING:
+    from cfalign.attribution import LatentShift
+
 __all__ = [
     "AlignmentOptions",
     "AuditOptions",
@@ -43,6 +48,7 @@ __all__ = [
     "EffectOptions",
     "ExplainOptions",
     "Explanation",
+    "LatentShift",
     "Outcome",
     "Run",
     "RunMismatch",
@@ -59,3 +65,13 @@ __all__ = [
     "report",
     "synthetic",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """``LatentShift`` when it is first asked for: Captum takes a second to import."""
+    if name == "LatentShift":
+        from cfalign.attribution import LatentShift
+
+        globals()[name] = LatentShift
+        return LatentShift
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ from cfalign.errors import BadInput
 from cfalign.illustrations import KINDS, Strip, kept, walked_again
 from cfalign.isolation import undisturbed
 from cfalign.results import Outcome
-from cfalign.store import Run, fingerprint
+from cfalign.store import Run
 from cfalign.types import Autoencoder, Classifier
 
 Pixels = NDArray[np.float32]
@@ -58,13 +58,12 @@ def sheet_rows(
     """The pairs of a query's answer with their images: those that the run holds, else walked again.
 
     ``rows`` needs the columns ``image_id`` and ``base``; a pair is shown once. Without ``source`` or ``models`` the
-    rows that need them come without images. BadInput for models that are not the run's, and for images that are not.
+    rows that need them come without images. BadInput for models or images that give other scores than the run has.
     """
     missing = next((name for name in ("image_id", "base") if name not in rows.columns), None)
     if missing:
         raise BadInput(f"A sheet needs the columns image_id and base; the answer has no {missing}: select it too.")
     models = models or SheetModels()
-    _check_models(run, models)
     known = _facts(run)
     answers = {(row["image_id"], row["base"]): row for row in rows.iter_rows(named=True)}
     unknown = next((pair for pair in answers if pair not in known), None)
@@ -95,21 +94,6 @@ def _facts(run: Run) -> dict[tuple[str, str], _Facts]:
     return {(i, b): _Facts(Outcome(o), before, after) for i, b, o, before, after in table.iter_rows()}
 
 
-def _check_models(run: Run, models: SheetModels) -> None:
-    record = run.record()["models"]
-    hashes = {c["hash"]: c["name"] for c in record.get("classifiers", ())}
-    for classifier in models.classifiers:
-        if fingerprint(classifier) not in hashes:
-            raise BadInput(
-                f"Classifier {classifier.name!r} is not one of this run, which has {', '.join(hashes.values())}; give "
-                "the models that made it."
-            )
-    own = record.get("autoencoder")
-    if models.autoencoder is not None and (own is None or fingerprint(models.autoencoder) != own["hash"]):
-        made_by = "an audit of a bank, without one" if own is None else f"made with {own['name']!r}"
-        raise BadInput(f"The autoencoder is not that of this run, which was {made_by}; give the one that made it.")
-
-
 def _walked(
     pairs: Sequence[tuple[str, str]],
     run: Run,
@@ -130,7 +114,8 @@ def _walked(
         if not np.allclose(seen, [facts.before, facts.after], rtol=0.0, atol=SAME):
             raise BadInput(
                 f"Image {pair[0]!r} walked again falls from {seen[0]:.3f} to {seen[1]:.3f} for {pair[1]}, but from "
-                f"{facts.before:.3f} to {facts.after:.3f} in the run: give the images that the run was made of."
+                f"{facts.before:.3f} to {facts.after:.3f} in the run: give the images and "
+                "models that the run was made of."
             )
     return strips
 

@@ -17,7 +17,7 @@ from cfalign.figures.pixels import Pixels, change, heat_map, largest, new_figure
 
 Place = Callable[[float, float, float, float], Axes]
 _WIDTH, _BLOCK, _TOP = 11.0, 5.2, 0.3
-_FRAMES = 6
+_FRAMES = 5
 """Frames of the strip between the original and the counterfactual, the reconstruction among them."""
 
 
@@ -54,27 +54,27 @@ def _block(figure: Figure, explanation: Explanation, base: ExplainedBase, *, bot
         return figure.add_axes((x / _WIDTH, bottom + y / _BLOCK * height, w / _WIDTH, h / _BLOCK * height))
 
     figure.text(0.012, bottom + height * (1 - 0.14 / _BLOCK), heading(base), fontsize=9, color=style.INK, va="center")
-    side, gap = 1.25, 0.1
+    side, gap = 1.42, 0.12
     for at, (image, title, score) in enumerate(_strip(explanation, base)):
-        axes = place(0.13 + at * (side + gap), 3.45, side, side)
+        axes = place(0.13 + at * (side + gap), 3.3, side, side)
         picture(axes, image, title, size=7.5)
-        axes.set_xlabel(style.number(score), fontsize=7.5, color=style.MUTED, labelpad=2)
+        axes.set_xlabel(f"score {style.number(score)}", fontsize=7.5, color=style.MUTED, labelpad=2)
     _maps(explanation, base, place)
-    _alignment(place(5.1, 0.5, 3.4, 2.4), walk_of(explanation, base))
+    _alignment(place(5.2, 0.46, 3.4, 2.34), walk_of(explanation, base))
 
 
 def _maps(explanation: Explanation, base: ExplainedBase, place: Place) -> None:
     first, last = (_pixels(base.frames[at]) for at in (0, -1))
     moved = change(first, last)
-    signed = place(0.13, 1.72, 1.25, 1.25)
+    signed = place(0.13, 1.62, 1.25, 1.25)
     signed_map(signed, moved, "change")
-    signed.set_xlabel(f"blue darker, red brighter, ±{largest(moved):.2f}", fontsize=6, color=style.MUTED, labelpad=2)
+    signed.set_xlabel(f"red brighter, ±{largest(moved):.2f}", fontsize=6.5, color=style.MUTED, labelpad=2)
     difference = np.asarray(base.difference, dtype=np.float32)
-    where = place(1.63, 1.72, 1.25, 1.25)
+    where = place(1.63, 1.62, 1.25, 1.25)
     heat_map(where, difference, f"difference ({explanation.options.difference})")
-    where.set_xlabel(f"0 to {largest(difference):.2f}", fontsize=6, color=style.MUTED, labelpad=2)
+    where.set_xlabel(f"0 to {largest(difference):.2g}", fontsize=6.5, color=style.MUTED, labelpad=2)
     for at, (method, values) in enumerate(base.saliency.items()):
-        axes = place(0.13 + at * 1.5, 0.12, 1.25, 1.25)
+        axes = place(0.13 + at * 1.5, 0.06, 1.25, 1.25)
         heat_map(axes, np.asarray(values, dtype=np.float32), method)
 
 
@@ -108,7 +108,9 @@ def _alignment(axes: Axes, walk: Walk) -> None:
     low, high = float(np.nanmin(x)), float(np.nanmax(x))
     if high - low > 1e-6:
         axes.set_xlim((low, high) if walk.base_scores[-1] > walk.base_scores[0] else (high, low))
-    axes.set_ylim(-0.02, 1.02)
+    bottom, top = _range(walk)
+    axes.set_ylim(bottom, top)
+    axes.set_title("red moves with the base, blue against it", fontsize=7.5, color=style.MUTED, pad=3)
     axes.set_xlabel(f"score of {style.clip(walk.base, 40)}: reconstruction → counterfactual", fontsize=7.5)
     axes.set_ylabel("score of each head", fontsize=7.5)
     axes.tick_params(labelsize=7, color=style.MUTED, labelcolor=style.MUTED, length=2.5)
@@ -124,19 +126,27 @@ def _labels(axes: Axes, walk: Walk, shown: list[str]) -> None:
     ends = {head: _end(walk, head) for head in (walk.base, *shown)}
     ends = {head: end for head, end in ends.items() if math.isfinite(end)}
     order = sorted(ends, key=lambda head: (ends[head], head))
-    places = spread([ends[head] for head in order], spacing=0.072, low=0.0, high=1.0)
+    bottom, top = _range(walk)
+    share = {head: (end - bottom) / (top - bottom) for head, end in ends.items()}
+    places = spread([share[head] for head in order], spacing=0.072, low=0.0, high=1.0)
     for head, y in zip(order, places, strict=True):
         own = head == walk.base
         colour = style.OWN if own else _colour(walk, head)
         words = f"{style.clip(head, 26)} " + ("(base)" if own else f"ψ {style.signed(walk.psi(head))}")
-        at = (min(max(ends[head], -0.02), 1.02) + 0.02) / 1.04
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
-            words, (1.0, at), (1.05, (y + 0.02) / 1.04), xycoords="axes fraction", textcoords="axes fraction",
-            fontsize=7.5, color=colour, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+            words, (1.0, share[head]), (1.06, y), xycoords="axes fraction", textcoords="axes fraction",
+            fontsize=7.5, color=colour, va="center", annotation_clip=False, arrowprops={**leader, "relpos": (0.0, 0.5)},
         )  # fmt: skip
     if not shown:
         axes.text(1.05, 0.9, "no head moved with it", fontsize=7.5, color=style.MUTED, transform=axes.transAxes)
+
+
+def _range(walk: Walk) -> tuple[float, float]:
+    """Of the y axis: [0, 1], and further where a composition leaves it."""
+    values = np.concatenate([walk.base_scores, *walk.scores.values()])
+    finite = values[np.isfinite(values)]
+    return min(0.0, float(finite.min(initial=0.0))) - 0.02, max(1.0, float(finite.max(initial=1.0))) + 0.02
 
 
 def _end(walk: Walk, head: str) -> float:
