@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import cfalign
 import worlds
 from cfalign.errors import BadInput
 from cfalign.explanation import ExplainOptions, difference_map, explain, mirrored
+from cfalign.figures import Walk, alignment_plot
 from cfalign.results import Outcome
 from cfalign.search import SearchOptions
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
@@ -151,6 +153,32 @@ def test_bad_options_are_told() -> None:
     for words in ({"difference": "median"}, {"steps": 0}, {"min_base_change": 2.0}):
         with pytest.raises(BadInput, match=next(iter(words))):
             ExplainOptions(**words)  # type: ignore[arg-type]
+
+
+def test_the_models_are_left_as_they_came() -> None:
+    clf, ae = worlds.bent_heads(), worlds.slow_autoencoder()
+    modules = [clf.module, ae]
+    for module in modules:
+        module.train()
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
+    state = torch.random.get_rng_state()
+    explain(
+        worlds.images(1)[0], "smiling", classifier=clf, autoencoder=ae, options=ExplainOptions(increase=True)
+    )  # fmt: skip
+    for module, old in zip(modules, before, strict=True):
+        assert all(sub.training for sub in module.modules())
+        assert all(torch.equal(old[k], v) for k, v in module.state_dict().items())
+        assert all(p.requires_grad and p.grad is None for p in module.parameters())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_both_plots_go_from_left_to_right() -> None:
+    """Lowered or raised, the reconstruction is at the left."""
+    for scores in ((0.9, 0.6, 0.3), (0.1, 0.4, 0.7)):
+        drawn = alignment_plot(Walk("image", "smiling", scores, {"young": (0.2, 0.5, 0.6)}))
+        points = [p for p in re.findall(r'points="([^"]+)"', drawn) if len(p.split()) == 3]
+        curves = [[float(xy.split(",")[0]) for xy in p.split()] for p in points]
+        assert sum(xs == sorted(xs) and xs[0] < xs[-1] for xs in curves) == 2, "the base and the other head"
 
 
 # -- the command, on the embedded faces -------------------------------------------------------------------------------

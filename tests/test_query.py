@@ -182,6 +182,19 @@ def test_a_sheet_without_models_shows_what_the_run_holds(run: cfalign.Run) -> No
     assert 0 < len(held) < len(rows)
 
 
+def test_captions_say_what_the_query_asked(run: cfalign.Run) -> None:
+    found = run.query("change.young < 9", base="wearing_hat", downstream="friendly", limit=1)
+    row = found.row(0, named=True)
+    (drawn,) = sheet_rows(found, run)
+    assert drawn.caption.split("\n") == [
+        row["image_id"],
+        f"wearing_hat {row['base_before']:.2f} → {row['base_after']:.2f} (reached)",
+        f"friendly {row['before.friendly']:.2f} → {row['after.friendly']:.2f}",
+        f"psi.friendly {row['psi.friendly']:+.2f}",
+        f"change.young {row['change.young']:+.2f}",
+    ]
+
+
 def test_walked_again_the_rows_are_those_of_the_run(run: cfalign.Run, images: Path) -> None:
     models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
     found = run.query(base="wearing_hat", downstream="friendly")

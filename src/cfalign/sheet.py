@@ -157,5 +157,13 @@ def _caption(pair: tuple[str, str], answer: Mapping[str, object], facts: _Facts)
     """Image, base and its scores, then every number that the query asked for and these do not say."""
     told = {"image_id", "base", "outcome", "lambda", "base_before", "base_after", "base_change"}
     lines = [pair[0], f"{pair[1]} {facts.before:.2f} → {facts.after:.2f} ({facts.outcome})"]
-    numbers = ((k, v) for k, v in answer.items() if k not in told and isinstance(v, float))
-    return "\n".join([*lines, *(f"{name} {value:+.2f}" for name, value in numbers)][:6])
+    for name, value in answer.items():
+        kind, _, head = name.partition(".")
+        before, signed = answer.get(f"before.{head}"), kind in ("psi", "change")
+        if name in told or not isinstance(value, float) or (kind == "before" and f"after.{head}" in answer):
+            continue
+        if kind == "after" and isinstance(before, float):
+            lines.append(f"{head} {before:.2f} → {value:.2f}")
+        else:
+            lines.append(f"{name} {value:+.2f}" if signed else f"{name} {value:.2f}")
+    return "\n".join(lines[:6])

@@ -33,19 +33,20 @@ def explain(
     classifier: Annotated[str, typer.Option(help=f"What is explained: {SPEC}.")] = "embedded",
     autoencoder: Annotated[str, typer.Option(help=f"{SPEC}.")] = "embedded",
     reference: Annotated[
-        str | None, typer.Option(help="Whose heads look at the walk.  [default: the classifier's own]")
+        str | None, typer.Option(help="Whose heads look at the walk.  \\[default: the classifier's own]")
     ] = None,
-    downstream: Annotated[str | None, typer.Option(help="Heads that look, comma-separated.  [default: all]")] = None,
+    downstream: Annotated[str | None, typer.Option(help="Heads that look, comma-separated.  \\[default: all]")] = None,
     increase: Annotated[
         bool | None, typer.Option("--increase", help="Where a base is not predicted, raise its score instead.")
     ] = None,
     drop: Annotated[
-        float | None, typer.Option(help="Requested drop (or rise) of the base score.  [default: 0.6]")
+        float | None, typer.Option(help="Requested drop (or rise) of the base score.  \\[default: 0.6]")
     ] = None,
     difference: Annotated[
-        str | None, typer.Option(help="Difference map over the frames: mean, max, first-last or int.  [default: mean]")
+        str | None,
+        typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Frames of the transition.  [default: 10]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Frames of the transition.  \\[default: 10]")] = None,
     saliency: Annotated[bool, typer.Option("--saliency/--no-saliency", help="Saliency maps beside it.")] = True,
     gif: Annotated[Path | None, typer.Option(help="The transition here, as .gif or .webp, not in --out.")] = None,
     mp4: Annotated[Path | None, typer.Option(help="The transition as MP4 too; needs the extra \\[video].")] = None,

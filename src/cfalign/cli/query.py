@@ -37,7 +37,7 @@ def query(
         str | None, typer.Option(help="A whole SQL query over the tables `responses` and `scores`, instead.")
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(help='Name or expression, e.g. "psi.young asc".  [default: by size, descending]')
+        str | None, typer.Option(help='Name or expression, e.g. "psi.young asc".  \\[default: by size, descending]')
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0 for all.")] = 20,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
@@ -97,13 +97,15 @@ def query(
 
 def _source(run: Run, images: Path | None, models: SheetModels) -> ImageSource | None:
     """The folder given, or the one that the run names where it is found from here."""
-    folder = images
-    if folder is None:
-        name = run.record()["data"].get("source")
-        folder = Path(name) if name and Path(name).is_dir() else None
-    if folder is None:
+    size = getattr(models.autoencoder, "size", None) or DISPLAYED
+    if images is not None:
+        return ImageFolder(images, size=size)
+    data = run.record()["data"]
+    name = data.get("source")
+    if not name or not Path(name).is_dir():
         return None
-    return ImageFolder(folder, size=getattr(models.autoencoder, "size", None) or DISPLAYED)
+    found = ImageFolder(name, size=size)
+    return found if len(found) == data.get("images") else None  # another folder of that name
 
 
 def _missing(rows: Sequence[SheetRow], images: bool, autoencoder: bool, classifier: bool) -> str | None:
