@@ -59,27 +59,21 @@ def query(
     cfalign query runs/demo --base smiling --downstream young --where "psi.young < -0.1" --sheet sheet.png
     """
     opened = Run(run)
-    if sql is None:
-        found = opened.query(where, base=base, downstream=downstream, sort=sort)
-    else:
-        given = {"base": base, "downstream": downstream, "where": where, "sort": sort}
-        beside = next((name for name, value in given.items() if value is not None), None)
-        if beside is not None:
-            raise BadInput(f"--{beside} does not go with --sql: say it in the query.")
-        found = opened.sql(sql)
+    found = _answer(opened, sql, base=base, downstream=downstream, where=where, sort=sort)
     rows = found.head(limit) if limit else found
     pictured: list[SheetRow] = []
     if sheet is not None:
+        specs = [*([] if reference is None else [reference]), *(classifier or [])]
         models = SheetModels(
-            None if autoencoder is None else autoencoders.load(autoencoder),
-            [classifiers.load(spec) for spec in ([] if reference is None else [reference]) + (classifier or [])],
+            None if autoencoder is None else autoencoders.load(autoencoder), [classifiers.load(spec) for spec in specs]
         )
-        source = _source(opened, images, models)
-        pictured = sheet_rows(rows, opened, source=source, models=models)
+        pictured = sheet_rows(rows, opened, source=_source(opened, images, models), models=models)
         if not pictured:
             raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
+        cell = " → ".join(name for name in (base, downstream) if name)
+        heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
         with written(sheet) as temporary:
-            save_png(contact_sheet(pictured, heading=_heading(found, len(rows), base, downstream)), temporary)
+            save_png(contact_sheet(pictured, heading=heading), temporary)
     if csv is not None:
         write_text(csv, rows.write_csv())
     missing = _missing(pictured, images is not None, autoencoder is not None, bool(classifier or reference))
@@ -93,6 +87,15 @@ def query(
             say(f"{name}: {path}")
     if missing:
         complain(missing)
+
+
+def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
+    if sql is None:
+        return run.query(**given)  # type: ignore[arg-type]
+    beside = next((name for name, value in given.items() if value is not None), None)
+    if beside is not None:
+        raise BadInput(f"--{beside} does not go with --sql: say it in the query.")
+    return run.sql(sql)
 
 
 def _source(run: Run, images: Path | None, models: SheetModels) -> ImageSource | None:
@@ -121,11 +124,6 @@ def _missing(rows: Sequence[SheetRow], images: bool, autoencoder: bool, classifi
         f"{lacking} of {len(rows)} rows are incomplete: the run holds images of its findings alone; give "
         f"{', '.join(options)} (and --reference, if it had one) to make the others again."
     )
-
-
-def _heading(found: pl.DataFrame, shown: int, base: str | None, downstream: str | None) -> str:
-    cell = " → ".join(name for name in (base, downstream) if name)
-    return f"{cell + ': ' if cell else ''}{shown} of {len(found)} rows"
 
 
 def _print(rows: pl.DataFrame, matched: int) -> None:
