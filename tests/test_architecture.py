@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rendering", ("report", "explorer")),
     ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
-    ("stages", ("audit", "bank", "rectification")),
+    ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution")),
     ("parts of stages", ("findings", "illustrations", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),
@@ -31,12 +31,13 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
     ("model files", ("factories", "weights")),
     ("heads", ("composition",)),
-    ("values", ("results", "isolation")),
+    ("values", ("results", "isolation", "selection")),
     ("foundation", ("errors", "types")),
 )
 BESIDE = {
     ("latent_shift", "search"),
     ("latent_shift", "responses"),
+    ("saliency", "responses"),
     ("effects", "alignment"),
     ("effects", "statistics"),
     ("alignment", "statistics"),

@@ -31,7 +31,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     assert (ended.code, ended.out, ended.err) == (0, f"cfalign {cfalign.__version__}\n", "")
     ended = worlds.cfalign("--help", folder=tmp_path)
     assert ended.code == 0
-    for command in ("demo", "audit", "bank", "train", "report", "benchmark"):
+    for command in ("demo", "audit", "bank", "train", "query", "explain", "report", "benchmark"):
         assert command in ended.out
     for command in ("audit", "bank"):
         ended = worlds.cfalign(command, "--help", folder=tmp_path)

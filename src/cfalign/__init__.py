@@ -6,12 +6,16 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
 ``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
 ``latent_shift``        counterfactual images of one head or composition
+``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
+``LatentShift``         the same difference as a Captum attribution
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
 ``report``              ``write`` the report of a run directory
 ``synthetic``           faces whose attributes are known causes, for ground truth
 ======================  ==============================================================================
 """
+
+import typing
 
 __version__ = "0.1.0"
 
@@ -22,11 +26,15 @@ from cfalign.bank import Bank, bank, load_bank
 from cfalign.composition import Composition
 from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
+from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions
+
+if typing.TYPE_CHECKING:
+    from cfalign.attribution import LatentShift
 
 __all__ = [
     "AlignmentOptions",
@@ -38,6 +46,9 @@ __all__ = [
     "Composition",
     "Counterfactuals",
     "EffectOptions",
+    "ExplainOptions",
+    "Explanation",
+    "LatentShift",
     "Outcome",
     "Run",
     "RunMismatch",
@@ -48,8 +59,19 @@ __all__ = [
     "autoencoders",
     "bank",
     "classifiers",
+    "explain",
     "latent_shift",
     "load_bank",
     "report",
     "synthetic",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """``LatentShift`` when it is first asked for: Captum takes a second to import."""
+    if name == "LatentShift":
+        from cfalign.attribution import LatentShift
+
+        globals()[name] = LatentShift
+        return LatentShift
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfalign.composition import Panel, weights
+from cfalign.composition import Composition, Panel, weights
 from cfalign.datasets import ImageSource
 from cfalign.isolation import device_of
 from cfalign.latent_shift import Pairs, decode, find_rays, reconstruct, shifted
@@ -65,16 +66,37 @@ def walked_again(
             continue
         x = loaded.images.to(device_of(autoencoder))
         z0, _ = reconstruct(x, autoencoder)
-        classifiers = panel[base].classifiers
-        pair = Pairs(torch.zeros(1, dtype=torch.int64), weights([panel[base]], classifiers))
-        rays = find_rays(z0, pair, autoencoder=autoencoder, classifiers=classifiers)
+        rays = find_rays(z0, one_pair(panel[base]), autoencoder=autoencoder, classifiers=panel[base].classifiers)
         fractions = np.arange(STEPS + 1) / STEPS
-        with torch.no_grad():
-            along = shifted(z0.expand(STEPS + 1, *z0.shape[1:]), rays.direction, distance * fractions)
-            images = torch.cat([decode(part, autoencoder) for part in torch.split(along, batch)])
-        scores = panel.scores(respond(images, panel.classifiers, batch=batch))
+        images, scores = along(
+            z0, rays.direction, distance * fractions, panel=panel, autoencoder=autoencoder, batch=batch
+        )
         strips[image_id, base] = Strip(x[0], images[0], images[-1], scores, lam * fractions)
     return strips
+
+
+def one_pair(base: Composition) -> Pairs:
+    """The pair of a single image and a base."""
+    return Pairs(torch.zeros(1, dtype=torch.int64), weights([base], base.classifiers))
+
+
+@torch.no_grad()
+def along(
+    latent: Tensor, direction: Tensor, distances: Floats, *, panel: Panel, autoencoder: Autoencoder, batch: int = 64
+) -> tuple[Tensor, Floats]:
+    """Images [step, c, h, w] and panel scores [step, column] at some distances on one ray.
+
+    ``latent`` z0 and ``direction`` are [1, *latent].
+    """
+    points = shifted(latent.expand(len(distances), *latent.shape[1:]), direction, distances)
+    images = torch.cat([decode(part, autoencoder) for part in torch.split(points, batch)])
+    return images, panel.scores(respond(images, panel.classifiers, batch=batch))
+
+
+def kept(run: Run, image_id: str, base: str) -> dict[str, Path]:
+    """The images that a run holds of a pair, by kind; empty when it was not shown."""
+    files = {kind: run.path / "images" / _plain(base) / f"{_plain(image_id)}.{kind}.png" for kind in KINDS}
+    return files if all(file.is_file() for file in files.values()) else {}
 
 
 def save(

@@ -30,6 +30,7 @@ from torch import nn
 from cfalign.errors import BadInput, RunMismatch, StorageFailed
 from cfalign.isolation import held_by
 from cfalign.results import Cell, Effect, Finding
+from cfalign.selection import Selection, select, sql
 
 SCHEMA = 1
 
@@ -240,7 +241,7 @@ class Run:
 
     def top(self, base: str, downstream: str, *, k: int = 20) -> pl.DataFrame:
         """The images behind a cell: the ``k`` with the largest |ψ|, ψ undefined (null) where the base hardly moved."""
-        minimum = self.record()["settings"]["alignment"]["min_base_change"]
+        minimum = self._min_base_change()
         rows = self.responses().filter(pl.col("base") == base)
         if rows.is_empty() or f"after.{downstream}" not in rows.columns:
             raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
@@ -250,6 +251,33 @@ class Run:
         psi = pl.when(change.abs() >= minimum).then(response / change)
         chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
         return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True).head(k)
+
+    def query(
+        self,
+        where: str | None = None,
+        *,
+        base: str | None = None,
+        downstream: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> pl.DataFrame:
+        """The (image, base) rows that meet a condition, in order: ``where`` is an expression over the columns of
+        ``responses``, in which ``smiling`` is a score on the counterfactual, and ``before.smiling``,
+        ``change.smiling``, ``psi.smiling`` and ``base_change`` are known too. See ``Selection`` for the rest.
+
+        Undefined numbers are null. BadInput names the nearest valid names of an unknown one.
+        """
+        wanted = Selection(base=base, downstream=downstream, where=where, sort=sort)
+        rows = select(self.responses(), wanted, min_base_change=self._min_base_change())
+        return rows if limit is None else rows.head(limit)
+
+    def sql(self, text: str) -> pl.DataFrame:
+        """The answer of a SQL query over the tables ``responses`` and ``scores``; friendly names as in ``query``."""
+        tables = {"responses": self.responses(), "scores": self.scores()}
+        return sql(text, tables, min_base_change=self._min_base_change())
+
+    def _min_base_change(self) -> float:
+        return float(self.record()["settings"]["alignment"]["min_base_change"])
 
     def tensors(self, shard: Path) -> dict[str, torch.Tensor]:
         """The images that a bank keeps. BadInput when the file is damaged."""

@@ -13,7 +13,7 @@
 ======================  ====================================================================================
 """
 
-from cfalign.datasets.folder import ImageFolder
+from cfalign.datasets.folder import ImageFolder, read_image
 from cfalign.datasets.images import ImageSource, Loaded, Skipped, in_batches
 from cfalign.datasets.labels import Labels, Leftover, read_labels, target_name
 from cfalign.datasets.opening import open_images
@@ -29,6 +29,7 @@ __all__ = [
     "TensorImages",
     "in_batches",
     "open_images",
+    "read_image",
     "read_labels",
     "target_name",
 ]

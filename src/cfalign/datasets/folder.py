@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet, upright_size
 from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, positions
@@ -90,6 +91,20 @@ class ImageFolder:
             for image_id, content in zip(self.ids, pool.map(_content_digest, self._paths), strict=True):
                 digest.update(f"{len(image_id)} {image_id} {content}\n".encode())
         return digest.hexdigest()
+
+
+def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square") -> Tensor:
+    """One file as [3, size, size] in [0, 1], by the rules of ``ImageFolder``. BadInput when it cannot be read."""
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise BadInput(f"There is no image {str(file)!r}.")
+    if file.is_dir():
+        raise BadInput(f"Expected one image file, but {file} is a folder; name a file in it.")
+    try:
+        with quiet():
+            return torch.from_numpy(decode(file, size=(size, size), crop=crop).copy())
+    except Unreadable as error:
+        raise BadInput(f"The image {file} cannot be read: {error}.") from error
 
 
 def _find(root: Path) -> dict[str, Path]:

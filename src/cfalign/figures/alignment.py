@@ -45,7 +45,7 @@ def labelled_heads(walk: Walk, *, marked: Sequence[str] = (), each: int = 3, lea
 
 
 def alignment_plot(walk: Walk, *, marked: Sequence[str] = ()) -> str:
-    """Base score (x, falling to the right as the walk goes) against the scores of the other heads (y).
+    """Base score (x, the reconstruction at the left) against the scores of the other heads (y).
 
     ``marked`` heads are drawn heavier. Red: moves with the base. Blue: against it. Grey: the rest. Dashed: the base
     itself.
@@ -65,15 +65,18 @@ def alignment_plot(walk: Walk, *, marked: Sequence[str] = ()) -> str:
 class _Axis:
     high: float
     low: float
+    rising: bool = False
 
     @classmethod
     def around(cls, scores: Sequence[float]) -> _Axis:
         finite = [s for s in scores if math.isfinite(s)] or [1.0, 0.0]
         high, low = max(finite), min(finite)
-        return cls(high, low if high - low > 1e-6 else high - 1.0)
+        rising = len(scores) > 1 and scores[-1] > scores[0]
+        return cls(high, low if high - low > 1e-6 else high - 1.0, rising)
 
     def x(self, score: float) -> float:
-        return _LEFT + (self.high - score) / (self.high - self.low) * (_RIGHT - _LEFT)
+        walked = score - self.low if self.rising else self.high - score
+        return _LEFT + walked / (self.high - self.low) * (_RIGHT - _LEFT)
 
 
 def _y(score: float) -> float:
