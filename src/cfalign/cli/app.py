@@ -16,6 +16,7 @@ from cfalign.cli import benchmark, train
 from cfalign.cli.explain import explain
 from cfalign.cli.output import complain, print_json, progress, say, summarise
 from cfalign.cli.query import query
+from cfalign.cli.reproduce import reproduce
 from cfalign.cli.settings import options
 from cfalign.datasets import ImageFolder, ImageSource, read_labels
 from cfalign.errors import BadInput
@@ -37,6 +38,7 @@ app.add_typer(benchmark.app, name="benchmark")
 
 app.command()(query)
 app.command()(explain)
+app.command()(reproduce)
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]

@@ -1,0 +1,229 @@
+"""``cfalign reproduce``: the figures of the paper, from your models or from the embedded ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import typer
+from matplotlib.figure import Figure
+
+from cfalign import autoencoders, classifiers
+from cfalign.cli.output import complain, print_json, progress, say
+from cfalign.datasets import ImageFolder, read_labels
+from cfalign.engines.local import Progress
+from cfalign.errors import BadInput, CfalignError, nearest
+from cfalign.experiments import DOSES, Material, comparison, complete, embedded, induced, study
+from cfalign.explanation import ExplainOptions
+from cfalign.figures import matrix_order, paper
+from cfalign.figures.explanation import explanation_figure
+from cfalign.figures.pixels import save_png
+from cfalign.results import Cell
+from cfalign.store import write_json, write_text, written
+from cfalign.sweep import AuditOptions
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a figure is made and how large."""
+
+    material: Material
+    out: Path
+    quick: bool
+    seed: int
+    progress: Progress
+
+    def options(self, limit: int, quick: int) -> AuditOptions:
+        """``limit`` counterfactuals per base, or ``quick`` of them."""
+        return AuditOptions(limit=quick if self.quick else limit, shown=0, seed=self.seed)
+
+    def run(self, name: str) -> Path:
+        """The run directory behind a figure."""
+        return self.out / "runs" / name
+
+    def save(self, name: str, figure: Figure) -> None:
+        """PNG and SVG."""
+        with written(self.out / f"{name}.png") as temporary:
+            save_png(figure, temporary)
+        with written(self.out / f"{name}.svg") as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def _fig2(desk: Desk) -> dict[str, Any]:
+    result = comparison(desk.material, desk.run("fig2"), options=desk.options(400, 40), progress=desk.progress)
+    desk.save("fig2", paper.comparison_figure(result))
+    write_text(desk.out / "fig2.csv", result.table.write_csv())
+    off = result.table.filter(pl.col("base") != pl.col("downstream"))
+    return {
+        "classes": list(result.classes),
+        "skipped": result.skipped,
+        "pairs": len(off),
+        "correlated_but_not_aligned": result.unused(),
+        "asymmetric": result.asymmetric(),
+    }
+
+
+def _fig3(desk: Desk) -> dict[str, Any]:
+    return {base: _studied(desk, f"fig3_{base}", base) for base in ("male", "attractive")}
+
+
+def _fig5(desk: Desk) -> dict[str, Any]:
+    doses = (0.0, 0.3, 1.0) if desk.quick else DOSES
+    result = induced(
+        desk.material, desk.run("fig5"), options=desk.options(200, 30), progress=desk.progress, doses=doses
+    )
+    desk.save("fig5", paper.dose_figure(result))
+    write_text(desk.out / "fig5.csv", result.table.write_csv())
+    pictures = _studied(desk, "fig5_images", result.target, f"{result.target} + 0.3*{result.shortcut}")
+    return {"monotone": result.monotone, "doses": result.table.to_dicts(), "images": pictures}
+
+
+def _fig6(desk: Desk) -> dict[str, Any]:
+    return _studied(desk, "fig6", "heavy_makeup", "heavy_makeup - 0.3*big_lips")
+
+
+def _fig9(desk: Desk) -> dict[str, Any]:
+    table = complete(desk.material, desk.run("fig9"), options=desk.options(100, 8), progress=desk.progress)
+    cells = [_cell(row) for row in table.to_dicts()]
+    bases, downstream = matrix_order(cells)
+    of = {(c.base, c.downstream): c.psi for c in cells}
+    desk.save("fig9", paper.matrix_figure(np.array([[of[b, d] for d in downstream] for b in bases]), bases, downstream))
+    write_text(desk.out / "fig9.csv", table.write_csv())
+    return {"heads": len(bases), "order": bases, "n": {c.base: c.n for c in cells if c.base == c.downstream}}
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    known: dict[str, Any] = {name: np.nan if value is None else value for name, value in row.items()}
+    return Cell(**known)
+
+
+def _studied(desk: Desk, name: str, *bases: str) -> dict[str, Any]:
+    explained = study(desk.material, *bases, options=ExplainOptions(saliency=False))
+    desk.save(name, explanation_figure(explained))
+    return {
+        "image": explained.name,
+        **{b.base: {"outcome": b.outcome.value, "psi": dict(b.psi)} for b in explained.bases},
+    }
+
+
+FIGURES: Mapping[str, Callable[[Desk], dict[str, Any]]] = {
+    "fig2": _fig2,
+    "fig3": _fig3,
+    "fig5": _fig5,
+    "fig6": _fig6,
+    "fig9": _fig9,
+}
+
+
+def reproduce(
+    figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}, or all.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of images instead of rendered faces.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Their labels: CSV, TSV or Parquet.")] = None,
+    classifier: Annotated[str, typer.Option(help="Classifier with the paper's classes as targets.")] = "embedded",
+    autoencoder: Annotated[str, typer.Option(help="Autoencoder of the same images.")] = "embedded",
+    split: Annotated[str | None, typer.Option(help="Only images of this split of the labels.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of figures, numbers and runs.")] = Path("runs/paper"),
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Few images: minutes at most, wide intervals.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
+
+    [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig5[/bold] an induced
+    shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig9[/bold] the complete matrix.
+
+    cfalign reproduce fig5 --out figures/
+
+    cfalign reproduce all --images photos/ --labels labels.csv --classifier heads/ --autoencoder ae/
+    """
+    if figure != "all" and figure not in FIGURES:
+        raise BadInput(f"No figure {figure!r}; {nearest(figure, (*FIGURES, 'all'))}.")
+    summary: dict[str, Any] = {}
+    with progress() as bars:
+        material = _material(images, labels, classifier, autoencoder, split, quick, seed, bars)
+        for name in FIGURES if figure == "all" else (figure,):
+            desk = Desk(material, out, quick, seed, _named(bars, name))
+            try:
+                summary[name] = FIGURES[name](desk)
+            except CfalignError as error:
+                if figure != "all":
+                    raise
+                summary[name] = {"failed": str(error)}
+                complain(f"{name}: {error}")
+    write_json(out / "summary.json", {**_earlier(out), **summary})
+    if as_json:
+        print_json(summary)
+        return
+    for name, entry in summary.items():
+        for line in _lines(name, entry):
+            say(line)
+    say(f"Figures, numbers and summary.json are in {out}.")
+
+
+def _named(bars: Progress, figure: str) -> Progress:
+    def report(stage: str, done: int, total: int) -> None:
+        bars(f"{figure} {stage}", done, total)
+
+    return report
+
+
+def _material(
+    images: Path | None,
+    labels: Path | None,
+    classifier: str,
+    autoencoder: str,
+    split: str | None,
+    quick: bool,
+    seed: int,
+    bars: Progress,
+) -> Material:
+    if images is None:
+        if (classifier, autoencoder, labels, split) != ("embedded", "embedded", None, None):
+            raise BadInput("--classifier, --autoencoder, --labels and --split go with --images.")
+        return embedded(faces=400 if quick else 2000, seed=seed, progress=bars)
+    encoder = autoencoders.load(autoencoder)
+    source = ImageFolder(images, size=getattr(encoder, "size", None))
+    table = None if labels is None else read_labels(labels, ids=source.ids)
+    if split is not None:
+        if table is None:
+            raise BadInput("--split needs --labels, whose `split` column it reads.")
+        mask = table.in_split(split)
+        return Material(source.subset(mask), table.subset(mask), classifiers.load(classifier), encoder)
+    return Material(source, table, classifiers.load(classifier), encoder)
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    """The entries of figures made before."""
+    file = out / "summary.json"
+    if not file.is_file():
+        return {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _lines(name: str, entry: Mapping[str, Any]) -> list[str]:
+    if "failed" in entry:
+        return [f"{name}: not made, {entry['failed']}"]
+    if name == "fig2":
+        unused = [f"{r['base']} → {r['downstream']}" for r in entry["correlated_but_not_aligned"][:5]]
+        uneven = [" and ".join(a["pair"]) for a in entry["asymmetric"][:3]]
+        lines = [
+            f"fig2: correlated but not aligned: {', '.join(unused) or 'none'}; most asymmetric: {', '.join(uneven)}"
+        ]
+        return lines + [f"fig2: {c} skipped: {why}" for c, why in entry["skipped"].items()]
+    if name == "fig5":
+        doses = (
+            f"{d['coefficient']:g}: {d['psi']:+.2f} [{d['ci_low']:+.2f}, {d['ci_high']:+.2f}]" for d in entry["doses"]
+        )
+        return [f"fig5: ψ by dose {'; '.join(doses)}"]
+    if name == "fig9":
+        return [f"fig9: {entry['heads']} heads"]
+    return [f"{name}: done"]

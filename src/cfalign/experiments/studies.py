@@ -1,0 +1,36 @@
+"""Figs. 3 and 6: single images, seen through counterfactuals of one head or of a head and its composition."""
+
+from __future__ import annotations
+
+import torch
+
+from cfalign.composition import parse
+from cfalign.errors import BadInput
+from cfalign.experiments.material import Material
+from cfalign.explanation import ExplainOptions, Explanation, explain
+from cfalign.isolation import undisturbed
+from cfalign.latent_shift import reconstruct
+from cfalign.responses import logits
+
+LOOKED = 256
+"""Images looked through for one to show."""
+
+
+def study(material: Material, *bases: str, options: ExplainOptions | None = None) -> Explanation:
+    """The image, among the first ``LOOKED``, on which the least sure of the bases is surest; explained for them all.
+
+    BadInput when no image is predicted positive by every base.
+    """
+    compositions = [parse(text, material.classifier) for text in bases]
+    loaded = material.images.load(list(range(min(LOOKED, len(material.images.ids)))))
+    with torch.no_grad(), undisturbed(material.autoencoder, material.classifier):
+        x0 = torch.cat([reconstruct(part, material.autoencoder)[1] for part in loaded.images.split(64)])
+        seen = {material.classifier: torch.cat([logits(part, [material.classifier]) for part in x0.split(64)])}
+    scores = torch.stack([c.score(seen) for c in compositions]).min(dim=0).values
+    best = int(scores.argmax())
+    if scores[best] < 0.5:
+        raise BadInput(f"None of {len(x0)} images is predicted positive by all of {', '.join(bases)}.")
+    return explain(
+        loaded.images[best], compositions, autoencoder=material.autoencoder, classifier=material.classifier,
+        options=options,
+    )  # fmt: skip
