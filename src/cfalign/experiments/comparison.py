@@ -13,6 +13,7 @@ import polars as pl
 
 from cfalign.audit import audit
 from cfalign.engines.local import Progress, silent
+from cfalign.errors import BadInput
 from cfalign.experiments.material import CLASSES, Material
 from cfalign.results import Floats
 from cfalign.sweep import AuditOptions
@@ -43,6 +44,7 @@ class Comparison:
         """Pairs whose predictions correlate but which are not aligned, the most correlated first."""
         rows = self.table.filter(
             (pl.col("base") != pl.col("downstream"))
+            & pl.col("prediction_correlation").is_not_nan()
             & (pl.col("prediction_correlation").abs() >= CORRELATED)
             & (pl.col("ci_low") >= -ALIGNED)
             & (pl.col("ci_high") <= ALIGNED)
@@ -90,6 +92,11 @@ def comparison(
     few = {c: n for c, n in made.items() if n < FEW}
     skipped |= {c: f"{n} counterfactuals, at least {FEW} are needed" for c, n in few.items()}
     classes_left = tuple(c for c in kept if c not in few)
+    if not classes_left:
+        raise BadInput(
+            f"No class has the {FEW} counterfactuals that are needed ({', '.join(f'{c}: {n}' for c, n in few.items())}): "
+            "give more images of each, or a higher limit."
+        )
     scores = run.scores().filter(pl.col("skipped").is_null())
     predictions = np.stack([scores[f"reconstruction.{c}"].to_numpy() for c in classes_left], axis=1)
     labels = None

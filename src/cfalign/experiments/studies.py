@@ -14,10 +14,12 @@ from cfalign.responses import logits
 
 LOOKED = 256
 """Images looked through for one to show."""
+SURE = 0.85
 
 
 def study(material: Material, *bases: str, options: ExplainOptions | None = None) -> Explanation:
-    """The image, among the first ``LOOKED``, on which the least sure of the bases is surest; explained for them all.
+    """The image, among the first ``LOOKED``, on which the least sure of the bases scores closest to ``SURE``; explained
+    for them all. A surer one would need a longer walk than most, and look worse.
 
     BadInput when no image is predicted positive by every base.
     """
@@ -27,8 +29,8 @@ def study(material: Material, *bases: str, options: ExplainOptions | None = None
         x0 = torch.cat([reconstruct(part, material.autoencoder)[1] for part in loaded.images.split(64)])
         seen = {material.classifier: torch.cat([logits(part, [material.classifier]) for part in x0.split(64)])}
     scores = torch.stack([c.score(seen) for c in compositions]).min(dim=0).values
-    best = int(scores.argmax())
-    if scores[best] < 0.5:
+    best = int((scores - SURE).abs().masked_fill(scores < 0.5, torch.inf).argmin())
+    if not scores[best] >= 0.5:
         raise BadInput(f"None of {len(x0)} images is predicted positive by all of {', '.join(bases)}.")
     return explain(
         loaded.images[best], compositions, autoencoder=material.autoencoder, classifier=material.classifier,
