@@ -93,9 +93,10 @@ def comparison(
     skipped |= {c: f"{n} counterfactuals, at least {FEW} are needed" for c, n in few.items()}
     classes_left = tuple(c for c in kept if c not in few)
     if not classes_left:
+        counts = ", ".join(f"{c}: {n}" for c, n in few.items())
         raise BadInput(
-            f"No class has the {FEW} counterfactuals that are needed ({', '.join(f'{c}: {n}' for c, n in few.items())}): "
-            "give more images of each, or a higher limit."
+            f"No class has the {FEW} counterfactuals that are needed ({counts}): give more images of each, or a higher "
+            "limit."
         )
     scores = run.scores().filter(pl.col("skipped").is_null())
     predictions = np.stack([scores[f"reconstruction.{c}"].to_numpy() for c in classes_left], axis=1)
