@@ -6,6 +6,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
 ``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
 ``latent_shift``        counterfactual images of one head or composition
+``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
 ``report``              ``write`` the report of a run directory
@@ -23,6 +24,7 @@ from cfalign.composition import Composition
 from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign.latent_shift import latent_shift
+from cfalign.rectification import RectificationOptions, Rectified, rectify
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
@@ -39,6 +41,8 @@ __all__ = [
     "Counterfactuals",
     "EffectOptions",
     "Outcome",
+    "RectificationOptions",
+    "Rectified",
     "Run",
     "RunMismatch",
     "SearchOptions",
@@ -50,6 +54,7 @@ __all__ = [
     "classifiers",
     "latent_shift",
     "load_bank",
+    "rectify",
     "report",
     "synthetic",
 ]

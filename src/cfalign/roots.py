@@ -71,13 +71,13 @@ def _outside(x: Floats, f: Floats, slope: float) -> float:
 
 
 def _broyden(points: Sequence[Floats], values: Sequence[Floats], slope: Floats) -> Floats:
-    jacobian = slope.astype(np.float64).copy()
+    jacobian: Floats = slope
     for at in range(1, len(points)):
         step, rise = points[at] - points[at - 1], values[at] - values[at - 1]
         if (size := step @ step) > 0:
-            jacobian = np.asarray(jacobian + np.outer(rise - jacobian @ step, step) / size, dtype=np.float64)
+            change = np.outer(rise - jacobian @ step, step) / size
+            jacobian = np.asarray(jacobian + change, dtype=np.float64)
     best = int(np.argmin([np.linalg.norm(v) for v in values]))
-    step = -np.linalg.lstsq(jacobian, values[best], rcond=1e-3)[0]
-    longest, length = 0.5 + float(np.linalg.norm(points[best])), float(np.linalg.norm(step))
-    following: Floats = points[best] + step * (min(1.0, longest / length) if length > 0 else 1.0)
-    return following
+    newton = -np.linalg.lstsq(jacobian, values[best], rcond=1e-3)[0]
+    longest, length = 0.5 + float(np.linalg.norm(points[best])), float(np.linalg.norm(newton))
+    return np.asarray(points[best] + newton * (min(1.0, longest / length) if length > 0 else 1.0))

@@ -66,13 +66,13 @@ def rectify(
         bench = prepare(source, parts, autoencoder=autoencoder, options=options, progress=progress)
         zero = np.zeros(len(against))
         start = bench.measure(np.concatenate([bench.train, bench.validation]), zero)
-        before = bench.measure(bench.test, zero)
-        _refuse_few(bench, start, before, target)
+        _refuse_few(bench, start, bench.measure(bench.test, zero), parts)
         driven = _driven(start.of(bench.train), options)
         solve = secant if options.solver == "secant" else momentum
         found = solve(bench, driven, start, progress)
         progress("steps", options.most_steps, options.most_steps)
-        after = bench.measure(bench.test, found.beta)
+        ends = [bench.measure_outgoing(bench.test, beta) for beta in (zero, found.beta)]
+        incoming = [bench.measure_incoming(bench.test, beta) for beta in (zero, found.beta) if bench.incoming]
     quality = None if truth is None else [_quality(bench, b, truth[bench.indices]) for b in (zero, found.beta)]
     return Rectified(
         composition=_composition(bench, parts, found.beta),
@@ -81,8 +81,10 @@ def rectify(
         beta=tuple(float(b) for b in found.beta),
         ending=found.ending,
         driven_by=driven,
-        before=_readings(before, options),
-        after=_readings(after, options),
+        before=_readings(ends[0], options),
+        after=_readings(ends[1], options),
+        incoming_before=_readings(incoming[0], options) if incoming else (),
+        incoming_after=_readings(incoming[1], options) if incoming else (),
         quality_before=quality[0] if quality else None,
         quality_after=quality[1] if quality else None,
         curve=found.curve,
@@ -119,16 +121,19 @@ def _labels(labels: Labels | ArrayLike, target: Composition, count: int) -> Floa
     return values
 
 
-def _refuse_few(bench: Workbench, start: Measured, test: Measured, target: Composition) -> None:
+def _refuse_few(bench: Workbench, start: Measured, test: Measured, parts: Sequence[Composition]) -> None:
+    incoming = bench.options.reading == "incoming"
+    drop = bench.options.search.off_drop if incoming else bench.options.search.drop
     for name, rows, measured in (
         ("training", bench.train, start.of(bench.train)),
         ("validation", bench.validation, start.of(bench.validation)),
         ("test", bench.test, test),
     ):
         if len(measured) < bench.options.min_images:
+            base = parts[1 + int(np.argmin(measured.counts))] if incoming else parts[0]
             raise BadInput(
-                f"Too few images to rectify {target.name!r}: {len(measured)} of {len(rows)} {name} images are "
-                f"predicted positive and let the score drop by {bench.options.search.drop:g}; expected at least "
+                f"Too few images to rectify {parts[0].name!r}: {len(measured)} of {len(rows)} {name} images are "
+                f"predicted positive for {base.name!r} and let its score drop by {drop:g}; expected at least "
                 f"{bench.options.min_images}: give more images with a positive prediction."
             )
 
@@ -136,9 +141,11 @@ def _refuse_few(bench: Workbench, start: Measured, test: Measured, target: Compo
 def _driven(train: Measured, options: RectificationOptions) -> tuple[str, ...]:
     """What is driven to zero: ψ, or logit ψ where ψ is near 0 only because the shortcut's probability is saturated."""
     if options.solver == "momentum":
-        return ("psi",) * train.psi.shape[1]
+        return ("psi",) * int(train.psi.shape[1])
     psi, on_logit = train.mean(), train.mean(["psi_logit"] * train.psi.shape[1])
-    blind: list[bool] = list((np.abs(psi) < options.blind) & (np.abs(on_logit) > 2 * options.blind))
+    blind: list[bool] = [
+        abs(p) < options.blind and abs(q) > 2 * options.blind for p, q in zip(psi, on_logit, strict=True)
+    ]
     return tuple("psi_logit" if b else "psi" for b in blind)
 
 
@@ -154,16 +161,18 @@ def _composition(bench: Workbench, parts: Sequence[Composition], beta: Floats) -
 
 
 def _readings(measured: Measured, options: RectificationOptions) -> tuple[Reading, ...]:
-    n, count = len(measured), measured.psi.shape[1]
-    low = high = np.full(count, np.nan)
-    if n:
-        counts = bootstrap_counts(n, resamples=options.resamples, rng=generator(options.seed, "bootstrap"))
-        low, high = percentile_interval(counts @ measured.psi / n)
-    on_logit = measured.mean(["psi_logit"] * count)
-    return tuple(
-        Reading(float(measured.mean()[i]), float(low[i]), float(high[i]), float(on_logit[i]), n, measured.excluded)
-        for i in range(count)
-    )
+    on_logit = measured.mean(["psi_logit"] * measured.psi.shape[1])
+    return tuple(_reading(measured, i, float(on_logit[i]), options) for i in range(measured.psi.shape[1]))
+
+
+def _reading(measured: Measured, shortcut: int, on_logit: float, options: RectificationOptions) -> Reading:
+    psi = measured.psi[np.isfinite(measured.psi[:, shortcut]), shortcut]
+    mean = low = high = float("nan")
+    if len(psi):
+        counts = bootstrap_counts(len(psi), resamples=options.resamples, rng=generator(options.seed, "bootstrap"))
+        ends = percentile_interval((counts @ psi / len(psi))[:, None])
+        mean, low, high = float(psi.mean()), float(ends[0][0]), float(ends[1][0])
+    return Reading(mean, low, high, on_logit, len(psi), measured.excluded[shortcut])
 
 
 def _quality(bench: Workbench, beta: Floats, truth: Floats) -> Quality:

@@ -18,8 +18,12 @@ class RectificationOptions:
     solver: Literal["secant", "momentum"] = "secant"
     """``secant``: root of mean ψ(β), composed on logits with centred, standardised shortcuts. ``momentum``: the
     paper's v ← η ψ + m v, β ← β − v, composed on probabilities."""
+    reading: Literal["outgoing", "incoming"] = "outgoing"
+    """``outgoing``: ψ(f' → shortcut), the paper's. ``incoming``: ψ(shortcut → f'), the response of f' to the shortcut's
+    own counterfactuals, walked until it counts as switched off; not in the paper, ``secant`` only, and a step costs
+    nothing, for f' is a sum of scores at hand."""
     limit: int = 300
-    """Images are read, in an order drawn by the seed, until so many are predicted positive."""
+    """Images are read, in an order drawn by the seed, until the target predicts so many positive."""
     train: float = 0.5
     """Share of the images that β is fitted on."""
     validation: float = 0.2
@@ -52,6 +56,10 @@ class RectificationOptions:
     def __post_init__(self) -> None:
         if self.solver not in STEPS:
             raise BadInput(f"solver must be 'secant' or 'momentum', got {self.solver!r}.")
+        if self.reading not in ("outgoing", "incoming"):
+            raise BadInput(f"reading must be 'outgoing' or 'incoming', got {self.reading!r}.")
+        if self.reading == "incoming" and self.solver != "secant":
+            raise BadInput("The incoming reading goes with the solver 'secant' only.")
         for name in ("limit", "patience", "min_images", "minibatch", "check_every", "batch"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")

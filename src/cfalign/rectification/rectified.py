@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Reading:
-    """ψ towards one shortcut on the held-out test images."""
+    """ψ towards or from one shortcut on the held-out test images."""
 
     psi: float
     """Mean of the relative changes (Eq. 3)."""
@@ -93,8 +93,11 @@ class Rectified:
     driven_by: tuple[str, ...]
     """By shortcut: ``psi`` or, in the blind spot, ``psi_logit``."""
     before: tuple[Reading, ...]
-    """By shortcut."""
+    """By shortcut: outgoing, f' → shortcut."""
     after: tuple[Reading, ...]
+    incoming_before: tuple[Reading, ...]
+    """By shortcut: shortcut → f'; empty unless that was read."""
+    incoming_after: tuple[Reading, ...]
     quality_before: Quality | None
     """None without labels."""
     quality_after: Quality | None
@@ -136,6 +139,8 @@ class Rectified:
             "best_step": self.best_step,
             "before": [asdict(r) for r in self.before],
             "after": [asdict(r) for r in self.after],
+            "incoming_before": [asdict(r) for r in self.incoming_before],
+            "incoming_after": [asdict(r) for r in self.incoming_after],
             "quality_before": None if self.quality_before is None else asdict(self.quality_before),
             "quality_after": None if self.quality_after is None else asdict(self.quality_after),
             "images": dict(self.images),

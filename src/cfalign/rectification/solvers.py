@@ -37,6 +37,7 @@ class _Journey:
         self.best, self.best_step = np.zeros(bench.shortcuts), 0
         self.start = self.least = float("inf")
         self.waited = self.grown = 0
+        self.seen: list[tuple[int, Floats, float, float, float]] = []
 
     def record(self, step: int, beta: Floats, train: Measured, validation: Measured | None, decodes: int) -> None:
         """Keep a point; one with validation images counts for early stopping."""
@@ -56,6 +57,9 @@ class _Journey:
         if len(self.curve) == 1:
             self.start = size
         self.waited += 1
+        if enough:
+            trained = float(np.linalg.norm(train.mean(self.driven)))
+            self.seen.append((step, beta.copy(), size, validation.error(self.driven), trained))
         if enough and size < self.least:
             self.best, self.best_step, self.least, self.waited = beta.copy(), step, size, 0
 
@@ -64,8 +68,19 @@ class _Journey:
         self.grown = self.grown + 1 if size > GROWN * start + 0.05 else 0
         return self.grown >= 2
 
+    def prefer_trained(self) -> None:
+        """Of the β that the validation images cannot tell from the best, within one standard error, the one nearest to
+        the training root: validation stops what does not generalise, and its noise decides nothing.
+        """
+        if self.seen:
+            error = next(e for step, _, _, e, _ in self.seen if step == self.best_step)
+            close = [point for point in self.seen if point[2] <= self.least + error]
+            self.best_step, self.best, self.least = min(close, key=lambda point: point[4])[:3]
+
     def end(self, ending: Ending | None) -> Solution:
         """``None``: the steps or the patience were spent."""
+        if self.bench.options.solver == "secant":
+            self.prefer_trained()
         if ending is None:
             ending = Ending.STOPPED_EARLY if self.least <= 0.5 * self.start else Ending.NO_ROOT
         return Solution(self.best, ending, self.best_step, tuple(self.curve))
@@ -116,14 +131,29 @@ def secant(bench: Workbench, driven: tuple[str, ...], start: Measured, progress:
 
 def _first_guess(bench: Workbench, psi: Floats) -> tuple[Floats, Floats]:
     """β where the shortcuts' logits rest to first order, and a first ∂ψ/∂β; both free, from gradients at hand."""
-    rows = bench.eligible(bench.train, bench.mixture(np.zeros(bench.shortcuts)))
     _, deviation = bench.standards()
-    root, slope = linear_root(bench.memory, rows)
     per_unit = deviation[0] / deviation[1:]
+    if bench.options.reading == "incoming":
+        root, slope = _resting(bench), np.eye(bench.shortcuts) * 0.3
+    else:
+        rows = bench.eligible(bench.train, bench.mixture(np.zeros(bench.shortcuts)))
+        root, slope = linear_root(bench.memory, rows)
     beta = root / per_unit
     if not np.isfinite(beta).all() or np.abs(beta).max() > FAR / 4:
         return -np.sign(psi) * 0.25, np.eye(bench.shortcuts)
     return beta, slope * per_unit[None, :] * per_unit[:, None]
+
+
+def _resting(bench: Workbench) -> Floats:
+    """Coefficients at which the logit of f' rests, on average, on every shortcut's training counterfactuals."""
+    steps = []
+    for images, walked in bench.incoming:
+        step = (walked.after - walked.before)[np.isin(images, bench.train)]
+        steps.append(step[np.isfinite(step).all(axis=1)].mean(axis=0))
+    table = np.stack(steps)
+    if np.linalg.cond(table[:, 1:]) > 1e10:
+        return np.full(bench.shortcuts, np.nan)
+    return np.asarray(-np.linalg.solve(table[:, 1:], table[:, 0]))
 
 
 def momentum(bench: Workbench, driven: tuple[str, ...], start: Measured, progress: Progress) -> Solution:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from cfalign.isolation import device_of
 from cfalign.latent_shift import reconstruct
 from cfalign.rectification.options import RectificationOptions
 from cfalign.responses import respond
-from cfalign.results import Floats
+from cfalign.results import Floats, Outcome
 from cfalign.search import Rows
 from cfalign.statistics import generator
 from cfalign.types import Autoencoder, Classifier
@@ -30,28 +30,46 @@ class Measured:
     """ψ of one mixture on some images."""
 
     rows: Rows
-    """Images with a defined ψ."""
+    """Images with a defined ψ towards or from some shortcut."""
     psi: Floats
-    """[row, shortcut]."""
+    """[row, shortcut]; NaN where undefined."""
     psi_logit: Floats
-    excluded: dict[str, int]
+    excluded: tuple[dict[str, int], ...]
+    """By shortcut."""
     decodes: int
 
     def of(self, rows: Rows) -> Measured:
         """Those of some images; what was excluded and the cost are not kept."""
         keep = np.isin(self.rows, rows)
-        return Measured(self.rows[keep], self.psi[keep], self.psi_logit[keep], {}, 0)
+        return Measured(self.rows[keep], self.psi[keep], self.psi_logit[keep], (), 0)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Defined ψ by shortcut."""
+        return np.asarray(np.isfinite(self.psi).sum(axis=0), dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        """The fewest of any shortcut."""
+        return int(self.counts.min())
 
     def mean(self, driven: Sequence[str] | None = None) -> Floats:
         """Mean by shortcut, NaN without images; of logit ψ where ``driven`` says so."""
-        if not len(self):
-            return np.full(self.psi.shape[1], np.nan)
-        plain: Floats = self.psi.mean(axis=0)
-        by_logit = [d == "psi_logit" for d in driven or ["psi"] * len(plain)]
-        return np.where(by_logit, self.psi_logit.mean(axis=0), plain)
+        by_logit = [d == "psi_logit" for d in driven or ["psi"] * self.psi.shape[1]]
+        return _mean(np.where(by_logit, self.psi_logit, self.psi))
+
+    def error(self, driven: Sequence[str] | None = None) -> float:
+        """Standard error of ‖mean‖, the shortcuts taken as independent."""
+        by_logit = [d == "psi_logit" for d in driven or ["psi"] * self.psi.shape[1]]
+        chosen = np.where(by_logit, self.psi_logit, self.psi)
+        spread = _mean((chosen - _mean(chosen)) ** 2) / np.maximum(self.counts, 1)
+        return float(np.sqrt(spread.sum()))
+
+
+def _mean(values: Floats) -> Floats:
+    """Mean over rows without the NaN, [column]; NaN where there is nothing."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.asarray(total / np.where(known.any(axis=0), known.sum(axis=0), np.nan))
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,8 @@ class Workbench:
     train: Rows
     validation: Rows
     test: Rows
+    incoming: tuple[tuple[Rows, Moved], ...]
+    """Counterfactuals of every shortcut's own head, with their images; empty for the outgoing reading."""
     autoencoder: Autoencoder
     classifiers: tuple[Classifier, ...]
     options: RectificationOptions
@@ -101,7 +121,37 @@ class Workbench:
             return rows[mixture.score(values, self.memory.scores(values)) >= self.options.search.eligible]
 
     def measure(self, rows: Rows, beta: Floats) -> Measured:
-        """ψ towards every shortcut on the eligible ones of some images, for one β."""
+        """ψ in the reading that the options name."""
+        return (self.measure_incoming if self.options.reading == "incoming" else self.measure_outgoing)(rows, beta)
+
+    def measure_incoming(self, rows: Rows, beta: Floats) -> Measured:
+        """ψ(shortcut → f') = Δf' / Δshortcut on the shortcuts' counterfactuals; no decoder runs."""
+        mixture, scale, base_scale = self.mixture(beta), self.standards()[1], self._spread(self.mixture(beta))
+        psi, psi_logit = np.full((2, len(rows), self.shortcuts), np.nan)
+        excluded = []
+        for i, (images, walked) in enumerate(self.incoming):
+            scores = [self.memory.scores(values) for values in (walked.before, walked.after)]
+            change = mixture.score(walked.after, scores[1]) - mixture.score(walked.before, scores[0])
+            moved_by = walked.base_after - walked.base_before
+            known = (np.abs(moved_by) >= self.options.min_base_change) & np.isfinite(change)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where(known, change / moved_by, np.nan)
+                steps = walked.after - walked.before
+                on_logit = (steps @ mixture.coefficients / base_scale) / (steps[:, i + 1] / scale[i + 1])
+            place = np.searchsorted(rows, images)
+            mine = (place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == images)
+            psi[place[mine], i], psi_logit[place[mine], i] = ratio[mine], np.where(known, on_logit, np.nan)[mine]
+            here = [o for o, m in zip(walked.outcomes, mine, strict=True) if m]
+            excluded.append({"not_eligible": len(rows) - len(here)} | _reasons(here, known[mine]))
+        some = np.isfinite(psi).any(axis=1)
+        return Measured(rows[some], psi[some], psi_logit[some], tuple(excluded), 0)
+
+    def _spread(self, mixture: Mixture) -> float:
+        values = self.memory.values[self.train] @ mixture.coefficients
+        return float(values[np.isfinite(values)].std())
+
+    def measure_outgoing(self, rows: Rows, beta: Floats) -> Measured:
+        """ψ(f' → shortcut) towards every shortcut on the eligible ones of some images, for one β."""
         mixture = self.mixture(beta)
         chosen = self.eligible(rows, mixture)
         walked = moved(
@@ -110,17 +160,16 @@ class Workbench:
         )  # fmt: skip
         psi = shortcut_psi(walked, self.memory, min_base_change=self.options.min_base_change)
         scale = self.standards()[1]
-        with np.errstate(invalid="ignore"):
-            base_scale = float(np.nanstd(self.memory.values[self.train] @ mixture.coefficients))
-        psi_logit = shortcut_psi_logit(walked, mixture, scale=scale, base_scale=base_scale)
+        psi_logit = shortcut_psi_logit(walked, mixture, scale=scale, base_scale=self._spread(mixture))
         known = np.asarray(np.isfinite(psi).all(axis=1))
-        excluded = {"not_eligible": len(rows) - len(chosen)} | _reasons(walked, known)
-        return Measured(chosen[known], psi[known], psi_logit[known], excluded, int(walked.evaluations.sum()))
+        excluded = {"not_eligible": len(rows) - len(chosen)} | _reasons(walked.outcomes, known)
+        by_shortcut = (excluded,) * self.shortcuts
+        return Measured(chosen[known], psi[known], psi_logit[known], by_shortcut, int(walked.evaluations.sum()))
 
 
-def _reasons(walked: Moved, known: NDArray[np.bool_]) -> dict[str, int]:
+def _reasons(outcomes: Sequence[Outcome], known: NDArray[np.bool_]) -> dict[str, int]:
     reasons: dict[str, int] = {}
-    for outcome, counts in zip(walked.outcomes, known, strict=True):
+    for outcome, counts in zip(outcomes, known, strict=True):
         if not counts:
             reason = "base_change_too_small" if outcome.walked else outcome.value
             reasons[reason] = reasons.get(reason, 0) + 1
@@ -169,12 +218,33 @@ def prepare(
     count = len(indices)
     first, second = round(count * options.train), round(count * (options.train + options.validation))
     rows = np.arange(count)
+    incoming = _walk_shortcuts(memory, autoencoder, classifiers, options) if options.reading == "incoming" else ()
     bench = Workbench(
         memory, np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped,
-        rows[:first], rows[first:second], rows[second:], autoencoder, classifiers, options,
+        rows[:first], rows[first:second], rows[second:], incoming, autoencoder, classifiers, options,
     )  # fmt: skip
     _refuse_constant(bench, parts)
     return bench
+
+
+def _walk_shortcuts(
+    memory: Memory, autoencoder: Autoencoder, classifiers: tuple[Classifier, ...], options: RectificationOptions
+) -> tuple[tuple[Rows, Moved], ...]:
+    """Counterfactuals of every shortcut, walked until it counts as switched off."""
+    search = replace(options.search, drop=max(options.search.off_drop, options.search.drop))
+    count = len(memory.parts.on_logit)
+    found = []
+    for part in range(1, count):
+        alone = Mixture(np.eye(count)[part], 0.0, bool(memory.on_logit[part]))
+        with np.errstate(invalid="ignore"):
+            eligible = memory.scores(memory.values)[:, part] >= options.search.eligible
+        rows = np.flatnonzero(eligible)
+        walked = moved(
+            memory, rows, alone, autoencoder=autoencoder, classifiers=classifiers, search_options=search,
+            batch=options.batch,
+        )  # fmt: skip
+        found.append((rows, walked))
+    return tuple(found)
 
 
 def _positives(values: Floats, table: Weights, options: RectificationOptions) -> int:
