@@ -38,8 +38,8 @@ def _next_of_one(x: Floats, f: Floats, slope: float) -> float | None:
     share = (guess - a) / (b - a) if np.isfinite(guess) else np.nan
     if not 0.02 <= share <= 0.98:
         share = fa / (fa - fb)
-    if len(x) > 5:
-        share = 0.5  # a jump, or much noise: halve
+    if len(x) > 5 and len(x) % 2 == 0:
+        share = 0.5  # so that a jump or a bend cannot hold it up
     return float(a + np.clip(share, 0.05, 0.95) * (b - a))
 
 

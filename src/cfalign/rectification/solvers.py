@@ -141,6 +141,7 @@ def _first_guess(bench: Workbench, psi: Floats) -> tuple[Floats, Floats]:
     beta = root / per_unit
     if not np.isfinite(beta).all() or np.abs(beta).max() > FAR / 4:
         return -np.sign(psi) * 0.25, np.eye(bench.shortcuts)
+    beta = np.where(beta * psi > 0, -psi, beta)  # ψ grows with β: a guess on the other side is none
     return beta, slope * per_unit[None, :] * per_unit[:, None]
 
 
