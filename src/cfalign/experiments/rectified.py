@@ -74,7 +74,10 @@ class PlantedRectification:
 
     @property
     def headline(self) -> dict[str, float]:
-        """Means over the classifiers, names that programs rely on."""
+        """Means over the classifiers, names that programs rely on.
+
+        ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another.
+        """
         column: dict[str, Floats] = {
             name: np.array([getattr(row, name) for row in self.rows], dtype=float)
             for name in ("psi_before", "psi_after", "effect_before", "effect_after", "worst_group_before",
@@ -87,6 +90,8 @@ class PlantedRectification:
             "mean_abs_psi_after": float(np.abs(column["psi_after"]).mean()),
             "mean_abs_effect_before": float(before),
             "mean_abs_effect_after": float(after),
+            "mean_effect_before": float(column["effect_before"].mean()),
+            "mean_effect_after": float(column["effect_after"].mean()),
             "effect_falls_by": float(1 - after / before),
             "worst_group_rises_by": float((column["worst_group_after"] - column["worst_group_before"]).mean()),
             "accuracy_rises_by": float((column["accuracy_after"] - column["accuracy_before"]).mean()),
