@@ -26,7 +26,13 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("parts of stages", ("findings", "illustrations", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),
-    ("core", ("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency")),
+    (
+        "core",
+        (
+            *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
+            *("unbiasing", "roots"),
+        ),
+    ),
     ("training", ("training",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
     ("model files", ("factories", "weights")),
@@ -41,6 +47,7 @@ BESIDE = {
     ("effects", "alignment"),
     ("effects", "statistics"),
     ("alignment", "statistics"),
+    *(("unbiasing", other) for other in ("latent_shift", "search", "responses", "alignment")),
     ("bank", "audit"),  # one of these two; both would be a cycle
     ("audit", "bank"),
 }

@@ -78,9 +78,28 @@ def test_scales_meet() -> None:
 
 def test_what_is_no_composition_cannot_be_added() -> None:
     with pytest.raises(TypeError):
-        _ = S + 1.0  # type: ignore[operator]
+        _ = S + "young"  # type: ignore[operator]
     with pytest.raises(BadInput, match="at least one head"):
         Composition(())
+
+
+def test_a_constant_is_part_of_the_sum() -> None:
+    shifted = 2.0 * (S + 0.3 * A - 0.25) + 0.1
+    assert shifted == Composition((2.0 * S + 0.6 * A).terms, constant=-0.4)
+    assert shifted.name == "2*smiling + 0.6*arched_eyebrows - 0.4"
+    assert parse(shifted.name, FACES) == shifted
+    assert parse("0.5 - smiling + 1e-1", FACES) == 0.5 + -S + 0.1
+    assert not (S + 0.1).is_head
+    logits = {FACES: LOGITS[[0, 0]]}
+    both = (S + 0.3 * A).scaled("logit")
+    assert (both - 0.25).name.endswith("- 0.25")
+    for on in ("logit", "probability"):
+        plain, moved = (c.scaled(on) for c in (both, both - 0.25))
+        rows = weights([plain, moved], [FACES])
+        values = rows.value(logits[FACES])
+        torch.testing.assert_close(values[1], values[0] - 0.25, rtol=1e-6, atol=1e-6)
+        scores = torch.sigmoid(values) if on == "logit" else values
+        torch.testing.assert_close(moved.score(logits)[0], scores[1], rtol=1e-6, atol=1e-6)
 
 
 # --- scores -------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``latent_shift``        counterfactual images of one head or composition
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
 ``LatentShift``         the same difference as a Captum attribution
+``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
 ``report``              ``write`` the report of a run directory
@@ -28,6 +29,7 @@ from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
+from cfalign.rectification import RectificationOptions, Rectified, rectify
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
@@ -50,6 +52,8 @@ __all__ = [
     "Explanation",
     "LatentShift",
     "Outcome",
+    "RectificationOptions",
+    "Rectified",
     "Run",
     "RunMismatch",
     "SearchOptions",
@@ -62,6 +66,7 @@ __all__ = [
     "explain",
     "latent_shift",
     "load_bank",
+    "rectify",
     "report",
     "synthetic",
 ]

@@ -20,6 +20,7 @@ from cfalign.types import Classifier
 
 Scale = Literal["probability", "logit"]
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_CONSTANT = re.compile(rf"\s*([+-])?\s*({_NUMBER})\s*(?=[+-]|$)")
 _TERM = re.compile(rf"\s*([+-])?\s*(?:({_NUMBER})\s*\*\s*)?([\w.:]*[^\W\d][\w.:]*)\s*")
 
 
@@ -38,14 +39,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Composition:
-    """A weighted sum of heads. On ``"probability"`` (default) its score is Σ cᵢ·pᵢ, unclipped, so it may leave [0, 1];
-    on ``"logit"`` its score is the probability sigmoid(Σ cᵢ·logitᵢ).
+    """A weighted sum of heads. On ``"probability"`` (default) its score is Σ cᵢ·pᵢ + constant, unclipped, so it may
+    leave [0, 1]; on ``"logit"`` its score is the probability sigmoid(Σ cᵢ·logitᵢ + constant).
 
-    Equal when terms, coefficients and scale are equal; terms of the same head are merged in order of appearance.
+    Equal when terms, coefficients, constant and scale are; terms of the same head are merged in order of appearance.
     """
 
     terms: tuple[tuple[float, Head], ...]
     on: Scale = "probability"
+    constant: float = 0.0
+    """Added to the sum, in its unit: what centring a head takes away."""
 
     def __post_init__(self) -> None:
         merged: dict[Head, float] = {}
@@ -58,7 +61,7 @@ class Composition:
     @property
     def is_head(self) -> bool:
         """Whether this is one plain head."""
-        return len(self.terms) == 1 and self.terms[0][0] == 1.0
+        return len(self.terms) == 1 and self.terms[0][0] == 1.0 and self.constant == 0.0
 
     @property
     def classifiers(self) -> tuple[Classifier, ...]:
@@ -74,7 +77,7 @@ class Composition:
             size = "" if abs(coefficient) == 1.0 else f"{abs(coefficient):.6g}*"
             lead = ("-" if sign == "-" else "") if not text else f" {sign} "
             text += f"{lead}{size}{head.target}"
-        return text
+        return text if self.constant == 0 else f"{text} {'-' if self.constant < 0 else '+'} {abs(self.constant):.6g}"
 
     def scaled(self, on: Scale) -> Composition:
         """The same terms composed on another scale."""
@@ -83,30 +86,39 @@ class Composition:
     def score(self, logits: Mapping[Classifier, Tensor]) -> Tensor:
         """Scores [n] from the logits [n, target] of every classifier that it names."""
         columns = [(c, logits[head.classifier][:, head.index]) for c, head in self.terms]
+        start = torch.full_like(columns[0][1], self.constant)
         if self.on == "logit" or self.is_head:
-            return torch.sigmoid(sum((c * column for c, column in columns), torch.zeros_like(columns[0][1])))
-        return sum((c * torch.sigmoid(column) for c, column in columns), torch.zeros_like(columns[0][1]))
+            return torch.sigmoid(sum((c * column for c, column in columns), start))
+        return sum((c * torch.sigmoid(column) for c, column in columns), start)
 
-    def __add__(self, other: Composition) -> Composition:
+    def __add__(self, other: Composition | float) -> Composition:
+        if isinstance(other, int | float):
+            return replace(self, constant=self.constant + float(other))
         if not isinstance(other, Composition):
             return NotImplemented
+        terms, constant = self.terms + other.terms, self.constant + other.constant
         if other.on == self.on:
-            return Composition(self.terms + other.terms, on=self.on)
+            return Composition(terms, on=self.on, constant=constant)
         if not any(c.is_head and c.on == "probability" for c in (self, other)):  # a plain head fits both scales
             raise BadInput(
                 f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them."
             )
-        return Composition(self.terms + other.terms, on="logit")
+        return Composition(terms, on="logit", constant=constant)
+
+    __radd__ = __add__
 
     def __mul__(self, factor: float) -> Composition:
-        return Composition(tuple((c * float(factor), h) for c, h in self.terms), on=self.on)
+        terms = tuple((c * float(factor), h) for c, h in self.terms)
+        return Composition(terms, on=self.on, constant=self.constant * float(factor))
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Composition:
         return self * -1.0
 
-    def __sub__(self, other: Composition) -> Composition:
+    def __sub__(self, other: Composition | float) -> Composition:
+        if isinstance(other, int | float):
+            return self + -float(other)
         if not isinstance(other, Composition):
             return NotImplemented
         plain = other.is_head and other.on == "probability"
@@ -123,27 +135,33 @@ def head(classifier: Classifier, target: str) -> Composition:
 
 
 def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: Scale = "probability") -> Composition:
-    """``"smiling + 0.3*arched_eyebrows"`` to a composition.
+    """``"smiling + 0.3*arched_eyebrows"`` to a composition; a number alone, as in ``"smiling - 0.1"``, is its constant.
 
     ``classifiers``: one classifier, or several by name; ``name:target`` picks among them, a bare target is looked up
     in order. Unknown targets and malformed text raise BadInput.
     """
     known = {classifiers.name: classifiers} if isinstance(classifiers, Classifier) else dict(classifiers)
     terms: list[tuple[float, Head]] = []
-    position = 0
+    constant, position = 0.0, 0
     while position < len(text):
-        match = _TERM.match(text, position)
-        if match is None or match.end() == position or (terms and match.group(1) is None):
+        alone = _CONSTANT.match(text, position)
+        match = alone or _TERM.match(text, position)
+        if match is None or match.end() == position or (position and match.group(1) is None):
             raise BadInput(
                 f"Cannot read {text!r} at position {position}: expected a weighted sum of targets such as "
                 '"smiling + 0.3*arched_eyebrows".'
             )
-        sign, size, name = match.groups()
-        terms.append(((-1.0 if sign == "-" else 1.0) * float(size or 1.0), _find(name, known)))
+        value = (-1.0 if match.group(1) == "-" else 1.0) * float(match.group(2) or 1.0)
+        if alone:
+            constant += value
+        else:
+            terms.append((value, _find(match.group(3), known)))
         position = match.end()
+    if position and not terms:
+        raise BadInput(f"Cannot read {text!r}: a number alone is no composition; expected at least one target.")
     if not terms:
         raise BadInput('An empty composition was given; expected a target or a sum such as "smiling + 0.3*young".')
-    return Composition(tuple(terms), on=on)
+    return Composition(tuple(terms), on=on, constant=constant)
 
 
 def _find(name: str, classifiers: Mapping[str, Classifier]) -> Head:
@@ -163,19 +181,24 @@ class Weights:
     coefficients: Tensor
     """[composition, head] float32."""
     on_logit: Tensor
-    """[composition] bool: value = Σ c·logit and score = sigmoid(value); otherwise value = score = Σ c·probability."""
+    """[composition] bool: value = Σ c·logit + constant and score = sigmoid(value); otherwise value = score = Σ
+    c·probability + constant."""
+    constants: Tensor
+    """[composition] float32."""
 
     def __getitem__(self, rows: Tensor) -> Weights:
-        return Weights(self.coefficients[rows], self.on_logit[rows])
+        return Weights(self.coefficients[rows], self.on_logit[rows], self.constants[rows])
 
     def value(self, logits: Tensor) -> Tensor:
         """What is descended, [n]; row i of ``logits`` [n, head] under row i of the weights.
 
         A head without a weight plays no part, even where it is NaN or infinite.
         """
-        coefficients, on_logit = self.coefficients.to(logits.device), self.on_logit.to(logits.device)
+        coefficients, on_logit, constants = (
+            part.to(logits.device) for part in (self.coefficients, self.on_logit, self.constants)
+        )
         logits = logits.masked_fill(coefficients == 0, 0.0)
-        return (coefficients * torch.where(on_logit[:, None], logits, torch.sigmoid(logits))).sum(dim=1)
+        return (coefficients * torch.where(on_logit[:, None], logits, torch.sigmoid(logits))).sum(dim=1) + constants
 
 
 def weights(compositions: Sequence[Composition], classifiers: Sequence[Classifier]) -> Weights:
@@ -188,7 +211,8 @@ def weights(compositions: Sequence[Composition], classifiers: Sequence[Classifie
     for row, composition in enumerate(compositions):
         for coefficient, term in composition.terms:
             coefficients[row, offsets[term.classifier] + term.index] += coefficient
-    return Weights(coefficients, torch.tensor([c.is_head or c.on == "logit" for c in compositions], dtype=torch.bool))
+    on_logit = torch.tensor([c.is_head or c.on == "logit" for c in compositions], dtype=torch.bool)
+    return Weights(coefficients, on_logit, torch.tensor([c.constant for c in compositions], dtype=torch.float32))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Classifiers: named heads over one image batch.
 
 ``loading`` by spec · ``wrapped`` a torch module with targets, link, normalisation, size · ``black_box`` any callable ·
+``composed`` a composition of heads, as one head ·
 ``network`` the one cfalign trains
 """
 
 from cfalign.classifiers.black_box import BlackBox, black_box
+from cfalign.classifiers.composed import ComposedClassifier
 from cfalign.classifiers.loading import load, planted
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
 
-__all__ = ["BlackBox", "WrappedClassifier", "black_box", "load", "planted", "wrap"]
+__all__ = ["BlackBox", "ComposedClassifier", "WrappedClassifier", "black_box", "load", "planted", "wrap"]

@@ -21,6 +21,8 @@ class BlackBox:
     """
 
     differentiable = False
+    spec: str | None = None
+    """What ``load`` made it from."""
 
     def __init__(
         self,

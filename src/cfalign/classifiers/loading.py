@@ -1,5 +1,5 @@
-"""Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``, or
-``path/to/file.py:factory``.
+"""Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``,
+``path/to/file.py:factory``, or a saved composition such as ``rectified.json``.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfalign.classifiers.black_box import BlackBox
+from cfalign.classifiers.composed import ComposedClassifier, compose, read_composition
 from cfalign.classifiers.network import build
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
 from cfalign.errors import BadInput, nearest
@@ -21,7 +22,22 @@ def load(spec: str) -> Classifier:
     """The classifier that ``spec`` names; BadInput when it cannot be had.
 
     A factory gives a classifier (``cfalign.classifiers.wrap`` or ``black_box`` make one from a module or function).
+    A ``.json`` file is a saved composition, for example of ``cfalign rectify``.
     """
+    classifier = _load(spec)
+    if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):
+        classifier.spec = _wherever(spec)
+    return classifier
+
+
+def _wherever(spec: str) -> str:
+    """The spec with its path made absolute, so that it holds in other folders too."""
+    file, separator, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
+    path = Path(file).expanduser()
+    return f"{path.resolve()}{separator}{name}" if path.exists() else spec
+
+
+def _load(spec: str) -> Classifier:
     if spec == "embedded" or spec.startswith("embedded:"):
         return _embedded(spec.partition(":")[2] or "attributes")
     if is_factory(spec):
@@ -35,13 +51,16 @@ def load(spec: str) -> Classifier:
             made.name = f"{Path(spec.rpartition(':')[0]).stem}.{spec.rpartition(':')[2]}"  # it was given none
         return made
     path = Path(spec)
+    if path.suffix == ".json":
+        saved = read_composition(path)
+        return compose(saved, {s: load(s) for s in saved.specs})
     if path.is_dir():
         path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
         return from_weights(path, name=path.resolve().parent.name if path.stem == "classifier" else path.stem)
     raise BadInput(
         f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
-        ".safetensors file or folder from `cfalign train classifier`, or path/to/file.py:factory."
+        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, or a rectified.json."
     )
 
 

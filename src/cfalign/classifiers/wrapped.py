@@ -21,6 +21,8 @@ class WrappedClassifier:
     """Resizes and normalises differentiably, calls the module, and gives one logit per target."""
 
     differentiable = True
+    spec: str | None = None
+    """What ``load`` made it from, so that a composition of its heads can be saved."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from cfalign import autoencoders, classifiers, report
 from cfalign.audit import audit as run_audit
 from cfalign.bank import bank as make_bank
 from cfalign.bank import load_bank
-from cfalign.cli import benchmark, train
+from cfalign.cli import benchmark, rectify, train
 from cfalign.cli.explain import explain
 from cfalign.cli.output import complain, print_json, progress, say, summarise
 from cfalign.cli.query import query
@@ -35,9 +35,9 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.add_typer(benchmark.app, name="benchmark")
-
 app.command()(query)
 app.command()(explain)
+app.command()(rectify.rectify)
 app.command()(reproduce)
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"

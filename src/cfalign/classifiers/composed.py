@@ -1,0 +1,127 @@
+"""A composition of heads as a classifier with one head of its own, and on disk as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from cfalign.composition import Composition, Head, Scale, head
+from cfalign.errors import BadInput
+from cfalign.types import Classifier
+
+KIND = "cfalign composition"
+EDGE = 1e-6  # how near a sum of probabilities may come to 0 and 1, where logits end
+
+
+class ComposedClassifier:
+    """One target: the composition's score. Differentiable where every classifier in it is.
+
+    On probabilities the score Σ cᵢpᵢ + constant is clipped to [1e-6, 1 − 1e-6], for a logit to exist; there the
+    gradient is zero.
+    """
+
+    spec: str | None = None
+    """What ``load`` made it from."""
+
+    def __init__(self, composition: Composition, *, name: str) -> None:
+        self.composition, self.name, self.targets = composition, name, (name,)
+        self.members = list(composition.classifiers)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients flow through all of its members."""
+        return all(c.differentiable for c in self.members)
+
+    def __getitem__(self, target: str) -> Composition:
+        """The one head."""
+        return head(self, target)
+
+    def logits(self, images: Tensor, /) -> Tensor:
+        """Images [n, c, h, w] in [0, 1] to logits [n, 1]."""
+        known = {c: c.logits(images) for c in self.members}
+        composition = self.composition
+        if composition.on == "logit" or composition.is_head:
+            columns = [c * known[h.classifier][:, h.index] for c, h in composition.terms]
+            return (torch.stack(columns).sum(dim=0) + composition.constant)[:, None]
+        return torch.logit(composition.score(known).clamp(EDGE, 1 - EDGE))[:, None]
+
+
+@dataclass(frozen=True)
+class SavedTerm:
+    """One head of a saved composition."""
+
+    coefficient: float
+    classifier: str
+    """Spec of the classifier."""
+    target: str
+
+
+@dataclass(frozen=True)
+class SavedComposition:
+    """A composition as ``rectified.json`` holds it."""
+
+    name: str
+    on: Scale
+    constant: float
+    terms: tuple[SavedTerm, ...]
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The classifiers it needs, each once."""
+        return tuple(dict.fromkeys(t.classifier for t in self.terms))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"kind": KIND, **asdict(self)}
+
+
+def saved(composition: Composition, *, name: str, specs: Mapping[str, str] | None = None) -> SavedComposition:
+    """What to write. ``specs``: classifier name → spec, for those that ``classifiers.load`` has not made.
+
+    BadInput when a classifier has no spec.
+    """
+    terms = []
+    for coefficient, term in composition.terms:
+        owner = term.classifier
+        spec = (specs or {}).get(owner.name) or getattr(owner, "spec", None)
+        if spec is None:
+            raise BadInput(
+                f"Classifier {owner.name!r} was not made by cfalign.classifiers.load, so a file cannot name it; give "
+                f"specs={{{owner.name!r}: 'path/to/file.py:factory'}}."
+            )
+        terms.append(SavedTerm(coefficient, spec, term.target))
+    return SavedComposition(name, composition.on, composition.constant, tuple(terms))
+
+
+def read_composition(path: Path) -> SavedComposition:
+    """A saved composition; BadInput when the file is missing, damaged or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("kind") != KIND or content["on"] not in get_args(Scale):
+            raise KeyError("kind")
+        terms = tuple(
+            SavedTerm(float(t["coefficient"]), str(t["classifier"]), str(t["target"])) for t in content["terms"]
+        )
+        return SavedComposition(str(content["name"]), content["on"], float(content["constant"]), terms)
+    except FileNotFoundError:
+        raise BadInput(f"There is no file {str(path)!r}; expected a composition such as rectified.json.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{path} does not hold a composition; expected rectified.json from `cfalign rectify` or Rectified.save()."
+        ) from error
+
+
+def compose(content: SavedComposition, known: Mapping[str, Classifier]) -> ComposedClassifier:
+    """The saved composition as a classifier; ``known``: spec → classifier. BadInput for a target that is not there."""
+    terms = []
+    for term in content.terms:
+        owner = known[term.classifier]
+        head(owner, term.target)  # complains of an unknown target
+        terms.append((term.coefficient, Head(owner, term.target)))
+    return ComposedClassifier(Composition(tuple(terms), on=content.on, constant=content.constant), name=content.name)
