@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cfalign.composition import head, panel
 from cfalign.isolation import modules_of, undisturbed
 from cfalign.latent_shift import latent_shift
 from cfalign.measurement import WalkSettings, look, walk_all
+from cfalign.rectification import RectificationOptions, rectify
 from cfalign.search import SearchOptions
 
 SIZE = 8
@@ -148,7 +150,14 @@ def measure(ae: Encoderish, clf: Heads) -> None:
             pass
 
 
-ENTRIES = [shift, shift_wrapped, shift_by_schedule, measure]
+def rectified(ae: Encoderish, clf: Heads) -> None:
+    wrapped = classifiers.wrap(clf, ["a", "b", "c"])
+    search = replace(ANY, drop=0.02, floor=-1.0, tolerance=0.015)
+    options = RectificationOptions(search=search, min_images=1, limit=100, train=0.4, validation=0.3)
+    rectify(wrapped["a"], [wrapped["b"]], images=IMAGES, autoencoder=ae, options=options)
+
+
+ENTRIES = [shift, shift_wrapped, shift_by_schedule, measure, rectified]
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

@@ -30,7 +30,7 @@ def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: st
     figure = Figure(figsize=(1.2 + 3.9 * len(curves), 4.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=INK)
-    axes = figure.subplots(2, len(curves), sharex=True, squeeze=False, height_ratios=(3, 2))
+    axes = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     for column, curve in enumerate(curves):
         above, below = axes[0][column], axes[1][column]
         few = len(curve.steps) <= 30
