@@ -9,7 +9,7 @@ which is what an audit of these images can know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,24 +125,35 @@ def detection(
     ``limit`` counterfactuals per head on ``faces`` faces; truth from ``interventions`` faces per factor.
     """
     names = classifiers.planted()
-    truth_faces = sample(interventions, seed=seed + 30_000)
+    loaded = {name: classifiers.load(f"embedded:{name}") for name in names}
+    progress("interventions", 0, 1)
+    truth = _intervened(loaded, sample(interventions, seed=seed + 30_000))
+    progress("interventions", 1, 1)
     pairs: list[Pair] = []
     by_pair = sorted({name.removesuffix("_0") for name in names})
     for done, planted in enumerate(by_pair):
         progress("pairs", done, len(by_pair))
-        twins = [n for n in names if n.removesuffix("_0") == planted]
-        pairs += _measured(planted, twins, truth_faces, seed + 20_000 + done, limit, faces)
+        twins = {n: loaded[n] for n in names if n.removesuffix("_0") == planted}
+        pairs += _measured(planted, twins, truth, seed + 20_000 + done, limit, faces, 2 * interventions)
     progress("pairs", len(by_pair), len(by_pair))
     return Detection(tuple(pairs), seed)
 
 
-def _measured(planted: str, twins: Sequence[str], truth_faces: Faces, seed: int, limit: int, faces: int) -> list[Pair]:
+def _measured(
+    planted: str,
+    twins: Mapping[str, Classifier],
+    truth: Mapping[str, Sequence[float]],
+    seed: int,
+    limit: int,
+    faces: int,
+    interventions: int,
+) -> list[Pair]:
     reference, autoencoder = classifiers.load("embedded"), autoencoders.load("embedded")
     target, _, shortcut = planted.partition("_from_")
     together = {(target, shortcut): CORRELATION}
     images = TensorImages(render(sample(faces, seed=seed, correlations=together)))
-    faces_here = sample(2 * len(truth_faces), seed=seed + 60_000, correlations=together)
-    audited = [classifiers.load(f"embedded:{name}") for name in twins]
+    here = _intervened(twins, sample(interventions, seed=seed + 60_000, correlations=together))
+    audited = list(twins.values())
     with TemporaryDirectory() as folder:
         run = audit(
             images, audited, reference=reference, autoencoder=autoencoder,
@@ -150,11 +161,10 @@ def _measured(planted: str, twins: Sequence[str], truth_faces: Faces, seed: int,
         )  # fmt: skip
         table, scores, labels = run.effects(), run.scores(), run.record()["audited"]
     pairs = []
-    for name, classifier, label in zip(twins, audited, labels, strict=True):
-        truth, here = (_intervened(classifier, some) for some in (truth_faces, faces_here))
+    for name, label in zip(twins, labels, strict=True):
         rows = {row["attribute"]: row for row in table.filter(table["audited"] == label).iter_rows(named=True)}
         mine = scores[f"reconstruction.{label}"].to_numpy()
-        for attribute, value, value_here in zip(INTERVENABLE, truth, here, strict=True):
+        for attribute, value, value_here in zip(INTERVENABLE, truth[name], here[name], strict=True):
             if attribute == target or attribute in DERIVED or attribute not in rows:
                 continue
             row = rows[attribute]
@@ -168,10 +178,12 @@ def _measured(planted: str, twins: Sequence[str], truth_faces: Faces, seed: int,
     return pairs
 
 
-def _intervened(classifier: Classifier, faces: Faces) -> list[float]:
-    """Mean change of the probability when one attribute after another is switched on, in the order of INTERVENABLE."""
-    column: list[float] = effect(lambda x: torch.sigmoid(respond(x, [classifier])), faces)[:, 0].tolist()
-    return column
+def _intervened(classifiers: Mapping[str, Classifier], faces: Faces) -> dict[str, list[float]]:
+    """Mean change of each classifier's probability when one attribute after another is switched on, in the order of
+    INTERVENABLE. The faces are rendered once for all.
+    """
+    table = effect(lambda x: torch.sigmoid(respond(x, list(classifiers.values()))), faces)
+    return {name: table[:, k].tolist() for k, name in enumerate(classifiers)}
 
 
 def auroc(score: Floats, positive: Floats | Any) -> float:
