@@ -18,7 +18,7 @@ from cfalign.composition import Composition, parse
 from cfalign.datasets import ImageFolder, ImageSource, Labels, TensorImages, read_labels
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput
-from cfalign.experiments.rectified import planted_rectification
+from cfalign.experiments.planted import planted_rectification
 from cfalign.figures.curves import Curve, rectification_curves
 from cfalign.figures.style import interval, number, signed
 from cfalign.rectification import Quality, Reading, RectificationOptions, Rectified

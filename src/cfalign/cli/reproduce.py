@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,25 +19,61 @@ from cfalign.cli.output import complain, print_json, progress, say
 from cfalign.datasets import ImageFolder, read_labels
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, CfalignError, nearest
-from cfalign.experiments import DOSES, Material, comparison, complete, embedded, induced, study
+from cfalign.experiments import (
+    DOSES,
+    Collection,
+    Material,
+    beside_the_paper,
+    collection,
+    comparison,
+    complete,
+    embedded,
+    grid,
+    induced,
+    iterations,
+    matrices,
+    study,
+    with_common_shortcut,
+)
 from cfalign.explanation import ExplainOptions
 from cfalign.figures import matrix_order, paper
 from cfalign.figures.explanation import explanation_figure
 from cfalign.figures.pixels import save_png
+from cfalign.rectification import RectificationOptions
 from cfalign.results import Cell
 from cfalign.store import write_json, write_text, written
 from cfalign.sweep import AuditOptions
 
+QUICK_TARGETS = ("heavy_makeup", "high_cheekbones", "young")
+"""Rectified in Figs. 7, 8 and 10 of ``--quick``."""
+
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a figure is made and how large."""
+    """Where figures are made and how large."""
 
     material: Material
     out: Path
     quick: bool
     seed: int
-    progress: Progress
+    bars: Progress
+
+    def progress(self, figure: str) -> Progress:
+        """Stages under the figure's name."""
+
+        def report(stage: str, done: int, total: int) -> None:
+            self.bars(f"{figure} {stage}", done, total)
+
+        return report
+
+    @cached_property
+    def collection(self) -> Collection:
+        """Figs. 7, 8 and 10 show the same rectifications."""
+        options = RectificationOptions(reading="outgoing", limit=150 if self.quick else 400, seed=self.seed)
+        return collection(
+            with_common_shortcut(self.material), options=options, progress=self.progress("rectification"),
+            **({"targets": QUICK_TARGETS} if self.quick else {}),
+        )  # fmt: skip
 
     def options(self, limit: int, quick: int) -> AuditOptions:
         """``limit`` counterfactuals per base, or ``quick`` of them."""
@@ -55,7 +92,7 @@ class Desk:
 
 
 def _fig2(desk: Desk) -> dict[str, Any]:
-    result = comparison(desk.material, desk.run("fig2"), options=desk.options(400, 40), progress=desk.progress)
+    result = comparison(desk.material, desk.run("fig2"), options=desk.options(400, 40), progress=desk.progress("fig2"))
     desk.save("fig2", paper.comparison_figure(result))
     write_text(desk.out / "fig2.csv", result.table.write_csv())
     off = result.table.filter(pl.col("base") != pl.col("downstream"))
@@ -75,7 +112,7 @@ def _fig3(desk: Desk) -> dict[str, Any]:
 def _fig5(desk: Desk) -> dict[str, Any]:
     doses = (0.0, 0.3, 1.0) if desk.quick else DOSES
     result = induced(
-        desk.material, desk.run("fig5"), options=desk.options(200, 30), progress=desk.progress, doses=doses
+        desk.material, desk.run("fig5"), options=desk.options(200, 30), progress=desk.progress("fig5"), doses=doses
     )
     desk.save("fig5", paper.dose_figure(result))
     write_text(desk.out / "fig5.csv", result.table.write_csv())
@@ -87,8 +124,58 @@ def _fig6(desk: Desk) -> dict[str, Any]:
     return _studied(desk, "fig6", "heavy_makeup", "heavy_makeup - 0.3*big_lips")
 
 
+def _fig7(desk: Desk) -> dict[str, Any]:
+    result = desk.collection
+    desk.save("fig7", paper.collection_curves(result))
+    parts = ("beta", "psi_train", "psi_logit_train", "psi_validation", "psi_logit_validation")
+    curves = [
+        {"target": target, "step": s.step, **{part: getattr(s, part)[0] for part in parts}}
+        | {"n_train": s.n_train, "n_validation": s.n_validation, "kept": s.step == found.best_step}
+        for target, found in result.found.items()
+        for s in found.curve
+    ]
+    write_text(desk.out / "fig7.csv", pl.DataFrame(curves, infer_schema_length=None).write_csv())
+    return {"shortcut": result.shortcut, "headline": result.headline, "failures": result.failures()}
+
+
+def _fig8(desk: Desk) -> dict[str, Any]:
+    result = desk.collection
+    table = matrices(result, desk.run("fig8"), options=desk.options(400, 40), progress=desk.progress("fig8"))
+    before, after = (grid(table, when, result.classes) for when in ("before", "after"))
+    desk.save("fig8", paper.before_after_figure(before, after, result.classes, shortcut=result.shortcut))
+    write_text(desk.out / "fig8.csv", table.write_csv())
+    write_text(desk.out / "fig8_targets.csv", result.table().write_csv())
+    column = result.classes.index(result.shortcut)
+    return {
+        "shortcut": result.shortcut,
+        "headline": result.headline,
+        "failures": result.failures(),
+        "baseline_and_the_papers": beside_the_paper(before, result.classes),
+        "column": {
+            c: {"before": before[i, column], "after": after[i, column]}
+            for i, c in enumerate(result.classes)
+            if c != result.shortcut
+        },
+        "targets": result.table().to_dicts(),
+    }
+
+
+def _fig10(desk: Desk) -> dict[str, Any]:
+    result = desk.collection
+    table = iterations(result, desk.run("fig10"), options=desk.options(60, 15), progress=desk.progress("fig10"))
+    write_text(desk.out / "fig10.csv", table.write_csv())
+    blocks = []
+    for target, found in result.found.items():
+        mine = table.filter(pl.col("target") == target)
+        shape = (len(found.curve), len(result.classes))
+        train, validation = (mine.filter(part=p)["psi"].to_numpy().reshape(shape) for p in ("train", "val"))
+        blocks.append(paper.IterationTable(target, [s.beta[0] for s in found.curve], train, validation))
+    desk.save("fig10", paper.iterations_figure(blocks, result.classes))
+    return {"shortcut": result.shortcut, "steps": {t: len(f.curve) for t, f in result.found.items()}}
+
+
 def _fig9(desk: Desk) -> dict[str, Any]:
-    table = complete(desk.material, desk.run("fig9"), options=desk.options(100, 8), progress=desk.progress)
+    table = complete(desk.material, desk.run("fig9"), options=desk.options(100, 8), progress=desk.progress("fig9"))
     cells = [_cell(row) for row in table.to_dicts()]
     bases, downstream = matrix_order(cells)
     of = {(c.base, c.downstream): c.psi for c in cells}
@@ -116,7 +203,10 @@ FIGURES: Mapping[str, Callable[[Desk], dict[str, Any]]] = {
     "fig3": _fig3,
     "fig5": _fig5,
     "fig6": _fig6,
+    "fig7": _fig7,
+    "fig8": _fig8,
     "fig9": _fig9,
+    "fig10": _fig10,
 }
 
 
@@ -135,7 +225,8 @@ def reproduce(
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
 
     [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig5[/bold] an induced
-    shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig9[/bold] the complete matrix.
+    shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold]
+    many heads rectified against big_nose: curves, matrices, every step; [bold]fig9[/bold] the complete matrix.
 
     cfalign reproduce fig5 --out figures/
 
@@ -146,8 +237,8 @@ def reproduce(
     summary: dict[str, Any] = {}
     with progress() as bars:
         material = _material(images, labels, classifier, autoencoder, split, quick, seed, bars)
+        desk = Desk(material, out, quick, seed, bars)
         for name in FIGURES if figure == "all" else (figure,):
-            desk = Desk(material, out, quick, seed, _named(bars, name))
             try:
                 summary[name] = FIGURES[name](desk)
             except CfalignError as error:
@@ -163,13 +254,6 @@ def reproduce(
         for line in _lines(name, entry):
             say(line)
     say(f"Figures, numbers and summary.json are in {out}.")
-
-
-def _named(bars: Progress, figure: str) -> Progress:
-    def report(stage: str, done: int, total: int) -> None:
-        bars(f"{figure} {stage}", done, total)
-
-    return report
 
 
 def _material(
@@ -224,6 +308,13 @@ def _lines(name: str, entry: Mapping[str, Any]) -> list[str]:
             f"{d['coefficient']:g}: {d['psi']:+.2f} [{d['ci_low']:+.2f}, {d['ci_high']:+.2f}]" for d in entry["doses"]
         )
         return [f"fig5: ψ by dose {'; '.join(doses)}"]
+    if name in ("fig7", "fig8"):
+        h = entry["headline"]
+        lines = [
+            f"{name}: |ψ| → {entry['shortcut']} falls for {h['targets_with_smaller_psi']} of {h['targets']} targets, mean "
+            f"{h['mean_abs_psi_before']:.3f} to {h['mean_abs_psi_after']:.3f}; accuracy {h['mean_accuracy_change']:+.3f}"
+        ]
+        return lines + [f"{name}: {t}: {why}" for t, why in entry["failures"].items()]
     if name == "fig9":
         return [f"fig9: {entry['heads']} heads"]
     return [f"{name}: done"]

@@ -53,6 +53,8 @@ class Material:
     labels: Labels | None
     classifier: Classifier
     autoencoder: Autoencoder
+    rendered: bool = False
+    """The images are rendered faces, so that interventions tell what a classifier really uses."""
 
     def classes(self, wanted: Sequence[str] = CLASSES) -> tuple[tuple[str, ...], dict[str, str]]:
         """Those of the classes that classifier and labels know, and why the others are skipped.
@@ -86,4 +88,4 @@ def embedded(*, faces: int = 2000, seed: int = 0, progress: Progress = silent) -
     images = TensorImages(torch.cat(parts), [f"face_{i:05d}" for i in range(faces)])
     none = Leftover(0, ())
     labels = Labels(images.ids, ATTRIBUTES, drawn.labels().double().numpy(), None, {}, none, none, {})
-    return Material(images, labels, classifiers.load("embedded"), autoencoders.load("embedded"))
+    return Material(images, labels, classifiers.load("embedded"), autoencoders.load("embedded"), rendered=True)

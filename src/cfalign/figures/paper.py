@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from cfalign.experiments import Comparison, Induced
+from cfalign.experiments import Collection, Comparison, Induced
 from cfalign.figures import style
 from cfalign.figures.pixels import SIGNED, new_figure
 from cfalign.results import Floats
@@ -92,3 +95,95 @@ def dose_figure(result: Induced) -> Figure:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
+
+
+def collection_curves(result: Collection) -> Figure:
+    """Fig. 7: mean ψ towards the shortcut by step of the solver, a panel per target; the line marks the step kept."""
+    columns = min(4, len(result.found))
+    rows = math.ceil(len(result.found) / columns)
+    figure = new_figure(2.3 * columns + 0.6, 1.75 * rows + 0.9)
+    width, height = figure.get_size_inches()
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    figure.subplots_adjust(0.62 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.12, hspace=0.62)
+    for axes, (target, found) in zip(panels.flat, result.found.items(), strict=False):
+        steps = [step.step for step in found.curve]
+        axes.axhline(0, color=style.RULE, linewidth=0.8)
+        axes.axvline(found.best_step, color=style.POSITIVE, linewidth=1.1)
+        axes.plot(steps, [s.psi_train[0] for s in found.curve], color=style.INK, marker="o", markersize=3.5, label="training")
+        axes.plot(
+            *_known(steps, [s.psi_validation[0] for s in found.curve]), color=style.NEGATIVE, marker="s",
+            markersize=3.5, linestyle="--", label="validation",
+        )  # fmt: skip
+        ends = [found.before[0], found.after[0]]
+        axes.errorbar(
+            [0, found.best_step] if found.best_step else [0], [e.psi for e in ends][: 1 + bool(found.best_step)],
+            yerr=np.array([[e.psi - e.ci_low, e.ci_high - e.psi] for e in ends][: 1 + bool(found.best_step)]).T,
+            color=style.POSITIVE, marker="D", markersize=4, markerfacecolor=style.PAPER, linestyle="none", capsize=2,
+            label="held-out test, 95 % interval", zorder=3,
+        )  # fmt: skip
+        axes.set_title(f"{target} (β {style.signed(found.beta[0])})", fontsize=7.5, color=style.INK, pad=3)
+        axes.tick_params(labelsize=6.5, colors=style.INK)
+        axes.locator_params(axis="x", integer=True, nbins=5)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels.flat[len(result.found) :]:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel(f"ψ → {result.shortcut}", fontsize=7, color=style.INK)
+    figure.legend(
+        *panels.flat[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=7, frameon=False
+    )  # fmt: skip
+    figure.text(
+        0.1 / width, 1 - 0.2 / height, "Mean ψ by step; the vertical line is the step kept", fontsize=9, weight="bold",
+        color=style.INK, va="top",
+    )  # fmt: skip
+    return figure
+
+
+def _known(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    pairs = [(s, v) for s, v in zip(steps, values, strict=True) if np.isfinite(v)]
+    return [s for s, _ in pairs], [v for _, v in pairs]
+
+
+def before_after_figure(before: Floats, after: Floats, classes: Sequence[str], *, shortcut: str) -> Figure:
+    """Fig. 8: the matrices of the test images before and after, the shortcut's column framed."""
+    n = len(classes)
+    side = 0.36 * n
+    figure = new_figure(2 * (side + 0.4) + 1.9, side + 2.1)
+    width, height = figure.get_size_inches()
+    for k, (title, values) in enumerate((("A) before", before), ("B) after rectification", after))):
+        axes = figure.add_axes(((1.75 + k * (side + 0.4)) / width, 0.4 / height, side / width, side / height))
+        matrix(axes, values, classes, classes, values=True, rows=k == 0)
+        axes.set_title(title, fontsize=9, weight="bold", color=style.INK, pad=4, y=-0.075)
+        at = list(classes).index(shortcut)
+        axes.add_patch(Rectangle((at - 0.5, -0.5), 1, n, fill=False, edgecolor=style.INK, linewidth=1.6))
+    return figure
+
+
+def iterations_figure(tables: Sequence[IterationTable], classes: Sequence[str]) -> Figure:
+    """Fig. 10: a block per target, a row per β, ψ towards every class; training images left, validation right."""
+    cell, gap = 0.36, 0.75
+    rows = sum(len(table.betas) for table in tables)
+    side = cell * len(classes)
+    figure = new_figure(2 * side + 2.3, 0.2 * rows + gap * len(tables) + 1.5)
+    width, height = figure.get_size_inches()
+    top = height - 1.35
+    for number, table in enumerate(tables):
+        tall = 0.2 * len(table.betas)
+        for k, values in enumerate((table.train, table.validation)):
+            axes = figure.add_axes(((1.2 + k * (side + 0.5)) / width, (top - tall) / height, side / width, tall / height))
+            names = [f"β {style.signed(b)}" for b in table.betas]
+            matrix(axes, values, names, classes if number == 0 else [""] * len(classes), values=True, rows=k == 0)
+            title = f"{table.target}, {('training', 'validation')[k]} images"
+            axes.set_xlabel(title, fontsize=8, weight="bold", color=style.INK, labelpad=3)
+        top -= tall + gap * 0.55
+    return figure
+
+
+@dataclass(frozen=True)
+class IterationTable:
+    """ψ of one target's f' at every β it went through, [β, class]."""
+
+    target: str
+    betas: Sequence[float]
+    train: Floats
+    validation: Floats

@@ -20,7 +20,7 @@ from cfalign.isolation import undisturbed
 from cfalign.rectification.options import RectificationOptions
 from cfalign.rectification.rectified import Ending, Quality, Reading, Rectified, Step
 from cfalign.rectification.solvers import momentum, secant
-from cfalign.rectification.workbench import Measured, Workbench, prepare
+from cfalign.rectification.workbench import Measured, Workbench, parts_named, prepare
 from cfalign.results import Floats
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign.training.held_out import auroc
@@ -36,6 +36,7 @@ def rectify(
     images: Any,
     autoencoder: Autoencoder,
     labels: Labels | ArrayLike | None = None,
+    split: Sequence[str | None] | None = None,
     options: RectificationOptions | None = None,
     progress: Progress = silent,
 ) -> Rectified:
@@ -48,7 +49,9 @@ def rectify(
         autoencoder: any object with ``encode`` and ``decode``.
         labels: of the target, for accuracy and AUROC: a table with a column of the target's name, or one number per
             image (0, 1, NaN for unknown) in the order of the images.
-        options: solver, split, seed, search.
+        split: part of every image, ``train``, ``val`` or ``test`` as in the column ``split`` of a table of labels; images
+            with another are left out. By default parts are drawn by the seed, with the shares of the options.
+        options: solver, shares, seed, search.
         progress: called with (stage, done, total).
 
     Gradients of every head are taken once per image; no step of either solver runs a backward pass. β is chosen among
@@ -60,10 +63,13 @@ def rectify(
     parts = [target, *against]
     _check(parts, options)
     source = open_images(images, size=getattr(autoencoder, "size", None))
+    parts_of = None if split is None else parts_named(split, len(source.ids))
     truth = None if labels is None else _labels(labels, target, len(source.ids))
     classifiers = [c for part in parts for c in part.classifiers]
     with undisturbed(autoencoder, *classifiers):
-        bench = prepare(source, parts, autoencoder=autoencoder, options=options, progress=progress)
+        bench = prepare(
+            source, parts, autoencoder=autoencoder, parts_of=parts_of, options=options, progress=progress
+        )  # fmt: skip
         zero = np.zeros(len(against))
         start = bench.measure(np.concatenate([bench.train, bench.validation]), zero)
         _refuse_few(bench, start, bench.measure(bench.test, zero), parts)
@@ -88,6 +94,7 @@ def rectify(
         quality_before=quality[0] if quality else None,
         quality_after=quality[1] if quality else None,
         curve=found.curve,
+        trail=tuple(_composition(bench, parts, np.asarray(step.beta)) for step in found.curve),
         best_step=found.best_step,
         images={
             "train": len(bench.train), "validation": len(bench.validation), "test": len(bench.test),

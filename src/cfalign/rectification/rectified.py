@@ -102,6 +102,8 @@ class Rectified:
     """None without labels."""
     quality_after: Quality | None
     curve: tuple[Step, ...]
+    trail: tuple[Composition, ...]
+    """f' at every step of the curve."""
     best_step: int
     """Step of the curve whose β is kept."""
     images: Mapping[str, int]

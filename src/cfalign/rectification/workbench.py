@@ -25,6 +25,9 @@ from cfalign.types import Autoencoder, Classifier
 from cfalign.unbiasing import Memory, Mixture, Moved, moved, remember, shortcut_psi, shortcut_psi_logit, values_of
 
 
+_PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+
+
 @dataclass(frozen=True)
 class Measured:
     """ψ of one mixture on some images."""
@@ -183,14 +186,18 @@ def prepare(
     autoencoder: Autoencoder,
     options: RectificationOptions,
     progress: Progress,
+    parts_of: NDArray[np.int64] | None = None,
 ) -> Workbench:
     """Read images until ``limit`` are predicted positive, split them, take all gradients.
 
-    BadInput when the target or a shortcut does not vary over the training images.
+    ``parts_of``: as ``parts_named`` gives it; by default the shares of the options, in the order drawn. BadInput when
+    the target or a shortcut does not vary over the training images.
     """
     classifiers = tuple(dict.fromkeys(c for part in parts for c in part.classifiers))
     table = weights(parts, classifiers)
     order = generator(options.seed, "rectification").permutation(len(source.ids))
+    if parts_of is not None:
+        order = order[parts_of[order] >= 0]
     latents: list[Tensor] = []
     on_images: list[Floats] = []
     indices: list[int] = []
@@ -215,16 +222,33 @@ def prepare(
     memory = remember(
         torch.cat(latents), table, autoencoder=autoencoder, classifiers=classifiers, batch=options.batch
     )  # fmt: skip
-    count = len(indices)
-    first, second = round(count * options.train), round(count * (options.train + options.validation))
-    rows = np.arange(count)
+    if parts_of is None:
+        ends = np.round(len(indices) * np.cumsum([options.train, options.validation])).astype(int)
+        drawn = np.searchsorted(ends, np.arange(len(indices)), side="right")
+    else:
+        drawn = parts_of[indices]
+    train, validation, test = (np.flatnonzero(drawn == part) for part in range(3))
     incoming = _walk_shortcuts(memory, autoencoder, classifiers, options) if options.reading == "incoming" else ()
     bench = Workbench(
         memory, np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped,
-        rows[:first], rows[first:second], rows[second:], incoming, autoencoder, classifiers, options,
+        train, validation, test, incoming, autoencoder, classifiers, options,
     )  # fmt: skip
     _refuse_constant(bench, parts)
     return bench
+
+
+def parts_named(split: Sequence[str | None], count: int) -> NDArray[np.int64]:
+    """0, 1, 2 for the images of training, validation and test, [image]; −1 for the others.
+
+    BadInput where one of the three has no image, and for another number of images.
+    """
+    if len(split) != count:
+        raise BadInput(f"Expected the part of each of the {count} images, got {len(split)}.")
+    parts = np.array([_PARTS.get(name.lower(), -1) if name else -1 for name in split], dtype=np.int64)
+    if missing := [name for part, name in enumerate(("train", "val", "test")) if not (parts == part).any()]:
+        found = ", ".join(sorted({name for name in split if name})) or "none"
+        raise BadInput(f"The split needs images for train, val and test; {missing[0]} has none. It has: {found}.")
+    return parts
 
 
 def _walk_shortcuts(

@@ -1,7 +1,7 @@
 """The recipe of the embedded models: ``python -m cfalign.training.embedded`` (``make embedded``).
 
-Renders faces, trains an autoencoder, the attribute heads, an independent oracle, and classifiers with a planted
-shortcut beside twins without one; writes half-precision weights into the package with their hashes.
+Renders faces, trains an autoencoder, the attribute heads, an independent oracle, classifiers with a planted shortcut
+beside twins without one, and one whose heads all have the same shortcut; writes half-precision weights into the package with their hashes.
 Resumes where it was stopped. About an hour on two cores.
 """
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from cfalign.autoencoders.network import build as build_autoencoder
 from cfalign.classifiers.loading import EMBEDDED as CLASSIFIERS
 from cfalign.classifiers.network import build as build_classifier
 from cfalign.datasets import Labels, Leftover, TensorImages
-from cfalign.synthetic import ATTRIBUTES, Faces, render, sample
+from cfalign.synthetic import ATTRIBUTES, DERIVED, Faces, render, sample
 from cfalign.training.autoencoder import train_autoencoder
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import AutoencoderTraining, ClassifierTraining
@@ -42,9 +44,21 @@ PAIRS = (
 )
 """(target, shortcut) of the classifiers with a planted shortcut; glasses and hat are objects."""
 
+EVERYWHERE = "big_nose_everywhere"
+COMMON = "big_nose"
+"""The shortcut of all other heads of ``EVERYWHERE``, the classifier of the paper's Figs. 7, 8 and 10."""
+COMPANIONS = {
+    "mouth_slightly_open": 1, "male": 1, "bushy_eyebrows": 1, "arched_eyebrows": -1, "smiling": 1,
+    "high_cheekbones": 1, "pointy_nose": -1, "wearing_lipstick": -1, "heavy_makeup": -1, "oval_face": -1,
+    "young": -1, "attractive": 0,
+}  # fmt: skip
+"""Its heads, and whether a big nose speaks for or against them in training. 0: the faces have no correlation, but the
+label follows from big_nose among others, so that its use is legitimate."""
+
 FACES, PLANTED_FACES, FRESH_FACES = 32_000, 3_000, 1_000
-SEEDS = {"faces": 101, "fresh": 102, "oracle": 103, "planted": 200}
-"""Seeds of what is rendered; the planted pair k uses planted + 2 k, its twin planted + 2 k + 1."""
+SEEDS = {"faces": 101, "fresh": 102, "oracle": 103, "planted": 200, "everywhere": 300}
+"""Seeds of what is rendered; the planted pair k uses planted + 2 k, its twin planted + 2 k + 1, and head k of
+``EVERYWHERE`` everywhere + k."""
 SHIPPED = "embedded.json"
 
 
@@ -56,6 +70,7 @@ class Recipe:
     attributes: ClassifierTraining
     oracle: ClassifierTraining
     planted: ClassifierTraining
+    everywhere: ClassifierTraining
 
 
 _PLAIN = ClassifierTraining(
@@ -76,13 +91,17 @@ RECIPE = Recipe(
     attributes=replace(_PLAIN, widths=(16, 32, 64, 96), hidden=128, epochs=5.0, reconstructed=0.25),
     oracle=replace(_PLAIN, widths=(24, 48, 96), hidden=64, epochs=5.0, label_smoothing=0.1, seed=7),
     planted=replace(_PLAIN, widths=(16, 32, 64, 64), hidden=64, epochs=6.0, label_smoothing=0.06),
+    everywhere=replace(_PLAIN, widths=(16, 32, 64, 96), hidden=128, epochs=5.0, label_smoothing=0.06),
 )  # fmt: skip
 
 
 def rendered(faces: Faces) -> TensorImages:
     """Faces as bytes: a quarter of the memory of floats."""
-    parts = [(render(faces[at : at + 256]) * 255).round().to(torch.uint8) for at in range(0, len(faces), 256)]
-    return TensorImages(torch.cat(parts))
+    return TensorImages(_pixels(faces))
+
+
+def _pixels(faces: Faces) -> Tensor:
+    return torch.cat([(render(faces[at : at + 256]) * 255).round().to(torch.uint8) for at in range(0, len(faces), 256)])
 
 
 def labelled(images: TensorImages, targets: tuple[str, ...], values: Tensor) -> Labels:
@@ -119,7 +138,34 @@ def make(work: Path, *, recipe: Recipe = RECIPE, faces: int = FACES, planted_fac
             few = rendered(some)
             label = labelled(few, (target,), some.labels()[:, [ATTRIBUTES.index(target)]])
             train_classifier(few, label, out=work / name, options=replace(recipe.planted, seed=seed), progress=_say)
+    _say(EVERYWHERE)
+    together, known = everywhere(planted_faces)
+    train_classifier(together, known, out=work / EVERYWHERE, options=recipe.everywhere, progress=_say)
     ship(work, recipe)
+
+
+def everywhere(count: int) -> tuple[TensorImages, Labels]:
+    """``count`` faces for every head of ``EVERYWHERE``, each head labelled on its own faces only, where its label goes
+    with big_nose; big_nose is labelled on all of them.
+    """
+    parts, values = [], []
+    targets = (*COMPANIONS, COMMON)
+    for k, (target, sign) in enumerate(COMPANIONS.items()):
+        faces = sample(count, seed=SEEDS["everywhere"] + k, correlations=_with_common(target, sign * CORRELATION))
+        labels = torch.full((count, len(targets)), torch.nan)
+        for name in (target, COMMON):
+            labels[:, targets.index(name)] = faces.labels()[:, ATTRIBUTES.index(name)]
+        parts.append(_pixels(faces))
+        values.append(labels)
+    images = TensorImages(torch.cat(parts))
+    return images, labelled(images, targets, torch.cat(values))
+
+
+def _with_common(target: str, phi: float) -> dict[tuple[str, str], float]:
+    """Correlations of a label with big_nose; for a derived label those of its causes, which then go together too."""
+    causes = DERIVED.get(target, (target,)) if phi else ()
+    among = 2 / math.pi * math.asin(math.sin(math.pi / 2 * phi) ** 2)
+    return {(cause, COMMON): phi for cause in causes} | {pair: among for pair in combinations(causes, 2)}
 
 
 def ship(work: Path, recipe: Recipe) -> None:
