@@ -113,3 +113,27 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Setting backward hooks")
         warnings.filterwarnings("ignore", message="Input Tensor .* did not already require gradients")
         yield
+
+
+def similarity(maps: Tensor, others: Tensor, *, share: float = 0.1) -> tuple[Tensor, Tensor]:
+    """How alike heads look at the same images: cosine and IoU of the top ``share`` of the pixels, both [head, other].
+
+    ``maps`` [head, image, h, w] and ``others`` [other, image, h, w] are ≥ 0; means over images. The cosine of a map of
+    zeros is 0. Symmetric: which of two heads uses the other it cannot say.
+    """
+    flat, other = maps.flatten(2).double(), others.flatten(2).double()
+    cosine = torch.einsum("aip,bip->abi", _unit(flat), _unit(other))
+    first, second = _top(flat, share), _top(other, share)
+    shared = torch.einsum("aip,bip->abi", first, second)
+    union = first.sum(dim=2)[:, None] + second.sum(dim=2)[None] - shared
+    return cosine.mean(dim=2), (shared / union).mean(dim=2)
+
+
+def _unit(flat: Tensor) -> Tensor:
+    return flat / flat.norm(dim=2, keepdim=True).clamp_min(1e-30)
+
+
+def _top(flat: Tensor, share: float) -> Tensor:
+    """1 at the strongest pixels, so many for every map."""
+    count = max(1, round(share * flat.shape[2]))
+    return torch.zeros_like(flat).scatter_(2, flat.topk(count, dim=2).indices, 1.0)

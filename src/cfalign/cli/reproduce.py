@@ -32,6 +32,7 @@ from cfalign.experiments import (
     induced,
     iterations,
     matrices,
+    saliency_study,
     study,
     with_common_shortcut,
 )
@@ -107,6 +108,23 @@ def _fig2(desk: Desk) -> dict[str, Any]:
 
 def _fig3(desk: Desk) -> dict[str, Any]:
     return {base: _studied(desk, f"fig3_{base}", base) for base in ("male", "attractive")}
+
+
+def _fig4(desk: Desk) -> dict[str, Any]:
+    result = saliency_study(
+        desk.material, desk.run("fig4"), images=4 if desk.quick else 16, interventions=20 if desk.quick else 50,
+        options=desk.options(60, 12), progress=desk.progress("fig4"),
+    )  # fmt: skip
+    desk.save("fig4", paper.saliency_figure(result))
+    write_text(desk.out / "fig4.csv", result.table.write_csv())
+    return {
+        "concepts": result.between(),
+        "images": result.images,
+        "pairs": result.pairs,
+        "used": result.used,
+        "auroc": [vars(d) for d in result.detectors],
+        "rank_correlation_with_psi": dict(result.correlation),
+    }
 
 
 def _fig5(desk: Desk) -> dict[str, Any]:
@@ -201,6 +219,7 @@ def _studied(desk: Desk, name: str, *bases: str) -> dict[str, Any]:
 FIGURES: Mapping[str, Callable[[Desk], dict[str, Any]]] = {
     "fig2": _fig2,
     "fig3": _fig3,
+    "fig4": _fig4,
     "fig5": _fig5,
     "fig6": _fig6,
     "fig7": _fig7,
@@ -224,8 +243,8 @@ def reproduce(
 ) -> None:
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
 
-    [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig5[/bold] an induced
-    shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold]
+    [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig4[/bold] what
+    saliency maps tell, [bold]fig5[/bold] an induced shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold]
     many heads rectified against big_nose: curves, matrices, every step; [bold]fig9[/bold] the complete matrix.
 
     cfalign reproduce fig5 --out figures/
@@ -303,6 +322,11 @@ def _lines(name: str, entry: Mapping[str, Any]) -> list[str]:
             f"fig2: correlated but not aligned: {', '.join(unused) or 'none'}; most asymmetric: {', '.join(uneven)}"
         ]
         return lines + [f"fig2: {c} skipped: {why}" for c, why in entry["skipped"].items()]
+    if name == "fig4":
+        found = "; ".join(
+            f"{d['name']} {d['auroc']:.3f} [{d['ci_low']:.3f}, {d['ci_high']:.3f}]" for d in entry["auroc"]
+        )
+        return [f"fig4: AUROC of truly used pairs: {found}" if found else "fig4: done (no truth for these images)"]
     if name == "fig5":
         doses = (
             f"{d['coefficient']:g}: {d['psi']:+.2f} [{d['ci_low']:+.2f}, {d['ci_high']:+.2f}]" for d in entry["doses"]

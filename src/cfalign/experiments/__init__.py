@@ -15,9 +15,11 @@ from cfalign.experiments.demo import demo
 from cfalign.experiments.induced import DOSES, Induced, induced
 from cfalign.experiments.material import CLASSES, Material, embedded
 from cfalign.experiments.planted import PlantedRectification, planted_rectification
+from cfalign.experiments.saliency import ALIGNMENT_READINGS, SaliencyStudy, saliency_study
 from cfalign.experiments.studies import study
 
 __all__ = [
+    "ALIGNMENT_READINGS",
     "CLASSES",
     "DOSES",
     "Collection",
@@ -25,6 +27,7 @@ __all__ = [
     "Induced",
     "Material",
     "PlantedRectification",
+    "SaliencyStudy",
     "beside_the_paper",
     "collection",
     "comparison",
@@ -36,6 +39,7 @@ __all__ = [
     "iterations",
     "matrices",
     "planted_rectification",
+    "saliency_study",
     "study",
     "with_common_shortcut",
 ]

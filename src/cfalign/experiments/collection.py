@@ -170,7 +170,10 @@ def _effects(found: Mapping[str, Rectified], shortcut: str, seed: int) -> dict[s
 def matrices(
     given: Collection, out: str | Path, *, options: AuditOptions | None = None, progress: Progress = silent
 ) -> pl.DataFrame:
-    """Alignment on the test images before and after, [when, base, downstream] with psi, interval, n, q; to ``out``."""
+    """Alignment on the test images before and after, (when, base, downstream) with psi, interval, n, q; to ``out``.
+
+    As in rectification, counterfactuals count whose base change is the drop asked for.
+    """
     heads = {("before", c): head(given.material.classifier, c) for c in given.classes}
     rectified = {("after", t): found.composition for t, found in given.found.items()}
     bases = {**heads, ("after", given.shortcut): heads["before", given.shortcut], **rectified}
@@ -207,6 +210,8 @@ def _audited(
     names: tuple[str, ...] = ("when", "base"),
 ) -> pl.DataFrame:
     """One row per base and class, under the bases' own keys."""
+    drop = next(iter(given.found.values())).options.min_base_change
+    options = replace(options, alignment=replace(options.alignment, min_base_change=drop))
     unique = list(dict.fromkeys(bases.values()))
     mask: NDArray[np.bool_] = np.array(given.split) == part
     run = audit(

@@ -21,8 +21,9 @@ def study(material: Material, *bases: str, options: ExplainOptions | None = None
     """The image, among the first ``LOOKED``, on which the least sure of the bases scores closest to ``SURE``; explained
     for them all. A surer one would need a longer walk than most, and look worse.
 
-    BadInput when no image is predicted positive by every base.
+    BadInput when no image is predicted positive by every base, unless the options let negative predictions rise.
     """
+    options = options or ExplainOptions()
     compositions = [parse(text, material.classifier) for text in bases]
     loaded = material.images.load(list(range(min(LOOKED, len(material.images.ids)))))
     with torch.no_grad(), undisturbed(material.autoencoder, material.classifier):
@@ -30,7 +31,9 @@ def study(material: Material, *bases: str, options: ExplainOptions | None = None
         seen = {material.classifier: torch.cat([logits(part, [material.classifier]) for part in x0.split(64)])}
     scores = torch.stack([c.score(seen) for c in compositions]).min(dim=0).values
     best = int((scores - SURE).abs().masked_fill(scores < 0.5, torch.inf).argmin())
-    if not scores[best] >= 0.5:
+    if not scores[best] >= 0.5 and options.increase:
+        best = int(scores.argmax())
+    elif not scores[best] >= 0.5:
         raise BadInput(f"None of {len(x0)} images is predicted positive by all of {', '.join(bases)}.")
     return explain(
         loaded.images[best], compositions, autoencoder=material.autoencoder, classifier=material.classifier,

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cfalign.experiments import Collection, Comparison, Induced
+from cfalign.experiments import ALIGNMENT_READINGS, Collection, Comparison, Induced, SaliencyStudy
 from cfalign.figures import style
-from cfalign.figures.pixels import SIGNED, new_figure
+from cfalign.figures.pixels import SIGNED, heat_map, new_figure, picture
 from cfalign.results import Floats
 
 
@@ -97,14 +97,18 @@ def dose_figure(result: Induced) -> Figure:
     return figure
 
 
+LEAST = 0.1
+"""Every panel of Fig. 7 reaches at least ± this, so that noise does not look like a curve."""
+
+
 def collection_curves(result: Collection) -> Figure:
     """Fig. 7: mean ψ towards the shortcut by step of the solver, a panel per target; the line marks the step kept."""
     columns = min(4, len(result.found))
     rows = math.ceil(len(result.found) / columns)
     figure = new_figure(2.3 * columns + 0.6, 1.75 * rows + 0.9)
     width, height = figure.get_size_inches()
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    figure.subplots_adjust(0.62 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.12, hspace=0.62)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(0.62 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.28, hspace=0.62)
     for axes, (target, found) in zip(panels.flat, result.found.items(), strict=False):
         steps = [step.step for step in found.curve]
         axes.axhline(0, color=style.RULE, linewidth=0.8)
@@ -122,6 +126,8 @@ def collection_curves(result: Collection) -> Figure:
             label="held-out test, 95 % interval", zorder=3,
         )  # fmt: skip
         axes.set_title(f"{target} (β {style.signed(found.beta[0])})", fontsize=7.5, color=style.INK, pad=3)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, -LEAST), max(high, LEAST))
         axes.tick_params(labelsize=6.5, colors=style.INK)
         axes.locator_params(axis="x", integer=True, nbins=5)
         axes.spines[["top", "right"]].set_visible(False)
@@ -133,7 +139,7 @@ def collection_curves(result: Collection) -> Figure:
         *panels.flat[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=7, frameon=False
     )  # fmt: skip
     figure.text(
-        0.1 / width, 1 - 0.2 / height, "Mean ψ by step; the vertical line is the step kept", fontsize=9, weight="bold",
+        0.1 / width, 1 - 0.2 / height, "Mean ψ by step; the red line is the step kept; scales differ", fontsize=9, weight="bold",
         color=style.INK, va="top",
     )  # fmt: skip
     return figure
@@ -161,10 +167,10 @@ def before_after_figure(before: Floats, after: Floats, classes: Sequence[str], *
 
 def iterations_figure(tables: Sequence[IterationTable], classes: Sequence[str]) -> Figure:
     """Fig. 10: a block per target, a row per β, ψ towards every class; training images left, validation right."""
-    cell, gap = 0.36, 0.75
+    cell, gap = 0.36, 0.42
     rows = sum(len(table.betas) for table in tables)
     side = cell * len(classes)
-    figure = new_figure(2 * side + 2.3, 0.2 * rows + gap * len(tables) + 1.5)
+    figure = new_figure(2 * side + 2.3, 0.2 * rows + gap * len(tables) + 1.4)
     width, height = figure.get_size_inches()
     top = height - 1.35
     for number, table in enumerate(tables):
@@ -175,7 +181,7 @@ def iterations_figure(tables: Sequence[IterationTable], classes: Sequence[str]) 
             matrix(axes, values, names, classes if number == 0 else [""] * len(classes), values=True, rows=k == 0)
             title = f"{table.target}, {('training', 'validation')[k]} images"
             axes.set_xlabel(title, fontsize=8, weight="bold", color=style.INK, labelpad=3)
-        top -= tall + gap * 0.55
+        top -= tall + gap
     return figure
 
 
@@ -187,3 +193,64 @@ class IterationTable:
     betas: Sequence[float]
     train: Floats
     validation: Floats
+
+
+def saliency_figure(result: SaliencyStudy) -> Figure:
+    """Fig. 4: the maps of two concepts on one image above, what they tell over all pairs below."""
+    bars = result.detectors
+    figure = new_figure(9.6, 4.6 + 0.22 * max(len(bars), 6) + 0.9)
+    width, height = figure.get_size_inches()
+    for row, base in enumerate(result.shown.bases):
+        images = [
+            ("reconstruction", base.frames[0], False), *((m, v, True) for m, v in base.saliency.items()),
+            ("change by ψ's walk", base.difference, True), ("counterfactual", base.frames[-1], False),
+        ]  # fmt: skip
+        for column, (title, values, heat) in enumerate(images):
+            axes = figure.add_axes(
+                ((0.35 + 1.53 * column) / width, (height - 2.05 - 2.0 * row) / height, 1.4 / width, 1.4 / height)
+            )
+            pixels = np.asarray(values, dtype=np.float32)
+            (heat_map if heat else picture)(axes, pixels if heat else pixels.transpose(1, 2, 0), title if row == 0 else "")
+            if column == 0:
+                ends = f"{style.number(base.base_scores[0])} → {style.number(base.base_scores[-1])}"
+                axes.set_xlabel(f"{base.base} {ends}", fontsize=8, color=style.INK, labelpad=3)
+    box = (2.2 / width, 0.5 / height, (width - 2.6) / width, 0.22 * max(len(bars), 6) / height)
+    axes = figure.add_axes(box)
+    if bars:
+        _detectors(axes, result)
+    else:
+        _similar(axes, result)
+    return figure
+
+
+def _detectors(axes: Axes, result: SaliencyStudy) -> None:
+    bars = result.detectors
+    places = np.arange(len(bars))[::-1]
+    values = np.array([d.auroc for d in bars])
+    error = np.array([[d.auroc - d.ci_low, d.ci_high - d.auroc] for d in bars]).T
+    colours = [style.NEGATIVE if d.name in ALIGNMENT_READINGS else style.MUTED for d in bars]
+    axes.axvline(0.5, color=style.RULE, linewidth=1)
+    axes.hlines(places, 0.5, values, color=colours, linewidth=3)
+    axes.errorbar(values, places, xerr=error, fmt="o", color=style.INK, markersize=4, capsize=2, linewidth=1)
+    axes.set_yticks(places, [d.name for d in bars], fontsize=8)
+    axes.set_ylim(-0.7, len(bars) - 0.3)
+    axes.set_xlim(min(0.4, float(values.min()) - 0.05), 1.02)
+    axes.set_title(
+        f"Does a head really use an attribute? AUROC over {result.pairs} pairs, {result.used} truly used, with 95 % intervals",
+        fontsize=9, color=style.INK, loc="left",
+    )  # fmt: skip
+    axes.tick_params(labelsize=8, colors=style.INK)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _similar(axes: Axes, result: SaliencyStudy) -> None:
+    name = next(iter(result.correlation))
+    psi = np.abs(result.table["outgoing ψ"].to_numpy())
+    axes.scatter(result.table[name].to_numpy(), psi, s=9, color=style.NEGATIVE, alpha=0.7, linewidths=0)
+    axes.set_xlabel(f"similarity of the maps ({name})", fontsize=8, color=style.INK)
+    axes.set_ylabel("|ψ|", fontsize=8, color=style.INK)
+    axes.set_title(
+        f"{len(psi)} pairs; rank correlation {style.number(result.correlation[name])}", fontsize=9, color=style.INK, loc="left"
+    )
+    axes.tick_params(labelsize=8, colors=style.INK)
+    axes.spines[["top", "right"]].set_visible(False)
