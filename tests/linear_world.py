@@ -100,6 +100,20 @@ def linear_images(n: int, *, seed: int = 0, spread: float = 0.3) -> Tensor:
     return x
 
 
+class FromSingle(LinearAutoencoder):
+    """Takes the single precision that image sources deliver."""
+
+    def encode(self, images: Tensor, /) -> Tensor:
+        return super().encode(images.double())
+
+
+class HeadsFromSingle(LinearClassifier):
+    """The same."""
+
+    def logits(self, images: Tensor, /) -> Tensor:
+        return super().logits(images.double())
+
+
 def directions(heads: int, *, overlap: float, gain: float = 8.0) -> Floats:
     """Unit directions with the given pairwise inner product, times ``gain``, [heads, latent]."""
     gram = np.full((heads, heads), overlap) + (1 - overlap) * np.eye(heads)

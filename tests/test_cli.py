@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from typer.main import get_command
 
 import cfalign
 import worlds
+from cfalign.cli.app import app
 
 WORLDS = Path(worlds.__file__)
 
@@ -37,6 +42,19 @@ def test_version_and_help(tmp_path: Path) -> None:
         ended = worlds.cfalign(command, "--help", folder=tmp_path)
         assert ended.code == 0
         assert "--images" in ended.out
+
+
+def _commands(group: Any) -> Iterator[Any]:
+    yield group
+    for command in getattr(group, "commands", {}).values():
+        yield from _commands(command)
+
+
+def test_no_default_is_swallowed_as_markup() -> None:
+    """``[default: 3]`` in a help text is a style to rich, and vanishes; it has to be escaped."""
+    texts = [p.help or "" for c in _commands(get_command(app)) for p in c.params if hasattr(p, "help")]
+    assert sum("[default" in text for text in texts) > 20
+    assert not [text for text in texts if re.search(r"(?<!\\)\[default", text)]
 
 
 def test_an_audit_prints_what_it_found(images: Path, tmp_path: Path) -> None:

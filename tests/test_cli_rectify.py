@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 import worlds
 from cfalign import classifiers
+from cfalign.errors import BadInput
 from cfalign.experiments import planted_rectification
 from cfalign.rectification import RectificationOptions
 
@@ -28,7 +30,10 @@ def words(images: Path, out: Path, **more: object) -> list[object]:
         "images": images, "classifier": f"{WORLDS}:audited", "reference": f"{WORLDS}:heads", "target": "friendly",
         "autoencoder": f"{WORLDS}:autoencoder", "against": "wearing_hat", "out": out, "set": "min_images=3", **more,
     }  # fmt: skip
-    return ["rectify", *(w for k, v in given.items() if v is not None for w in (f"--{k}", v))]
+    return [
+        "rectify",
+        *(w for k, v in given.items() if v is not None for w in ((f"--{k}",) if v is True else (f"--{k}", v))),
+    ]
 
 
 def test_help_teaches(tmp_path: Path) -> None:
@@ -49,18 +54,29 @@ def test_a_table_and_files(images: Path, tmp_path: Path) -> None:
     assert lines[0].startswith("friendly, on ")
     assert lines[1] == "shortcut β ψ before 95 % interval n ψ after 95 % interval n"
     assert lines[2].startswith("wearing_hat −")
-    assert lines[3].startswith("Accuracy: ")
-    assert lines[4].startswith("AUROC: ")
-    assert lines[5].startswith("Outcome: converged, step 1 of 1 kept (secant)")
-    assert lines[6].startswith("f' = friendly - ")
+    assert lines[3].startswith("wearing_hat (incoming) −")
+    assert lines[4].startswith("Accuracy: ")
+    assert lines[5].startswith("AUROC: ")
+    assert re.match(r"Outcome: converged, step \d of \d kept \(secant\)", lines[6])
+    assert lines[7].startswith("f' = friendly - ")
     assert lines[-1] == f"Classifier: {out / 'rectified.json'} curves: {out / 'curves.png'}"
     summary = json.loads((out / "summary.json").read_text())
-    assert abs(summary["after"][0]["psi"]) < 0.02 < summary["before"][0]["psi"]
+    assert abs(summary["incoming_after"][0]["psi"]) < 0.02 < summary["incoming_before"][0]["psi"]
     curve = pl.read_csv(out / "curves.csv")
     assert curve.columns[:3] == ["step", "beta.wearing_hat", "psi_train.wearing_hat"]
-    assert len(curve) == summary["steps"] == 2
+    assert len(curve) == summary["steps"] >= 2
     assert (out / "curves.png").stat().st_size > 5000
     assert classifiers.load(str(out / "rectified.json")).targets == ("friendly_rectified",)
+
+
+def test_the_labels_can_say_how_to_split(images: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    names = sorted(p.name for p in images.iterdir())
+    parts = ["train"] * 60 + ["val"] * 30 + ["test"] * 60
+    labels.write_text("image,friendly,split\n" + "".join(f"{n},1,{p}\n" for n, p in zip(names, parts, strict=True)))
+    ended = worlds.cfalign(*words(images, tmp_path / "out", labels=labels, split=True), "--json", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["images"] == {"train": 60, "validation": 30, "test": 60, "skipped": 0}
 
 
 def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
@@ -91,6 +107,7 @@ def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
         ({"solver": "newton"}, "must be one of secant, momentum"),
         ({"set": "min_images=60"}, "Too few images to rectify 'friendly'"),
         ({"classifier": f"{WORLDS}:torch_box"}, "is a black box"),
+        ({"split": True}, "--split needs --labels"),
     ],
 )
 def test_bad_input_is_one_sentence(images: Path, tmp_path: Path, more: dict[str, object], told: str) -> None:
@@ -133,3 +150,8 @@ def test_a_planted_shortcut_is_taken_out() -> None:
     assert result.headline["pairs"] == 1
     assert len(result.lines()) == 2 + len(result.headline)
     assert json.loads(json.dumps(result.as_dict()))["reading"] == "incoming"
+
+
+def test_a_planted_classifier_that_cannot_be_rectified_is_named() -> None:
+    with pytest.raises(BadInput, match=r"None of 1 planted classifiers can be rectified: Too few images"):
+        planted_rectification(names=["big_lips_from_eyeglasses"], faces=20, independent=10, interventions=1)

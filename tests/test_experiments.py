@@ -8,16 +8,34 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import pearsonr
 
+from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.errors import BadInput
-from cfalign.experiments import Comparison, Induced, Material, comparison, embedded, study
+from cfalign.experiments import (
+    Comparison,
+    Induced,
+    Material,
+    beside_the_paper,
+    collection,
+    comparison,
+    embedded,
+    grid,
+    iterations,
+    matrices,
+    study,
+)
+from cfalign.experiments.published import ALIGNMENT
+from cfalign.rectification import RectificationOptions
 from cfalign.sweep import AuditOptions
+from linear_world import FromSingle, HeadsFromSingle, directions, linear_images
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +59,14 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_figure_is_drawn_with_its_numbers(paper: Path) -> None:
-    for name in ("fig2", "fig3_male", "fig3_attractive", "fig5", "fig5_images", "fig6", "fig9"):
+    for name in (
+        "fig2", "fig3_male", "fig3_attractive", "fig4", "fig5", "fig5_images", "fig6", "fig7", "fig8", "fig9", "fig10",
+    ):  # fmt: skip
         with Image.open(paper / f"{name}.png") as image:
             assert min(image.size) > 300
             assert len(np.unique(np.asarray(image.convert("L")))) > 20
         assert "<svg" in (paper / f"{name}.svg").read_text()[:2000]
-    assert set(json.loads((paper / "summary.json").read_text())) == {"fig2", "fig3", "fig5", "fig6", "fig9"}
+    assert set(json.loads((paper / "summary.json").read_text())) == {f"fig{i}" for i in range(2, 11)}
     assert len(pl.read_csv(paper / "fig9.csv")) == 38 * 38
     assert len(pl.read_csv(paper / "fig2.csv")) == 13 * 13
 
@@ -66,6 +86,36 @@ def test_an_induced_shortcut_shows_by_its_dose(paper: Path) -> None:
     assert abs(none["psi"]) < 0.1
     assert none["ci_high"] < some["ci_low"]
     assert json.loads((paper / "summary.json").read_text())["fig5"]["monotone"]
+
+
+def test_a_shortcut_of_many_heads_is_taken_out_of_them(paper: Path) -> None:
+    entry = json.loads((paper / "summary.json").read_text())["fig8"]
+    assert entry["headline"]["targets_with_smaller_psi"] == entry["headline"]["targets"] == 3
+    assert entry["headline"]["mean_abs_psi_after"] < 0.25 * entry["headline"]["mean_abs_psi_before"]
+    assert entry["headline"]["mean_abs_effect_after"] < 0.5 * entry["headline"]["mean_abs_effect_before"]
+    assert entry["headline"]["mean_accuracy_change"] > -0.02
+    assert entry["headline"]["most_steps"] <= 12
+    targets = pl.read_csv(paper / "fig8_targets.csv")
+    assert targets["target"].to_list() == ["heavy_makeup", "high_cheekbones", "young"]
+    curve = pl.read_csv(paper / "fig7.csv")
+    assert curve.group_by("target").agg(pl.col("kept").sum())["kept"].to_list() == [1, 1, 1]
+    steps = pl.read_csv(paper / "fig10.csv")
+    assert len(steps) == 2 * len(curve) * 4, "both parts, every step, every class"
+    own = steps.filter((pl.col("step") == 0) & (pl.col("target") == pl.col("downstream")))
+    assert own["psi"].to_list() == pytest.approx([1.0] * 6)
+
+
+def test_saliency_maps_tell_less_than_interventions_and_incoming_alignment(paper: Path) -> None:
+    entry = json.loads((paper / "summary.json").read_text())["fig4"]
+    found = {d["name"]: d for d in entry["auroc"]}
+    assert len(found) == 9
+    assert found["incoming ψ"]["auroc"] > 0.85
+    for name in ("input gradient, IoU", "guided backprop, cosine"):
+        assert found[name]["auroc"] < found["incoming ψ"]["auroc"]
+        assert found[name]["ci_low"] <= found[name]["auroc"] <= found[name]["ci_high"]
+    table = pl.read_csv(paper / "fig4.csv")
+    assert entry["used"] == (table["truth"].abs() > 0.1).sum() > 15
+    assert entry["concepts"]["ψ pointy_nose → big_nose"]["n"] > 0
 
 
 def test_a_figure_made_again_keeps_the_others_and_its_numbers(paper: Path) -> None:
@@ -109,6 +159,84 @@ def test_classes_that_are_missing_are_named_and_the_others_go_on(material: Mater
         comparison(fewer, tmp_path / "other", classes=("smiling", "wings"))
     with pytest.raises(BadInput, match=r"No class has the 10 counterfactuals .* \(smiling: 3, big_nose: 3\)"):
         comparison(fewer, tmp_path / "few", classes=("smiling", "big_nose"), options=AuditOptions(limit=3, shown=0))
+
+
+HEADS = HeadsFromSingle(
+    directions(3, overlap=0.4), [0.8, 0.3, 0.2], ("smiling", "big_nose", "young"), name="linear"
+)  # fmt: skip
+
+
+def linear(**more: Any) -> Material:
+    images = linear_images(240, seed=3)
+    labels = (HEADS.logits(torch.as_tensor(images)).detach().numpy() > 0).astype(float)
+    ids = [f"image_{i}" for i in range(len(images))]
+    none = Leftover(0, ())
+    table = Labels(tuple(ids), HEADS.targets, labels, None, {}, none, none, {})
+    return replace(Material(TensorImages(images, ids), table, HEADS, FromSingle()), **more)
+
+
+def test_rectified_and_audited_tell_the_same(tmp_path: Path) -> None:
+    """In a linear world: before, after, and the rows of the matrices on the very same test images."""
+    options = RectificationOptions(reading="outgoing", limit=10_000, min_images=5)
+    found = collection(linear(), targets=("smiling", "young", "wings"), options=options)
+    assert found.classes == ("smiling", "young", "big_nose")
+    assert found.skipped == {"wings": "the classifier has no such target"}
+    assert found.failures() == found.skipped
+    table = matrices(found, tmp_path / "run", options=AuditOptions(limit=1000, shown=0))
+    for target, one in found.found.items():
+        assert abs(one.after[0].psi) < 0.03 < abs(one.before[0].psi)
+        for when, reading in (("before", one.before[0]), ("after", one.after[0])):
+            (cell,) = table.filter(when=when, base=target, downstream="big_nose").to_dicts()
+            assert (cell["psi"], cell["n"]) == (pytest.approx(reading.psi, abs=0.01), reading.n)
+    assert grid(table, "before", found.classes).diagonal() == pytest.approx([1.0] * 3)
+    steps = iterations(found, tmp_path / "steps", options=AuditOptions(limit=1000, shown=0))
+    for target, one in found.found.items():
+        for step in one.curve:
+            mine = steps.filter(target=target, step=step.step, downstream="big_nose")
+            for part, psi, n in (
+                ("train", step.psi_train, step.n_train),
+                ("val", step.psi_validation, step.n_validation),
+            ):
+                (cell,) = mine.filter(part=part).to_dicts()
+                assert (cell["psi"], cell["n"]) == (pytest.approx(psi[0], abs=0.01), n)
+
+
+def test_the_labels_may_say_which_images_are_for_what() -> None:
+    whole = linear()
+    assert whole.labels is not None
+    split = tuple(("train", "val", "test")[i % 3] for i in range(240))
+    options = RectificationOptions(reading="outgoing", limit=10_000, min_images=5)
+    given = replace(whole, labels=replace(whole.labels, split=split))
+    found = collection(given, targets=("smiling",), options=options)
+    assert found.split == split
+    assert found.found["smiling"].images["test"] == 80
+    half = replace(whole, labels=replace(whole.labels, split=("val",) * 240))
+    drawn = collection(half, targets=("smiling",), options=options)
+    assert [drawn.split.count(p) for p in ("train", "val", "test")] == [120, 48, 72]
+
+
+def test_targets_that_cannot_be_rectified_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    never = HeadsFromSingle(
+        directions(3, overlap=0.4), [0.8, 0.3, -9.0], ("smiling", "big_nose", "young"), name="linear"
+    )  # fmt: skip
+    options = RectificationOptions(reading="outgoing", limit=10_000, min_images=5)
+    found = collection(linear(classifier=never), targets=("smiling", "young"), options=options)
+    assert list(found.found) == ["smiling"]
+    assert found.skipped["young"].startswith("Too few images to rectify 'young': 0 of 120 training images")
+    table = matrices(found, tmp_path / "run", options=AuditOptions(limit=50, shown=0))
+    assert np.isnan(grid(table, "after", found.classes)[found.classes.index("young")]).all()
+    with pytest.raises(BadInput, match="No target can be rectified against 'big_nose': Too few"):
+        collection(linear(classifier=never), targets=("young",), options=options)
+    with pytest.raises(BadInput, match=r"The shortcut 'wings' cannot be used: the classifier has no such target"):
+        collection(linear(), shortcut="wings", targets=("smiling", "young"), options=options)
+
+
+def test_the_papers_matrix_agrees_with_itself() -> None:
+    classes = list(ALIGNMENT)
+    values = np.array([[ALIGNMENT[a].get(b, math.nan) for b in classes] for a in classes])
+    assert beside_the_paper(values, classes) == {"rank_correlation": pytest.approx(1.0), "cells": 150}
+    assert beside_the_paper(-values, classes)["rank_correlation"] == pytest.approx(-1.0)
+    assert beside_the_paper(values[:1, :1], classes[:1])["cells"] == 0
 
 
 def test_correlations_as_scipy_has_them(material: Material, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 import cfalign as cfa
-import linear_world
 import worlds
 from cfalign.classifiers import ComposedClassifier
 from cfalign.composition import Composition
@@ -25,22 +24,9 @@ from cfalign.responses import respond
 from cfalign.roots import next_point
 from cfalign.search import SearchOptions
 from cfalign.unbiasing import Mixture, start_of
+from linear_world import FromSingle as LinearAutoencoder
+from linear_world import HeadsFromSingle as LinearClassifier
 from linear_world import directions, linear_images
-
-
-class LinearAutoencoder(linear_world.LinearAutoencoder):
-    """Takes the single precision that image sources deliver."""
-
-    def encode(self, images: Tensor, /) -> Tensor:
-        return super().encode(images.double())
-
-
-class LinearClassifier(linear_world.LinearClassifier):
-    """The same."""
-
-    def logits(self, images: Tensor, /) -> Tensor:
-        return super().logits(images.double())
-
 
 EXACT = SearchOptions(tolerance=1e-7, max_evaluations=60, max_distance=50.0)
 OVERLAP = 0.4
@@ -50,7 +36,7 @@ IMAGES = linear_images(300, seed=3)
 
 
 def options(**more: Any) -> RectificationOptions:
-    return RectificationOptions(**{"limit": 120, "min_images": 5, "search": EXACT, **more})
+    return RectificationOptions(**{"limit": 120, "min_images": 5, "search": EXACT, "reading": "outgoing", **more})
 
 
 def rectified(against: list[Composition], **more: Any) -> Rectified:
@@ -113,6 +99,49 @@ def test_the_same_seed_gives_the_same_result_and_another_splits_otherwise() -> N
     again = rectified([HAT])
     assert again.as_dict() == rectified([HAT]).as_dict()
     assert rectified([HAT], seed=1).before[0].psi != again.before[0].psi
+
+
+def test_a_saturated_shortcut_is_driven_by_its_logit() -> None:
+    """Its probability rests near 1 whatever happens, so that ψ ≈ 0 says nothing; its logit tells the same story."""
+    saturated = LinearClassifier(directions(2, overlap=OVERLAP), [0.8, 9.0], ("target", "hat"))
+    target, hat = (saturated[t] for t in saturated.targets)
+    found = rectify(target, [hat], images=IMAGES, autoencoder=LinearAutoencoder(), options=options())
+    assert abs(found.before[0].psi) < 0.05 < abs(found.before[0].psi_logit)
+    assert found.driven_by == ("psi_logit",)
+    assert coefficients(found)["hat"] == pytest.approx(-OVERLAP, abs=1e-4)
+    assert abs(found.after[0].psi_logit) < 1e-3
+
+
+def test_a_split_given_is_the_split_used() -> None:
+    parts = ["train", "val", "test", "other", None]
+    split = [parts[i % 5] for i in range(len(IMAGES))]
+    found = rectify(
+        T, [HAT], images=IMAGES, autoencoder=LinearAutoencoder(), split=split, options=options(limit=10_000)
+    )  # fmt: skip
+    assert {k: found.images[k] for k in ("train", "validation", "test")} == {"train": 60, "validation": 60, "test": 60}
+    assert found.before[0].n + sum(found.before[0].excluded.values()) == 60
+    elsewhere = IMAGES.copy() if isinstance(IMAGES, np.ndarray) else IMAGES.clone()
+    elsewhere[3::5] = IMAGES[:1]
+    again = rectify(
+        T, [HAT], images=elsewhere, autoencoder=LinearAutoencoder(), split=split, options=options(limit=10_000)
+    )  # fmt: skip
+    assert again.as_dict() == found.as_dict(), "images outside the split play no part"
+
+
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [(["train", "val"] * 150, "test has none. It has: train, val"), (["train"], "each of the 300 images, got 1")],
+)
+def test_a_split_that_cannot_serve_is_refused(split: list[str], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        rectify(T, [HAT], images=IMAGES, autoencoder=LinearAutoencoder(), split=split, options=options())
+
+
+def test_every_step_has_its_composition() -> None:
+    found = rectified([HAT, LIPS])
+    assert len(found.trail) == len(found.curve)
+    assert found.trail[0] == T
+    assert found.trail[found.best_step] == found.composition
 
 
 # --- the paper's update -------------------------------------------------------------------------------------

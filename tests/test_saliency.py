@@ -12,7 +12,7 @@ import cfalign
 from cfalign.classifiers import wrap
 from cfalign.composition import head
 from cfalign.errors import BadInput
-from cfalign.saliency import METHODS, Scored, attributions, saliency_maps
+from cfalign.saliency import METHODS, Scored, attributions, saliency_maps, similarity
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 
@@ -161,3 +161,25 @@ def test_latent_shift_refuses_what_it_cannot_use() -> None:
         cfalign.LatentShift(clf.logits, LinearAutoencoder(), link="odds")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"expected \[n\] or \[n, target\]"):
         cfalign.LatentShift(lambda v: np.zeros(3), LinearAutoencoder()).attribute(x, target=0)  # type: ignore[arg-type, return-value]
+
+
+def test_similarity_pair_by_pair_and_image_by_image() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 3, 5, 4)), rng.random((4, 3, 5, 4))
+    cosine, iou = similarity(torch.from_numpy(first), torch.from_numpy(second), share=0.2)
+    for a in range(2):
+        for b in range(4):
+            cosines, ious = [], []
+            for i in range(3):
+                u, v = first[a, i].ravel(), second[b, i].ravel()
+                cosines.append(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+                top = [set(np.argsort(-w)[:4].tolist()) for w in (u, v)]
+                ious.append(len(top[0] & top[1]) / len(top[0] | top[1]))
+            assert float(cosine[a, b]) == pytest.approx(np.mean(cosines))
+            assert float(iou[a, b]) == pytest.approx(np.mean(ious))
+
+
+def test_a_head_looks_where_it_looks_and_an_empty_map_nowhere() -> None:
+    maps = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    assert [float(v) for v in similarity(maps, maps)] == pytest.approx([1.0, 1.0])
+    assert float(similarity(maps, torch.zeros_like(maps))[0]) == 0.0

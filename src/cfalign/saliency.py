@@ -136,4 +136,5 @@ def _unit(flat: Tensor) -> Tensor:
 def _top(flat: Tensor, share: float) -> Tensor:
     """1 at the strongest pixels, so many for every map."""
     count = max(1, round(share * flat.shape[2]))
-    return torch.zeros_like(flat).scatter_(2, flat.topk(count, dim=2).indices, 1.0)
+    marked: Tensor = torch.zeros_like(flat).scatter_(2, flat.topk(count, dim=2).indices, 1.0)
+    return marked

@@ -122,7 +122,7 @@ def start_of(memory: Memory, rows: Rows, mixture: Mixture) -> tuple[Start, Tenso
     if not mixture.on_logit:
         factor = factor * np.where(memory.on_logit, expit(values) * expit(-values), 1.0)
     index = torch.from_numpy(rows).to(memory.latents.device)
-    weight = torch.from_numpy(np.ascontiguousarray(factor)).to(memory.latents.device)
+    weight = torch.from_numpy(np.array(factor)).to(memory.latents.device)
     parts = memory.gradients[index].flatten(2).double()
     gradient = (weight[:, :, None] * torch.where(weight[:, :, None] == 0, 0.0, parts)).sum(dim=1)
     norm = gradient.norm(dim=1)

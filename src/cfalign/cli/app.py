@@ -43,11 +43,13 @@ app.command()(reproduce)
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run directory; resumed when it holds part of this very run.")]
-Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  [default: 200]")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  [default: 0]")]
-Batch = Annotated[int | None, typer.Option(help="Images per forward pass.  [default: 64]")]
-Drop = Annotated[float | None, typer.Option(help="Requested drop of the base score.  [default: 0.6]")]
-Strategy = Annotated[str | None, typer.Option(help="refined, or schedule: the authors' own steps.  [default: refined]")]
+Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
+Batch = Annotated[int | None, typer.Option(help="Images per forward pass.  \\[default: 64]")]
+Drop = Annotated[float | None, typer.Option(help="Requested drop of the base score.  \\[default: 0.6]")]
+Strategy = Annotated[
+    str | None, typer.Option(help="refined, or schedule: the authors' own steps.  \\[default: refined]")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")]
 Set = Annotated[
     list[str] | None,
@@ -108,11 +110,11 @@ def audit(
     bases: Annotated[
         str | None,
         typer.Option(
-            help='Audited heads or compositions, comma-separated: "smiling, smiling + 0.3*young".  [default: all]'
+            help='Audited heads or compositions, comma-separated: "smiling, smiling + 0.3*young".  \\[default: all]'
         ),
     ] = None,
     downstream: Annotated[
-        str | None, typer.Option(help="Reference heads to look at, comma-separated.  [default: all]")
+        str | None, typer.Option(help="Reference heads to look at, comma-separated.  \\[default: all]")
     ] = None,
     labels: Labels = None,
     split: Split = None,
@@ -168,7 +170,7 @@ def bank(
     reference: Annotated[str, typer.Option(help=f"Trusted attribute heads: {SPEC}.", show_default=False)],
     autoencoder: Annotated[str, typer.Option(help=f"{SPEC}.", show_default=False)],
     attributes: Annotated[
-        str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  [default: all]")
+        str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  \\[default: all]")
     ] = None,
     labels: Labels = None,
     split: Split = None,

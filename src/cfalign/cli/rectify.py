@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -16,7 +17,6 @@ from cfalign.cli.output import STDOUT, WIDE, print_json, progress, say
 from cfalign.cli.settings import options
 from cfalign.composition import Composition, parse
 from cfalign.datasets import ImageFolder, ImageSource, Labels, TensorImages, read_labels
-from cfalign.engines.local import Progress
 from cfalign.errors import BadInput
 from cfalign.experiments.planted import planted_rectification
 from cfalign.figures.curves import Curve, rectification_curves
@@ -36,25 +36,30 @@ def rectify(
     against: Annotated[str | None, typer.Option(help="Its shortcuts, comma-separated: big_lips,wearing_hat.")] = None,
     classifier: Annotated[str | None, typer.Option(help=f"Holds the target: {SPEC}.")] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Holds the shortcuts' heads.  [default: the classifier itself]")
+        str | None, typer.Option(help="Holds the shortcuts' heads.  \\[default: the classifier itself]")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of images, searched recursively.")] = None,
     faces: Annotated[int | None, typer.Option(min=10, help="So many synthetic faces instead of --images.")] = None,
     correlation: Annotated[
         float, typer.Option(help="Of target and first shortcut on the synthetic faces.", min=-1, max=1)
     ] = 0.0,
-    autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.  [default for --faces: embedded]")] = None,
+    autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.  \\[default for --faces: embedded]")] = None,
     labels: Annotated[Path | None, typer.Option(help="Table with a column of the target: accuracy and AUROC.")] = None,
-    solver: Annotated[str | None, typer.Option(help="secant, or momentum: the paper's.  [default: secant]")] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Parts train, val and test by the labels' column split, not at random.")
+    ] = False,
+    solver: Annotated[str | None, typer.Option(help="secant, or momentum: the paper's.  \\[default: secant]")] = None,
     reading: Annotated[
         str | None,
         typer.Option(
-            help="What is driven to zero: outgoing, the paper's ψ of the shortcut under the target's counterfactuals, "
-            "or incoming, ψ of the target under the shortcut's.  [default: outgoing]"
+            help="What is driven to zero: incoming, ψ of the target under the shortcut's counterfactuals, or outgoing, "
+            "the paper's ψ of the shortcut under the target's.  \\[default: incoming; momentum: outgoing]"
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Images with a positive prediction to use.  [default: 300]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  [default: 0]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Images with a positive prediction to use.  \\[default: 300]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  \\[default: 0]")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images, where the autoencoder does not say.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
     assignments: Annotated[
@@ -90,8 +95,12 @@ def rectify(
     source, truth = _images(images, faces, correlation, base, shortcuts, encoder, size, settings.seed)
     if labels is not None:
         truth = read_labels(labels, ids=source.ids)
+    parts = _parts(truth) if split else None
     with progress() as bars:
-        found = _rectified(base, shortcuts, source, encoder, truth, settings, bars)
+        found = run_rectify(
+            base, shortcuts, images=source, autoencoder=encoder, labels=truth, split=parts, options=settings,
+            progress=bars,
+        )  # fmt: skip
     _write(found, out)
     if as_json:
         print_json({"run": str(out), **found.as_dict()})
@@ -99,18 +108,10 @@ def rectify(
         _tell(found, out)
 
 
-def _rectified(
-    base: Composition,
-    shortcuts: list[Composition],
-    source: ImageSource,
-    encoder: Autoencoder,
-    truth: Any,
-    settings: RectificationOptions,
-    bars: Progress,
-) -> Rectified:
-    return run_rectify(
-        base, shortcuts, images=source, autoencoder=encoder, labels=truth, options=settings, progress=bars
-    )
+def _parts(labels: Labels | Floats | None) -> Sequence[str | None]:
+    if not isinstance(labels, Labels) or labels.split is None:
+        raise BadInput("--split needs --labels with a column split that says train, val or test.")
+    return labels.split
 
 
 def _refuse_file(out: Path) -> None:
@@ -192,7 +193,7 @@ def _write(found: Rectified, out: Path) -> None:
         )
         for i, name in enumerate(names)
     ]
-    title = f"{found.target.name} rectified ({found.options.solver}, {found.options.reading} ψ): {_words(found)}"
+    title = f"{found.target.name} rectified ({found.options.solver}, {found.options.reading_name} ψ): {_words(found)}"
     rectification_curves(curves, out / "curves.png", title=title, best_step=found.best_step)
 
 

@@ -20,6 +20,7 @@ from cfalign.datasets import ImageFolder, read_labels
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, CfalignError, nearest
 from cfalign.experiments import (
+    CLASSES,
     DOSES,
     Collection,
     Material,
@@ -73,7 +74,7 @@ class Desk:
         options = RectificationOptions(reading="outgoing", limit=150 if self.quick else 400, seed=self.seed)
         return collection(
             with_common_shortcut(self.material), options=options, progress=self.progress("rectification"),
-            **({"targets": QUICK_TARGETS} if self.quick else {}),
+            targets=QUICK_TARGETS if self.quick else CLASSES,
         )  # fmt: skip
 
     def options(self, limit: int, quick: int) -> AuditOptions:
@@ -118,7 +119,7 @@ def _fig4(desk: Desk) -> dict[str, Any]:
     desk.save("fig4", paper.saliency_figure(result))
     write_text(desk.out / "fig4.csv", result.table.write_csv())
     return {
-        "concepts": result.between(),
+        "concepts": dict(result.concepts),
         "images": result.images,
         "pairs": result.pairs,
         "used": result.used,
@@ -244,8 +245,8 @@ def reproduce(
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
 
     [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig4[/bold] what
-    saliency maps tell, [bold]fig5[/bold] an induced shortcut by dose, [bold]fig6[/bold] one image repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold]
-    many heads rectified against big_nose: curves, matrices, every step; [bold]fig9[/bold] the complete matrix.
+    saliency maps tell, [bold]fig5[/bold] an induced shortcut by dose, [bold]fig6[/bold] one image
+    repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold] many heads rectified against big_nose: curves, matrices, every step; [bold]fig9[/bold] the complete matrix.
 
     cfalign reproduce fig5 --out figures/
 
@@ -335,8 +336,9 @@ def _lines(name: str, entry: Mapping[str, Any]) -> list[str]:
     if name in ("fig7", "fig8"):
         h = entry["headline"]
         lines = [
-            f"{name}: |ψ| → {entry['shortcut']} falls for {h['targets_with_smaller_psi']} of {h['targets']} targets, mean "
-            f"{h['mean_abs_psi_before']:.3f} to {h['mean_abs_psi_after']:.3f}; accuracy {h['mean_accuracy_change']:+.3f}"
+            f"{name}: |ψ| → {entry['shortcut']} falls for {h['targets_with_smaller_psi']} of {h['targets']} targets, "
+            f"mean {h['mean_abs_psi_before']:.3f} to {h['mean_abs_psi_after']:.3f}; accuracy "
+            f"{h['mean_accuracy_change']:+.3f}"
         ]
         return lines + [f"{name}: {t}: {why}" for t, why in entry["failures"].items()]
     if name == "fig9":

@@ -15,13 +15,13 @@ from cfalign.training import AutoencoderTraining, ClassifierTraining, train_auto
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
 
 Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
-Size = Annotated[int | None, typer.Option(help="Side of the square images.  [default: 64]")]
+Size = Annotated[int | None, typer.Option(help="Side of the square images.  \\[default: 64]")]
 Epochs = Annotated[float | None, typer.Option(help="How often every image is seen.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  [default: 0]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
 Flip = Annotated[
     bool | None,
     typer.Option(
-        "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  [default: flip]"
+        "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  \\[default: flip]"
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")]

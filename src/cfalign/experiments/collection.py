@@ -1,4 +1,4 @@
-"""Figs. 7, 8 and 10: a collection of heads with one shortcut in common, each composed with it so that it uses it no more.
+"""Figs. 7, 8 and 10: a collection of heads with one shortcut in common, each composed with it so that it rests.
 
 β comes from training and validation images; matrices, tables and accuracies are of test images that no β has seen.
 """
@@ -44,6 +44,8 @@ class Collection:
 
     material: Material
     shortcut: str
+    classes: tuple[str, ...]
+    """Shortcut and targets that the classifier has, in the order asked for; rectified or not."""
     found: Mapping[str, Rectified]
     """By target."""
     skipped: Mapping[str, str]
@@ -54,12 +56,6 @@ class Collection:
     """By target: mean change of its score when the shortcut alone is switched on, by intervention, before and after;
     for rendered faces only.
     """
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Shortcut and rectified targets, in the order of the paper."""
-        wanted = {self.shortcut, *self.found}
-        return tuple(c for c in CLASSES if c in wanted) + tuple(sorted(wanted.difference(CLASSES)))
 
     def table(self) -> pl.DataFrame:
         """One row per target: ending, β, steps, ψ → shortcut before and after with intervals and n, accuracy and AUROC
@@ -77,7 +73,9 @@ class Collection:
         for when, quality in (("before", found.quality_before), ("after", found.quality_after)):
             row |= {f"accuracy_{when}": (quality or nothing).accuracy, f"auroc_{when}": (quality or nothing).auroc}
         row["n_labelled"] = (found.quality_after or nothing).n
-        return row | dict(zip(("effect_before", "effect_after"), self.effects.get(target, (math.nan,) * 2), strict=True))
+        return row | dict(
+            zip(("effect_before", "effect_after"), self.effects.get(target, (math.nan,) * 2), strict=True)
+        )
 
     @property
     def headline(self) -> dict[str, float]:
@@ -126,7 +124,7 @@ def collection(
     cannot be is ``skipped`` with the reason.
     """
     options = options or RectificationOptions(limit=400)
-    kept, skipped = material.classes((*targets, *(() if shortcut in targets else (shortcut,))))
+    kept, skipped = material.classes(tuple(targets) if shortcut in targets else (*targets, shortcut))
     if shortcut not in kept:
         raise BadInput(f"The shortcut {shortcut!r} cannot be used: {skipped[shortcut]}.")
     split = _split(material, options)
@@ -145,7 +143,7 @@ def collection(
     if not found:
         raise BadInput(f"No target can be rectified against {shortcut!r}: {next(iter(skipped.values()))}")
     effects = _effects(found, shortcut, options.seed) if material.rendered else {}
-    return Collection(material, shortcut, found, skipped, split, effects)
+    return Collection(material, shortcut, kept, found, skipped, split, effects)
 
 
 def _split(material: Material, options: RectificationOptions) -> tuple[str, ...]:
@@ -172,7 +170,8 @@ def matrices(
 ) -> pl.DataFrame:
     """Alignment on the test images before and after, (when, base, downstream) with psi, interval, n, q; to ``out``.
 
-    As in rectification, counterfactuals count whose base change is the drop asked for.
+    A target that was not rectified has no row after. As in rectification, counterfactuals count whose base change is
+    the drop asked for.
     """
     heads = {("before", c): head(given.material.classifier, c) for c in given.classes}
     rectified = {("after", t): found.composition for t, found in given.found.items()}

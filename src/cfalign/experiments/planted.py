@@ -7,7 +7,7 @@ where target and shortcut part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from cfalign.classifiers.composed import ComposedClassifier
 from cfalign.composition import head
 from cfalign.datasets import TensorImages
 from cfalign.engines.local import Progress, silent
+from cfalign.errors import BadInput
 from cfalign.isolation import undisturbed
 from cfalign.rectification import RectificationOptions, Rectified, rectify
 from cfalign.responses import respond
@@ -70,13 +71,16 @@ class PlantedRectification:
     """All planted classifiers."""
 
     rows: tuple[PlantedRow, ...]
+    skipped: Mapping[str, str]
+    """Classifiers that could not be rectified, and why."""
     options: RectificationOptions
 
     @property
     def headline(self) -> dict[str, float]:
         """Means over the classifiers, names that programs rely on.
 
-        ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another.
+        ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another;
+        ``mean_effect_falls_by`` the means with their signs.
         """
         column: dict[str, Floats] = {
             name: np.array([getattr(row, name) for row in self.rows], dtype=float)
@@ -93,6 +97,7 @@ class PlantedRectification:
             "mean_effect_before": float(column["effect_before"].mean()),
             "mean_effect_after": float(column["effect_after"].mean()),
             "effect_falls_by": float(1 - after / before),
+            "mean_effect_falls_by": float(1 - column["effect_after"].mean() / column["effect_before"].mean()),
             "worst_group_rises_by": float((column["worst_group_after"] - column["worst_group_before"]).mean()),
             "accuracy_rises_by": float((column["accuracy_after"] - column["accuracy_before"]).mean()),
         }
@@ -101,10 +106,11 @@ class PlantedRectification:
         """For JSON."""
         return {
             "headline": self.headline,
-            "reading": self.options.reading,
+            "reading": self.options.reading_name,
             "solver": self.options.solver,
             "seed": self.options.seed,
             "pairs": [asdict(row) for row in self.rows],
+            "skipped": dict(self.skipped),
         }
 
     def lines(self) -> list[str]:
@@ -123,7 +129,8 @@ class PlantedRectification:
                 f"{f'{r.accuracy_before:.2f} → {r.accuracy_after:.2f}':>14}"
                 f"{f'{r.worst_group_before:.2f} → {r.worst_group_after:.2f}':>14}"
             )
-        return [title, *rows, *(f"{name:<26}{value:.3f}" for name, value in self.headline.items())]
+        left_out = [f"{name}: skipped: {why}" for name, why in self.skipped.items()]
+        return [title, *rows, *left_out, *(f"{name:<26}{value:.3f}" for name, value in self.headline.items())]
 
 
 def planted_rectification(
@@ -147,24 +154,28 @@ def planted_rectification(
     options = options or RectificationOptions()
     chosen = list(names) if names is not None else [n for n in classifiers.planted() if not n.endswith("_0")]
     autoencoder, reference = autoencoders.load("embedded"), classifiers.load("embedded")
-    done = []
+    done: dict[str, Rectified] = {}
+    skipped: dict[str, str] = {}
     for number, name in enumerate(chosen):
         progress("classifiers", number, len(chosen))
         target, _, shortcut = name.partition("_from_")
         drawn = sample(faces, seed=options.seed + 40_000 + number, correlations={(target, shortcut): CORRELATION})
-        done.append(
-            rectify(
+        try:
+            done[name] = rectify(
                 head(classifiers.load(f"embedded:{name}"), target), [head(reference, shortcut)],
                 images=TensorImages(render(drawn)), autoencoder=autoencoder, options=options,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        except BadInput as error:
+            skipped[name] = str(error)
     progress("classifiers", len(chosen), len(chosen))
-    effects = _effects(done, sample(interventions, seed=options.seed + 30_000), progress)
+    if not done:
+        raise BadInput(f"None of {len(chosen)} planted classifiers can be rectified: {next(iter(skipped.values()))}")
+    effects = _effects(list(done.values()), sample(interventions, seed=options.seed + 30_000), progress)
     rows = [
         _row(name, found, effects[2 * i : 2 * i + 2], sample(independent, seed=options.seed + 50_000 + i))
-        for i, (name, found) in enumerate(zip(chosen, done, strict=True))
+        for i, (name, found) in enumerate(done.items())
     ]
-    return PlantedRectification(tuple(rows), options)
+    return PlantedRectification(tuple(rows), skipped, options)
 
 
 def _both(found: Rectified) -> list[ComposedClassifier]:

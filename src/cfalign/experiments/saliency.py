@@ -7,7 +7,7 @@ faces interventions say what is used, so that both ways of telling can be scored
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from cfalign.audit import audit
 from cfalign.composition import Composition, head
 from cfalign.engines.local import Progress, silent
 from cfalign.experiments.material import CLASSES, Material
-from cfalign.explanation import ExplainOptions, Explanation
 from cfalign.experiments.studies import study
+from cfalign.explanation import ExplainOptions, Explanation
 from cfalign.isolation import undisturbed
 from cfalign.responses import respond
 from cfalign.results import Floats
 from cfalign.saliency import attributions, similarity
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign.store import Run
 from cfalign.sweep import AuditOptions
 from cfalign.synthetic import INTERVENABLE, effect, sample
 from cfalign.training.held_out import auroc, weighted_auroc
@@ -58,6 +59,8 @@ class SaliencyStudy:
 
     shown: Explanation
     """One image with the maps of both concepts."""
+    concepts: Mapping[str, Any]
+    """Of the two concepts: similarity of their maps by method, ψ each way with interval and n."""
     table: pl.DataFrame
     """One row per pair (head, attribute): cosine and IoU of the top 10 % by method, ψ, and for rendered faces incoming
     ψ, effect and truth, the mean change of the head's score when the attribute alone is switched on.
@@ -70,11 +73,6 @@ class SaliencyStudy:
     used: int
     correlation: Mapping[str, float]
     """Spearman's rank correlation of every similarity with |ψ|, over pairs where ψ is defined."""
-
-    def between(self, concepts: Sequence[str] = CONCEPTS) -> list[dict[str, Any]]:
-        """The two rows of the concepts, where they are heads of one classifier."""
-        both = pl.col("head").is_in(concepts) & pl.col("attribute").is_in(concepts)
-        return self.table.filter(both).to_dicts()
 
 
 def saliency_study(
@@ -97,8 +95,14 @@ def saliency_study(
     shown = study(material, *concepts, options=ExplainOptions(increase=True))
     heads, attributes = _heads(material)
     some = material.images.load(list(range(min(images, len(material.images.ids))))).images
-    alike = _similarities(some, heads, attributes, progress)
-    cells = _aligned(material, heads, attributes, out, options, progress)
+    maps = _maps(some, (*heads.values(), *attributes.values()), progress)
+    alike = _similarities(maps, heads, attributes)
+    run = audit(
+        material.images, list(heads.values()), autoencoder=material.autoencoder,
+        reference=material.classifier if material.rendered else None, downstream=list(attributes), options=options,
+        out=out, progress=progress,
+    )  # fmt: skip
+    cells = _aligned(run, heads, material.rendered)
     truth = _truth(heads, interventions, options.seed, progress) if material.rendered else {}
     rows = []
     for i, name in enumerate(heads):
@@ -115,7 +119,21 @@ def saliency_study(
     psi = np.abs(table[ALIGNMENT_READINGS[0]].to_numpy())
     known = np.isfinite(psi)
     correlation = {key: float(spearmanr(table[key].to_numpy()[known], psi[known]).statistic) for key in alike}
-    return SaliencyStudy(shown, table, len(some), detectors, pairs, used, correlation)
+    between = _between(concepts, maps, attributes, run)
+    return SaliencyStudy(shown, between, table, len(some), detectors, pairs, used, correlation)
+
+
+def _between(
+    concepts: tuple[str, str], maps: Mapping[Composition, Mapping[str, Tensor]], attributes: Mapping[str, Composition],
+    run: Run,
+) -> dict[str, Any]:  # fmt: skip
+    one, two = ({c: attributes[c]} for c in concepts)
+    found: dict[str, Any] = {name: float(value[0, 0]) for name, value in _similarities(maps, one, two).items()}
+    cells = {(r["base"], r["downstream"]): r for r in run.matrix().to_dicts()}
+    for base, downstream in (concepts, concepts[::-1]):
+        cell = cells[base, downstream]
+        found[f"ψ {base} → {downstream}"] = {k: cell[k] for k in ("psi", "ci_low", "ci_high", "n")}
+    return found
 
 
 def _heads(material: Material) -> tuple[dict[str, Composition], dict[str, Composition]]:
@@ -133,38 +151,35 @@ def _heads(material: Material) -> tuple[dict[str, Composition], dict[str, Compos
     return heads, {t: head(material.classifier, t) for t in material.classifier.targets}
 
 
-def _similarities(
-    images: Tensor, heads: Mapping[str, Composition], attributes: Mapping[str, Composition], progress: Progress
-) -> dict[str, Floats]:
-    every = list(dict.fromkeys((*heads.values(), *attributes.values())))
-    maps: dict[Composition, dict[str, Tensor]] = {}
+def _maps(
+    images: Tensor, heads: Iterable[Composition], progress: Progress
+) -> dict[Composition, Mapping[str, Tensor]]:  # fmt: skip
+    """Maps [image, h, w] by head and method."""
+    every = list(dict.fromkeys(heads))
+    maps: dict[Composition, Mapping[str, Tensor]] = {}
     for number, base in enumerate(every):
         progress("saliency maps", number, len(every))
         maps[base] = {method: a.abs().mean(dim=1) for method, a in attributions(images, base).items()}
     progress("saliency maps", len(every), len(every))
+    return maps
+
+
+def _similarities(
+    maps: Mapping[Composition, Mapping[str, Tensor]], heads: Mapping[str, Composition],
+    attributes: Mapping[str, Composition],
+) -> dict[str, Floats]:  # fmt: skip
     found: dict[str, Floats] = {}
-    for method in min((maps[base] for base in every), key=len):
+    for method in min((maps[c] for c in (*heads.values(), *attributes.values())), key=len):
         mine, theirs = (torch.stack([maps[c][method] for c in side.values()]) for side in (heads, attributes))
         cosine, iou = similarity(mine, theirs)
         found |= {f"{method}, cosine": cosine.numpy(), f"{method}, IoU": iou.numpy()}
     return found
 
 
-def _aligned(
-    material: Material,
-    heads: Mapping[str, Composition],
-    attributes: Mapping[str, Composition],
-    out: str | Path,
-    options: AuditOptions,
-    progress: Progress,
-) -> dict[tuple[str, str], dict[str, float]]:
-    owner = material.classifier if material.rendered else None
-    run = audit(
-        material.images, list(heads.values()), autoencoder=material.autoencoder, reference=owner,
-        downstream=list(attributes), options=options, out=out, progress=progress,
-    )  # fmt: skip
+def _aligned(run: Run, heads: Iterable[str], rendered: bool) -> dict[tuple[str, str], dict[str, float]]:
+    """Readings by (head, attribute)."""
     labels = dict(zip(run.record()["audited"], heads, strict=True))
-    if owner is None:
+    if not rendered:
         cells = {(labels[r["base"]], r["downstream"]): r["psi"] for r in run.matrix().to_dicts() if r["base"] in labels}
         return {key: {ALIGNMENT_READINGS[0]: _number(psi)} for key, psi in cells.items()}
     columns = dict(zip(ALIGNMENT_READINGS, ("outgoing", "incoming", "effect"), strict=True))
@@ -178,9 +193,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _truth(
-    heads: Mapping[str, Composition], faces: int, seed: int, progress: Progress
-) -> dict[tuple[str, str], float]:
+def _truth(heads: Mapping[str, Composition], faces: int, seed: int, progress: Progress) -> dict[tuple[str, str], float]:
     owners = list(dict.fromkeys(c for base in heads.values() for c in base.classifiers))
     progress("interventions", 0, 1)
     with undisturbed(*owners):

@@ -113,7 +113,9 @@ def collection_curves(result: Collection) -> Figure:
         steps = [step.step for step in found.curve]
         axes.axhline(0, color=style.RULE, linewidth=0.8)
         axes.axvline(found.best_step, color=style.POSITIVE, linewidth=1.1)
-        axes.plot(steps, [s.psi_train[0] for s in found.curve], color=style.INK, marker="o", markersize=3.5, label="training")
+        axes.plot(
+            steps, [s.psi_train[0] for s in found.curve], color=style.INK, marker="o", markersize=3.5, label="training"
+        )
         axes.plot(
             *_known(steps, [s.psi_validation[0] for s in found.curve]), color=style.NEGATIVE, marker="s",
             markersize=3.5, linestyle="--", label="validation",
@@ -139,8 +141,8 @@ def collection_curves(result: Collection) -> Figure:
         *panels.flat[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=7, frameon=False
     )  # fmt: skip
     figure.text(
-        0.1 / width, 1 - 0.2 / height, "Mean ψ by step; the red line is the step kept; scales differ", fontsize=9, weight="bold",
-        color=style.INK, va="top",
+        0.1 / width, 1 - 0.2 / height, "Mean ψ by step; the red line is the step kept; scales differ", fontsize=9,
+        weight="bold", color=style.INK, va="top",
     )  # fmt: skip
     return figure
 
@@ -176,7 +178,9 @@ def iterations_figure(tables: Sequence[IterationTable], classes: Sequence[str]) 
     for number, table in enumerate(tables):
         tall = 0.2 * len(table.betas)
         for k, values in enumerate((table.train, table.validation)):
-            axes = figure.add_axes(((1.2 + k * (side + 0.5)) / width, (top - tall) / height, side / width, tall / height))
+            axes = figure.add_axes(
+                ((1.2 + k * (side + 0.5)) / width, (top - tall) / height, side / width, tall / height)
+            )
             names = [f"β {style.signed(b)}" for b in table.betas]
             matrix(axes, values, names, classes if number == 0 else [""] * len(classes), values=True, rows=k == 0)
             title = f"{table.target}, {('training', 'validation')[k]} images"
@@ -198,22 +202,25 @@ class IterationTable:
 def saliency_figure(result: SaliencyStudy) -> Figure:
     """Fig. 4: the maps of two concepts on one image above, what they tell over all pairs below."""
     bars = result.detectors
-    figure = new_figure(9.6, 4.6 + 0.22 * max(len(bars), 6) + 0.9)
+    figure = new_figure(9.6, 4.75 + 0.22 * max(len(bars), 6) + 0.9)
     width, height = figure.get_size_inches()
     for row, base in enumerate(result.shown.bases):
         images = [
             ("reconstruction", base.frames[0], False), *((m, v, True) for m, v in base.saliency.items()),
-            ("change by ψ's walk", base.difference, True), ("counterfactual", base.frames[-1], False),
+            ("counterfactual change", base.difference, True), ("counterfactual", base.frames[-1], False),
         ]  # fmt: skip
         for column, (title, values, heat) in enumerate(images):
             axes = figure.add_axes(
-                ((0.35 + 1.53 * column) / width, (height - 2.05 - 2.0 * row) / height, 1.4 / width, 1.4 / height)
+                ((0.35 + 1.53 * column) / width, (height - 2.3 - 1.9 * row) / height, 1.4 / width, 1.4 / height)
             )
             pixels = np.asarray(values, dtype=np.float32)
-            (heat_map if heat else picture)(axes, pixels if heat else pixels.transpose(1, 2, 0), title if row == 0 else "")
+            (heat_map if heat else picture)(
+                axes, pixels if heat else pixels.transpose(1, 2, 0), title if row == 0 else ""
+            )
             if column == 0:
                 ends = f"{style.number(base.base_scores[0])} → {style.number(base.base_scores[-1])}"
                 axes.set_xlabel(f"{base.base} {ends}", fontsize=8, color=style.INK, labelpad=3)
+    figure.text(0.35 / width, 1 - 0.12 / height, _concepts(result), fontsize=8.5, color=style.INK, va="top")
     box = (2.2 / width, 0.5 / height, (width - 2.6) / width, 0.22 * max(len(bars), 6) / height)
     axes = figure.add_axes(box)
     if bars:
@@ -221,6 +228,17 @@ def saliency_figure(result: SaliencyStudy) -> Figure:
     else:
         _similar(axes, result)
     return figure
+
+
+def _concepts(result: SaliencyStudy) -> str:
+    """The two concepts in numbers."""
+    alike = [f"{name} {style.number(v)}" for name, v in result.concepts.items() if not isinstance(v, dict)]
+    aligned = [
+        f"{name} = {style.signed(v['psi'])} {style.interval(v['ci_low'], v['ci_high'])}, n {v['n']}"
+        for name, v in result.concepts.items()
+        if isinstance(v, dict)
+    ]
+    return f"Alike: {'; '.join(alike)}.\nAligned: {'; '.join(aligned)}."
 
 
 def _detectors(axes: Axes, result: SaliencyStudy) -> None:
@@ -236,7 +254,7 @@ def _detectors(axes: Axes, result: SaliencyStudy) -> None:
     axes.set_ylim(-0.7, len(bars) - 0.3)
     axes.set_xlim(min(0.4, float(values.min()) - 0.05), 1.02)
     axes.set_title(
-        f"Does a head really use an attribute? AUROC over {result.pairs} pairs, {result.used} truly used, with 95 % intervals",
+        f"Does a head really use an attribute? AUROC over {result.pairs} pairs, {result.used} truly used, 95 % intervals",
         fontsize=9, color=style.INK, loc="left",
     )  # fmt: skip
     axes.tick_params(labelsize=8, colors=style.INK)
@@ -250,7 +268,10 @@ def _similar(axes: Axes, result: SaliencyStudy) -> None:
     axes.set_xlabel(f"similarity of the maps ({name})", fontsize=8, color=style.INK)
     axes.set_ylabel("|ψ|", fontsize=8, color=style.INK)
     axes.set_title(
-        f"{len(psi)} pairs; rank correlation {style.number(result.correlation[name])}", fontsize=9, color=style.INK, loc="left"
+        f"{len(psi)} pairs; rank correlation {style.number(result.correlation[name])}",
+        fontsize=9,
+        color=style.INK,
+        loc="left",
     )
     axes.tick_params(labelsize=8, colors=style.INK)
     axes.spines[["top", "right"]].set_visible(False)

@@ -49,8 +49,8 @@ def rectify(
         autoencoder: any object with ``encode`` and ``decode``.
         labels: of the target, for accuracy and AUROC: a table with a column of the target's name, or one number per
             image (0, 1, NaN for unknown) in the order of the images.
-        split: part of every image, ``train``, ``val`` or ``test`` as in the column ``split`` of a table of labels; images
-            with another are left out. By default parts are drawn by the seed, with the shares of the options.
+        split: part of every image, ``train``, ``val`` or ``test`` as in the column ``split`` of a table of labels;
+            images with another are left out. By default parts are drawn by the seed, with the shares of the options.
         options: solver, shares, seed, search.
         progress: called with (stage, done, total).
 
@@ -129,7 +129,7 @@ def _labels(labels: Labels | ArrayLike, target: Composition, count: int) -> Floa
 
 
 def _refuse_few(bench: Workbench, start: Measured, test: Measured, parts: Sequence[Composition]) -> None:
-    incoming = bench.options.reading == "incoming"
+    incoming = bench.options.incoming
     drop = bench.options.search.off_drop if incoming else bench.options.search.drop
     for name, rows, measured in (
         ("training", bench.train, start.of(bench.train)),

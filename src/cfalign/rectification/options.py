@@ -18,10 +18,11 @@ class RectificationOptions:
     solver: Literal["secant", "momentum"] = "secant"
     """``secant``: root of mean ψ(β), composed on logits with centred, standardised shortcuts. ``momentum``: the
     paper's v ← η ψ + m v, β ← β − v, composed on probabilities."""
-    reading: Literal["outgoing", "incoming"] = "outgoing"
+    reading: Literal["outgoing", "incoming"] | None = None
     """``outgoing``: ψ(f' → shortcut), the paper's. ``incoming``: ψ(shortcut → f'), the response of f' to the shortcut's
     own counterfactuals, walked until it counts as switched off; not in the paper, ``secant`` only, and a step costs
-    nothing, for f' is a sum of scores at hand."""
+    nothing, for f' is a sum of scores at hand. By default incoming for ``secant``: where the truth is known it removes
+    more of the shortcut's effect (``cfalign rectify --planted``); outgoing for ``momentum``."""
     limit: int = 300
     """Images are read, in an order drawn by the seed, until the target predicts so many positive."""
     train: float = 0.5
@@ -56,7 +57,7 @@ class RectificationOptions:
     def __post_init__(self) -> None:
         if self.solver not in STEPS:
             raise BadInput(f"solver must be 'secant' or 'momentum', got {self.solver!r}.")
-        if self.reading not in ("outgoing", "incoming"):
+        if self.reading not in ("outgoing", "incoming", None):
             raise BadInput(f"reading must be 'outgoing' or 'incoming', got {self.reading!r}.")
         if self.reading == "incoming" and self.solver != "secant":
             raise BadInput("The incoming reading goes with the solver 'secant' only.")
@@ -79,6 +80,16 @@ class RectificationOptions:
             raise BadInput("seed must be at least 0 and resamples at least 100.")
         if self.search.strategy != "refined" or self.search.max_image_change is not None:
             raise BadInput("Rectification searches with the strategy 'refined' and without a bound on image change.")
+
+    @property
+    def incoming(self) -> bool:
+        """Whether the incoming reading is driven to zero."""
+        return self.reading == "incoming" or (self.reading is None and self.solver == "secant")
+
+    @property
+    def reading_name(self) -> str:
+        """``incoming`` or ``outgoing``, the default resolved."""
+        return "incoming" if self.incoming else "outgoing"
 
     @property
     def most_steps(self) -> int:

@@ -133,7 +133,7 @@ def _first_guess(bench: Workbench, psi: Floats) -> tuple[Floats, Floats]:
     """β where the shortcuts' logits rest to first order, and a first ∂ψ/∂β; both free, from gradients at hand."""
     _, deviation = bench.standards()
     per_unit = deviation[0] / deviation[1:]
-    if bench.options.reading == "incoming":
+    if bench.options.incoming:
         root, slope = _resting(bench), np.eye(bench.shortcuts) * 0.3
     else:
         rows = bench.eligible(bench.train, bench.mixture(np.zeros(bench.shortcuts)))

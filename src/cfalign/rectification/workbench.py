@@ -24,7 +24,6 @@ from cfalign.statistics import generator
 from cfalign.types import Autoencoder, Classifier
 from cfalign.unbiasing import Memory, Mixture, Moved, moved, remember, shortcut_psi, shortcut_psi_logit, values_of
 
-
 _PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
 
@@ -125,7 +124,7 @@ class Workbench:
 
     def measure(self, rows: Rows, beta: Floats) -> Measured:
         """ψ in the reading that the options name."""
-        return (self.measure_incoming if self.options.reading == "incoming" else self.measure_outgoing)(rows, beta)
+        return (self.measure_incoming if self.options.incoming else self.measure_outgoing)(rows, beta)
 
     def measure_incoming(self, rows: Rows, beta: Floats) -> Measured:
         """ψ(shortcut → f') = Δf' / Δshortcut on the shortcuts' counterfactuals; no decoder runs."""
@@ -228,7 +227,7 @@ def prepare(
     else:
         drawn = parts_of[indices]
     train, validation, test = (np.flatnonzero(drawn == part) for part in range(3))
-    incoming = _walk_shortcuts(memory, autoencoder, classifiers, options) if options.reading == "incoming" else ()
+    incoming = _walk_shortcuts(memory, autoencoder, classifiers, options) if options.incoming else ()
     bench = Workbench(
         memory, np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped,
         train, validation, test, incoming, autoencoder, classifiers, options,

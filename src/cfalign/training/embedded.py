@@ -1,7 +1,8 @@
 """The recipe of the embedded models: ``python -m cfalign.training.embedded`` (``make embedded``).
 
 Renders faces, trains an autoencoder, the attribute heads, an independent oracle, classifiers with a planted shortcut
-beside twins without one, and one whose heads all have the same shortcut; writes half-precision weights into the package with their hashes.
+beside twins without one, and one whose heads all have the same shortcut; writes half-precision weights into the
+package with their hashes.
 Resumes where it was stopped. About an hour on two cores.
 """
 
@@ -165,7 +166,7 @@ def _with_common(target: str, phi: float) -> dict[tuple[str, str], float]:
     """Correlations of a label with big_nose; for a derived label those of its causes, which then go together too."""
     causes = DERIVED.get(target, (target,)) if phi else ()
     among = 2 / math.pi * math.asin(math.sin(math.pi / 2 * phi) ** 2)
-    return {(cause, COMMON): phi for cause in causes} | {pair: among for pair in combinations(causes, 2)}
+    return {(cause, COMMON): phi for cause in causes} | dict.fromkeys(combinations(causes, 2), among)
 
 
 def ship(work: Path, recipe: Recipe) -> None:
