@@ -130,7 +130,8 @@ def similarity(maps: Tensor, others: Tensor, *, share: float = 0.1) -> tuple[Ten
 
 
 def _unit(flat: Tensor) -> Tensor:
-    return flat / flat.norm(dim=2, keepdim=True).clamp_min(1e-30)
+    length: Tensor = flat.norm(dim=2, keepdim=True).clamp_min(1e-30)
+    return flat / length
 
 
 def _top(flat: Tensor, share: float) -> Tensor:

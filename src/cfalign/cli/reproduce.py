@@ -244,9 +244,10 @@ def reproduce(
 ) -> None:
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
 
-    [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig4[/bold] what
-    saliency maps tell, [bold]fig5[/bold] an induced shortcut by dose, [bold]fig6[/bold] one image
-    repaired, [bold]fig7[/bold], [bold]fig8[/bold] and [bold]fig10[/bold] many heads rectified against big_nose: curves, matrices, every step; [bold]fig9[/bold] the complete matrix.
+    [bold]fig2[/bold] alignment beside correlations, [bold]fig3[/bold] single images, [bold]fig4[/bold] what saliency
+    maps tell, [bold]fig5[/bold] an induced shortcut by dose, [bold]fig6[/bold] one image repaired,
+    [bold]fig7[/bold], [bold]fig8[/bold], [bold]fig10[/bold] many heads rectified against big_nose: curves, matrices,
+    every step; [bold]fig9[/bold] the complete matrix.
 
     cfalign reproduce fig5 --out figures/
 

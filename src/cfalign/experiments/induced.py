@@ -1,4 +1,9 @@
-"""Fig. 5: a shortcut built in on purpose, ``smiling + c·arched_eyebrows``, and how alignment rises with its dose c."""
+"""Fig. 5: a shortcut built in on purpose, ``smiling + c·arched_eyebrows``, and how alignment rises with its dose c.
+
+The sum of Eq. 4 reaches 1 + c, so that a drop of 0.6 is a smaller part of its range the larger c is; and where the
+shortcut alone can do the whole drop, for c ≥ 0.6, ψ of the sum cannot exceed 1/c, and falls. Divided by 1 + c the
+composition has the same gradient's direction and the range of one head at every dose; its ψ is the dose–response.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +30,13 @@ class Induced:
     target: str
     shortcut: str
     table: pl.DataFrame
-    """One row per dose: coefficient, psi, ci_low, ci_high, n, excluded."""
+    """One row per dose: coefficient; psi, ci_low, ci_high, n, excluded of (target + c·shortcut) / (1 + c); and under
+    ``sum_…`` the same of the sum.
+    """
 
     @property
     def monotone(self) -> bool:
-        """Whether ψ rises with every step of the dose."""
+        """Whether ψ of the composition divided by 1 + c rises with every step of the dose."""
         psi = self.table["psi"].to_list()
         return all(a < b for a, b in pairwise(psi))
 
@@ -44,18 +51,26 @@ def induced(
     options: AuditOptions | None = None,
     progress: Progress = silent,
 ) -> Induced:
-    """ψ(target + c·shortcut → shortcut) for every dose c; the run goes to ``out``.
+    """ψ(target + c·shortcut → shortcut) for every dose c, both divided by 1 + c and as it is; the run goes to ``out``.
 
     The compositions are on probabilities (Eq. 4). BadInput: an unknown head.
     """
     f, g = (head(material.classifier, name) for name in (target, shortcut))
-    bases = [(f + dose * g).name if dose else f.name for dose in doses]
+    sums = [f + dose * g if dose else f for dose in doses]
+    shares = [1 / (1 + dose) * f + dose / (1 + dose) * g if dose else f for dose in doses]
+    bases = list(dict.fromkeys((*sums, *shares)))
     options = options or AuditOptions(limit=200, shown=0)
     run = audit(
-        material.images, material.classifier, autoencoder=material.autoencoder, bases=bases, downstream=[shortcut],
+        material.images, bases, autoencoder=material.autoencoder, downstream=[shortcut],
         options=replace(options, shown=0), out=out, progress=progress,
     )  # fmt: skip
+    labels = dict(zip(bases, run.record()["audited"], strict=True))
     cells = {r["base"]: r for r in run.matrix().filter(pl.col("downstream") == shortcut).to_dicts()}
     keys = ("psi", "ci_low", "ci_high", "n", "excluded")
-    rows = [{"coefficient": dose, **{k: cells[b][k] for k in keys}} for dose, b in zip(doses, bases, strict=True)]
+    rows = [
+        {"coefficient": dose}
+        | {key: cells[labels[share]][key] for key in keys}
+        | {f"sum_{key}": cells[labels[total]][key] for key in keys}
+        for dose, share, total in zip(doses, shares, sums, strict=True)
+    ]
     return Induced(target, shortcut, pl.DataFrame(rows))

@@ -88,7 +88,8 @@ def saliency_study(
     """Maps of ``images`` images for every head; an audit of the same heads goes to ``out``.
 
     Rendered faces: all shipped classifiers with a planted shortcut, their twins and ``big_nose_everywhere`` against the
-    attributes of the embedded classifier. Other images: the classes of the paper against each other, without a truth.
+    attributes of the embedded classifier that can be intervened on; a derived one, such as attractive, would take the
+    effect of its causes upon itself. Other images: the classes of the paper against each other, without a truth.
     BadInput: fewer than two classes.
     """
     options = options or AuditOptions(limit=60, shown=0)
@@ -108,7 +109,7 @@ def saliency_study(
     for i, name in enumerate(heads):
         for j, attribute in enumerate(attributes):
             own = name == attribute or heads[name].terms[0][1].target == attribute
-            if own or (material.rendered and attribute not in INTERVENABLE):
+            if own:
                 continue
             row: dict[str, Any] = {"head": name, "attribute": attribute}
             row |= {key: float(values[i, j]) for key, values in alike.items()} | cells[name, attribute]
@@ -148,7 +149,7 @@ def _heads(material: Material) -> tuple[dict[str, Composition], dict[str, Compos
         for name, owner in loaded.items()
         for target in owner.targets
     }
-    return heads, {t: head(material.classifier, t) for t in material.classifier.targets}
+    return heads, {t: head(material.classifier, t) for t in INTERVENABLE}
 
 
 def _maps(

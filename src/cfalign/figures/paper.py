@@ -83,7 +83,17 @@ def dose_figure(result: Induced) -> Figure:
     x, psi = table["coefficient"].to_numpy(), table["psi"].to_numpy()
     low, high = psi - table["ci_low"].to_numpy(), table["ci_high"].to_numpy() - psi
     axes.axhline(0, color=style.RULE, linewidth=0.8)
-    axes.errorbar(x, psi, yerr=np.stack([low, high]), color=style.NEGATIVE, marker="o", markersize=4, capsize=2.5)
+    total = table["sum_psi"].to_numpy()
+    error = np.stack([total - table["sum_ci_low"].to_numpy(), table["sum_ci_high"].to_numpy() - total])
+    axes.errorbar(
+        x, total, yerr=error, color=style.MUTED, marker="s", markersize=3.5, capsize=2, linewidth=1, linestyle="--",
+        label="the sum, whose range grows with c",
+    )  # fmt: skip
+    axes.errorbar(
+        x, psi, yerr=np.stack([low, high]), color=style.NEGATIVE, marker="o", markersize=4, capsize=2.5,
+        label="divided by 1 + c: a drop of the same share",
+    )  # fmt: skip
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     axes.set_xlabel(f"coefficient c of {result.shortcut}", fontsize=8, color=style.INK)
     axes.set_ylabel(f"ψ → {result.shortcut}", fontsize=8, color=style.INK)
     counts = table["n"].to_list()
@@ -254,7 +264,7 @@ def _detectors(axes: Axes, result: SaliencyStudy) -> None:
     axes.set_ylim(-0.7, len(bars) - 0.3)
     axes.set_xlim(min(0.4, float(values.min()) - 0.05), 1.02)
     axes.set_title(
-        f"Does a head really use an attribute? AUROC over {result.pairs} pairs, {result.used} truly used, 95 % intervals",
+        f"Does a head really use an attribute? AUROC over {result.pairs} pairs, {result.used} truly used",
         fontsize=9, color=style.INK, loc="left",
     )  # fmt: skip
     axes.tick_params(labelsize=8, colors=style.INK)
