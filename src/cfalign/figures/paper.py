@@ -242,13 +242,17 @@ def saliency_figure(result: SaliencyStudy) -> Figure:
 
 def _concepts(result: SaliencyStudy) -> str:
     """The two concepts in numbers."""
-    alike = [f"{name} {style.number(v)}" for name, v in result.concepts.items() if not isinstance(v, dict)]
+    methods = [name.removesuffix(", cosine") for name in result.concepts if name.endswith(", cosine")]
+    alike = [
+        f"{m} {' / '.join(style.number(result.concepts[f'{m}, {kind}']) for kind in ('cosine', 'IoU'))}"
+        for m in methods
+    ]
     aligned = [
         f"{name} = {style.signed(v['psi'])} {style.interval(v['ci_low'], v['ci_high'])}, n {v['n']}"
         for name, v in result.concepts.items()
         if isinstance(v, dict)
     ]
-    return f"Alike: {'; '.join(alike)}.\nAligned: {'; '.join(aligned)}."
+    return f"Maps alike (cosine / IoU): {'; '.join(alike)}.\nAlignment: {'; '.join(aligned)}."
 
 
 def _detectors(axes: Axes, result: SaliencyStudy) -> None:
