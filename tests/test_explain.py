@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,6 +245,26 @@ def test_a_negative_prediction_is_raised_when_asked(faces: dict[str, Path], tmp_
     assert not (tmp_path / "out" / "transition.gif").exists()
     with Image.open(moving) as image:
         assert image.format == "WEBP"
+
+
+def test_a_transition_as_mp4_can_be_played(faces: dict[str, Path], tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra [video] is not installed")
+    moving = tmp_path / "moving.mp4"
+    ended = worlds.cfalign(
+        "explain", faces["smile"], "--base", "smiling", "--steps", 4, "--out", tmp_path / "out", "--mp4", moving,
+        folder=tmp_path,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    frames, seconds = ffmpeg.count_frames_and_secs(str(moving))
+    with Image.open(tmp_path / "out" / "transition.gif") as still:
+        assert frames == sum(_durations(still)) / 80, "both last as long"
+    assert seconds == pytest.approx(0.08 * frames, abs=0.02)
+
+
+def _durations(image: Image.Image) -> Iterator[int]:
+    for number in range(getattr(image, "n_frames", 1)):
+        image.seek(number)
+        yield int(image.info["duration"])
 
 
 def test_formats_that_cannot_be_written_are_told_before_any_work(faces: dict[str, Path], tmp_path: Path) -> None:
