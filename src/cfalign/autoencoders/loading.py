@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 from cfalign.autoencoders.network import build
@@ -14,10 +16,15 @@ from cfalign.types import Autoencoder
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
+FAMILIES: Mapping[str, str] = {}
+"""Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the autoencoder."""
 
 
-def load(spec: str) -> Autoencoder:
-    """The autoencoder that ``spec`` names; BadInput when it cannot be had."""
+def load(spec: str, *, trust: bool = False) -> Autoencoder:
+    """The autoencoder that ``spec`` names; BadInput when it cannot be had.
+
+    ``trust``: whether a file may run code when it is read (a pickle). Off, such a file is refused.
+    """
     if spec == "embedded":
         return from_weights(EMBEDDED, name="embedded")
     if is_factory(spec):
@@ -27,6 +34,10 @@ def load(spec: str) -> Autoencoder:
         if isinstance(made, WrappedAutoencoder):
             return made
         return wrap(made, size=getattr(made, "size", None), name=str(getattr(made, "name", type(made).__name__)))
+    family, colon, name = spec.partition(":")
+    if colon and family in FAMILIES:
+        found: Autoencoder = import_module(f"{__package__}.{FAMILIES[family]}").load(name, trust=trust)
+        return found
     path = Path(spec)
     if path.is_dir():
         path = path / "autoencoder.safetensors"

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 from cfalign.classifiers.black_box import BlackBox
@@ -16,15 +18,19 @@ from cfalign.types import Classifier
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
+FAMILIES: Mapping[str, str] = {}
+"""Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the classifier."""
 
 
-def load(spec: str) -> Classifier:
+def load(spec: str, *, trust: bool = False) -> Classifier:
     """The classifier that ``spec`` names; BadInput when it cannot be had.
+
+    ``trust``: whether a file may run code when it is read (a pickle). Off, such a file is refused.
 
     A factory gives a classifier (``cfalign.classifiers.wrap`` or ``black_box`` make one from a module or function).
     A ``.json`` file is a saved composition, for example of ``cfalign rectify``.
     """
-    classifier = _load(spec)
+    classifier = _load(spec, trust=trust)
     if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):
         classifier.spec = _wherever(spec)
     return classifier
@@ -37,7 +43,7 @@ def _wherever(spec: str) -> str:
     return f"{path.resolve()}{separator}{name}" if path.exists() else spec
 
 
-def _load(spec: str) -> Classifier:
+def _load(spec: str, *, trust: bool) -> Classifier:
     if spec == "embedded" or spec.startswith("embedded:"):
         return _embedded(spec.partition(":")[2] or "attributes")
     if is_factory(spec):
@@ -50,10 +56,14 @@ def _load(spec: str) -> Classifier:
         if isinstance(made, WrappedClassifier | BlackBox) and made.name in ("classifier", "black_box"):
             made.name = f"{Path(spec.rpartition(':')[0]).stem}.{spec.rpartition(':')[2]}"  # it was given none
         return made
+    family, colon, name = spec.partition(":")
+    if colon and family in FAMILIES:
+        found: Classifier = import_module(f"{__package__}.{FAMILIES[family]}").load(name, trust=trust)
+        return found
     path = Path(spec)
     if path.suffix == ".json":
         saved = read_composition(path)
-        return compose(saved, {s: load(s) for s in saved.specs})
+        return compose(saved, {s: load(s, trust=trust) for s in saved.specs})
     if path.is_dir():
         path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
