@@ -30,7 +30,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "core",
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots"),
+            *("unbiasing", "roots", "estimation"),
         ),
     ),
     ("training", ("training",)),
@@ -43,6 +43,8 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 BESIDE = {
     ("latent_shift", "search"),
     ("latent_shift", "responses"),
+    ("latent_shift", "estimation"),
+    ("estimation", "statistics"),
     ("saliency", "responses"),
     ("effects", "alignment"),
     ("effects", "statistics"),

@@ -124,6 +124,14 @@ def audit(
     batch: Batch = None,
     drop: Drop = None,
     strategy: Strategy = None,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Let black boxes be bases too: their gradient is estimated with forward passes, two per latent "
+            "dimension and image, at most 1,024.",
+        ),
+    ] = False,
     size: Size = None,
     config: Config = None,
     assignments: Set = None,
@@ -134,6 +142,7 @@ def audit(
     cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
     """
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
+    flags["estimate.enabled"] = estimate or None
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
     subjects = [classifiers.load(spec) for spec in classifier]
     heads = _names(bases)
