@@ -30,6 +30,7 @@ from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, Storag
 from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
 from cfalign.rectification import RectificationOptions, Rectified, rectify
+from cfalign.relations import check, read_relations
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
@@ -62,10 +63,12 @@ __all__ = [
     "audit",
     "autoencoders",
     "bank",
+    "check",
     "classifiers",
     "explain",
     "latent_shift",
     "load_bank",
+    "read_relations",
     "rectify",
     "report",
     "synthetic",
