@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rendering", ("report", "explorer")),
     ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
-    ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution")),
+    ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution", "relations")),
     ("parts of stages", ("findings", "illustrations", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),

@@ -31,6 +31,7 @@ from cfalign.estimation import EstimateOptions
 from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
 from cfalign.rectification import RectificationOptions, Rectified, rectify
+from cfalign.relations import check, read_relations
 from cfalign.results import Counterfactuals, Outcome
 from cfalign.search import SearchOptions
 from cfalign.store import Run
@@ -64,10 +65,12 @@ __all__ = [
     "audit",
     "autoencoders",
     "bank",
+    "check",
     "classifiers",
     "explain",
     "latent_shift",
     "load_bank",
+    "read_relations",
     "rectify",
     "report",
     "synthetic",

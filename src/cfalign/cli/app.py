@@ -13,6 +13,7 @@ from cfalign.audit import audit as run_audit
 from cfalign.bank import bank as make_bank
 from cfalign.bank import load_bank
 from cfalign.cli import benchmark, rectify, train
+from cfalign.cli.check import check
 from cfalign.cli.explain import explain
 from cfalign.cli.output import complain, print_json, progress, say, summarise
 from cfalign.cli.query import query
@@ -39,6 +40,7 @@ app.command()(query)
 app.command()(explain)
 app.command()(rectify.rectify)
 app.command()(reproduce)
+app.command()(check)
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
