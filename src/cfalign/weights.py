@@ -176,7 +176,7 @@ def _unpickled(file: Path, *, trust: bool) -> Any:
 def _reason(error: BaseException) -> str:
     """The part of torch's message that tells what is wrong, without its advice."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    return described(type(error)(text.strip().split("\n")[0]))
+    return described(RuntimeError(text.strip().split("\n")[0])).removeprefix("RuntimeError: ")
 
 
 class _Placeholder:
