@@ -134,3 +134,9 @@ def test_archives_that_torch_has_not_written(tmp_path: Path) -> None:
     path.write_text("text")
     with pytest.raises(BadInput, match="no archive"):
         checked_archive(path)
+    torch.save(STATE, path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 6] = 128  # a version of the format that is to come
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="cut short or damaged: zip file version"):
+        checked_archive(path)

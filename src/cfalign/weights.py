@@ -138,7 +138,7 @@ def checked_archive(file: Path) -> list[str]:
     try:
         with ZipFile(file) as archive:
             entries = archive.infolist()
-    except (BadZipFile, ValueError, OSError) as error:
+    except (BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise BadInput(f"{file} is cut short or damaged: {str(error).rstrip('.').lower()}; copy it again.") from error
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > EXPANSION * size + SLACK:
@@ -176,7 +176,9 @@ def _unpickled(file: Path, *, trust: bool) -> Any:
 def _reason(error: BaseException) -> str:
     """The part of torch's message that tells what is wrong, without its advice."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    return described(RuntimeError(text.strip().split("\n")[0])).removeprefix("RuntimeError: ")
+    text = text.strip().split("\n")[0].partition(". This is an internal")[0].rstrip(".")[:300]
+    plain = isinstance(error, pickle.UnpicklingError | RuntimeError)
+    return text if plain and text else described(error)
 
 
 class _Placeholder:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.beside import Beside, beside, read_beside
-from cfalign.classifiers.vetting import vet
+from cfalign.classifiers.vetting import copied, vet
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
 from cfalign.errors import BadInput, BadModel
 from cfalign.isolation import described, device_of
@@ -124,11 +124,13 @@ def named(outputs: int, told: Beside, path: Path) -> tuple[str, ...]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (16 hex digits) of the file."""
-    with path.open("rb") as handle:
-        digest = sha256()
-        while chunk := handle.read(2**20):
-            digest.update(chunk)
+    """SHA-256 (16 hex digits) of the file, and of the weights that large ONNX models keep in a ``.data`` beside it."""
+    digest = sha256()
+    for file in (path, path.with_name(f"{path.name}.data")):
+        if file.is_file():
+            with file.open("rb") as handle:
+                while chunk := handle.read(2**20):
+                    digest.update(chunk)
     return digest.hexdigest()[:16]
 
 
@@ -141,7 +143,7 @@ def _read_archive(path: Path, *, trust: bool) -> Read:
         if any(name.endswith("/models/model.json") for name in names):
             raise BadInput(f"{path} was written by torch.export.save; give it the suffix .pt2.")
         if path.suffix == ".ts" or not any(name.endswith("/data.pkl") for name in names):
-            raise BadInput(f"{path} is an archive, but no TorchScript: it holds {names[0] if names else 'nothing'}.")
+            raise BadInput(f"{path} is an archive, but no TorchScript: it holds {names[:1]}.")
     try:
         content = read_object(path, trust=trust)
     except BadInput as error:
@@ -189,7 +191,7 @@ def _read_program(path: Path, *, trust: bool) -> Read:
         )
     try:
         with _quiet():
-            program = torch.export.load(path)
+            program = torch.export.load(path if found is not None else copied(path))
             return _of_program(program, path)
     except (MemoryError, BadInput):
         raise
@@ -234,7 +236,11 @@ def _why(error: Exception) -> str:
     telling = [line for line in lines if "Error: " in line]
     if "Traceback of TorchScript" in str(error) and telling:
         return telling[-1].rstrip(".")[:300]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')[:300]}" if lines else described(error)
+    return (
+        f"{type(error).__name__}: {lines[0].partition('. This is an internal')[0].rstrip('.')[:300]}"
+        if lines
+        else described(error)
+    )
 
 
 @contextmanager

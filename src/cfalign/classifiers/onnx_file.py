@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         self._path, self._session = path, _session(path)
-        self._input = _only(self._session.get_inputs(), "input", path)
+        self._input = _only(self._session.get_inputs, "input", path)
         self._type = _number_type(self._input, "input", path)
-        _number_type(_only(self._session.get_outputs(), "output", path), "output", path)
+        _number_type(_only(self._session.get_outputs, "output", path), "output", path)
         shape = [side if isinstance(side, int) and side > 0 else None for side in self._input.shape]
         if len(shape) != 4:
             raise BadInput(f"{path} takes an input of shape {self._input.shape}; expected images, four axes.")
@@ -102,11 +103,17 @@ def _session(path: Path) -> Any:
                 f"{path} uses the operator {operator!r}, which this onnxruntime ({runtime.__version__}) does not have; "
                 "export the model with standard operators of an older opset."
             ) from error
-        reason = text.rpartition("failed:")[2].strip().rstrip(".")[:200] or text[:200]
+        reason = (
+            re.sub(r"^\[ONNXRuntimeError\]( : \w+)+ : ", "", text).rpartition("failed:")[2].strip().rstrip(".")[:200]
+        )
         raise BadInput(f"{path} cannot be loaded as ONNX: {reason}.") from error
 
 
-def _only(found: list[Any], what: str, path: Path) -> Any:
+def _only(asked: Callable[[], list[Any]], what: str, path: Path) -> Any:
+    try:
+        found = asked()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is damaged: the name of its {what} is no text; copy it again.") from error
     if len(found) != 1:
         names = ", ".join(one.name for one in found)
         raise BadInput(f"{path} has {len(found)} {what}s ({names}); expected one.")

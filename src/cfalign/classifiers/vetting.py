@@ -39,7 +39,8 @@ WORDS = {
     *("positive", "integer", "nonnegative", "nonzero", "zero", "real", "precision"),
 }
 NAME, QUOTED = re.compile(r"[A-Za-z_]\w*"), re.compile(r"'[\w.]*'")
-LEFT_OUT = ("metadata", "as_string", "as_strings")  # told to people, or handed to an ATen operator as text
+LEFT_OUT = ("metadata", "as_string", "as_strings", "guards_code")
+"""Told to people, handed to an ATen operator as text, or not handed on."""
 
 
 def vet(file: Path) -> str | None:
@@ -58,13 +59,28 @@ def vet(file: Path) -> str | None:
                 return "its table of contents is ambiguous"
             odd = next((name for name in names if not ENTRIES.fullmatch(name)), None)
             if odd is not None:
-                return f"it holds {odd}"
+                return f"it holds {odd[:80]!r}"
             root = archive.infolist()[0].filename.partition("/")[0]
             return next(_odd_parts(archive, root, names), None)
-    except (BadZipFile, ValueError, KeyError, RecursionError, EOFError, OSError) as error:
+    except (BadZipFile, NotImplementedError, ValueError, KeyError, RecursionError, EOFError, OSError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{file} is damaged: {str(error).rstrip('.') or 'it ends too early'}; copy it again.") from error
+
+
+def copied(file: Path) -> io.BytesIO:
+    """The archive written anew, as ``vet`` has read it, for torch's own reader may see another table of contents in a
+    file that is made for it; without guards, which are Python code.
+    """
+    copy = io.BytesIO()
+    with ZipFile(file) as archive, ZipFile(copy, "w") as anew:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if entry.filename.endswith("/models/model.json"):
+                content = json.dumps({**json.loads(content), "guards_code": []}).encode()
+            anew.writestr(entry.filename, content)
+    copy.seek(0)
+    return copy
 
 
 def _odd_parts(archive: ZipFile, root: str, names: list[str]) -> Iterator[str]:
@@ -88,8 +104,6 @@ def _odd(part: Any, *, key: str) -> Iterator[str]:
                 yield f"{name[:40]!r} is no name"
             elif name == "use_pickle" and value:
                 yield "it holds pickled tensors"
-            elif name == "guards_code" and value:
-                yield "it holds Python code of guards"
             elif name not in LEFT_OUT:
                 yield from _odd(value, key=name)
     elif isinstance(part, list):
