@@ -92,7 +92,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 4  # what fails is raised, and said once
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors have no common class
