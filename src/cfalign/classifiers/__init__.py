@@ -1,7 +1,8 @@
 """Classifiers: named heads over one image batch.
 
 ``loading`` by spec · ``wrapped`` a torch module with targets, link, normalisation, size · ``black_box`` any callable ·
-``composed`` a composition of heads, as one head ·
+``composed`` a composition of heads, as one head · ``exported`` TorchScript and ``torch.export`` files, ``onnx_file``,
+with what is ``beside`` them, ``vetting`` and ``batches`` · ``endpoint`` a server ·
 ``network`` the one cfalign trains
 """
 

@@ -1,5 +1,6 @@
 """Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``,
-``path/to/file.py:factory``, or a saved composition such as ``rectified.json``.
+``path/to/file.py:factory``, a saved composition such as ``rectified.json``, an exported model (TorchScript ``.pt``,
+``torch.export`` ``.pt2``, ``.onnx``), or the address of a server, ``http://…``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
+from cfalign.classifiers import endpoint, exported, onnx_file
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.composed import ComposedClassifier, compose, read_composition
 from cfalign.classifiers.network import build
@@ -46,6 +48,8 @@ def _wherever(spec: str) -> str:
 def _load(spec: str, *, trust: bool) -> Classifier:
     if spec == "embedded" or spec.startswith("embedded:"):
         return _embedded(spec.partition(":")[2] or "attributes")
+    if spec.startswith(("http://", "https://")):
+        return endpoint.load(spec)
     if is_factory(spec):
         made: object = call_factory(spec)
         if not isinstance(made, Classifier):
@@ -68,9 +72,14 @@ def _load(spec: str, *, trust: bool) -> Classifier:
         path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
         return from_weights(path, name=path.resolve().parent.name if path.stem == "classifier" else path.stem)
+    if path.suffix in exported.SUFFIXES:
+        return exported.load(path, trust=trust)
+    if path.suffix == ".onnx":
+        return onnx_file.load(path)
     raise BadInput(
         f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
-        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, or a rectified.json."
+        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, a rectified.json, an "
+        "exported model (.pt, .pt2, .onnx) with its JSON, or the address of a server."
     )
 
 

@@ -23,6 +23,8 @@ class WrappedClassifier:
     differentiable = True
     spec: str | None = None
     """What ``load`` made it from, so that a composition of its heads can be saved."""
+    digest: str | None = None
+    """Hash of the file that it was exported to: its code is not in the weights."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class WrappedClassifier:
         self.targets = checked_targets(targets)
         if link == "softmax" and len(self.targets) < 2:
             raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
-        self.normalize = None if normalize is None else _checked_normalize(normalize)
+        self.normalize = None if normalize is None else checked_normalize(normalize)
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``."""
@@ -57,20 +59,32 @@ class WrappedClassifier:
     def logits(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to logits [n, target]; sigmoid(logit) is the probability under every link."""
         x = images.to(device_of(self.module))
-        if self.size is not None and x.shape[-2:] != (self.size, self.size):
-            x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=x.shape[-1] > self.size)
-        if self.normalize is not None:
-            mean, std = (part.to(x) for part in self.normalize)
-            if len(mean.flatten()) not in (1, x.shape[1]):
-                count = len(mean.flatten())
-                raise BadModel(f"Classifier {self.name!r} normalises {count} channels, but images have {x.shape[1]}.")
-            x = (x - mean) / std
+        x = prepared(x, size=self.size, normalize=self.normalize, name=self.name)
         with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
             out = self.module(x)
         out = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
-        if self.link == "softmax":
-            return _softmax_logits(out)
-        return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if self.link == "probability" else out
+        return as_logits(out, self.link)
+
+
+def prepared(images: Tensor, *, size: int | None, normalize: tuple[Tensor, Tensor] | None, name: str) -> Tensor:
+    """Images [n, c, h, w] resized to the side ``size`` (bilinear) and normalised, differentiably."""
+    x = images
+    if size is not None and x.shape[-2:] != (size, size):
+        x = functional.interpolate(x, (size, size), mode="bilinear", antialias=x.shape[-1] > size)
+    if normalize is not None:
+        mean, std = (part.to(x) for part in normalize)
+        if len(mean.flatten()) not in (1, x.shape[1]):
+            count = len(mean.flatten())
+            raise BadModel(f"Classifier {name!r} normalises {count} channels, but images have {x.shape[1]}.")
+        x = (x - mean) / std
+    return x
+
+
+def as_logits(out: Tensor, link: Link) -> Tensor:
+    """Outputs [n, target] as logits; sigmoid(logit) is the probability under every link."""
+    if link == "softmax":
+        return _softmax_logits(out)
+    return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if link == "probability" else out
 
 
 def _softmax_logits(out: Tensor) -> Tensor:
@@ -97,7 +111,8 @@ def checked_columns(out: object, *, name: str, images: int, targets: int) -> Ten
     )
 
 
-def _checked_normalize(normalize: tuple[Sequence[float], Sequence[float]]) -> tuple[Tensor, Tensor]:
+def checked_normalize(normalize: tuple[Sequence[float], Sequence[float]]) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations as [1, channel, 1, 1]; BadInput when they are something else."""
     try:
         mean, std = (torch.tensor([float(v) for v in part]).view(1, -1, 1, 1) for part in normalize)
     except (TypeError, ValueError) as error:

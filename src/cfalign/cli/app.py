@@ -18,7 +18,7 @@ from cfalign.cli.explain import explain
 from cfalign.cli.output import complain, print_json, progress, say, summarise
 from cfalign.cli.query import query
 from cfalign.cli.reproduce import reproduce
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
 from cfalign.datasets import ImageFolder, ImageSource, read_labels
 from cfalign.errors import BadInput
 from cfalign.experiments import demo as experiment
@@ -43,6 +43,7 @@ app.command()(reproduce)
 app.command()(check)
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
+EXPORTED = "an exported model (.pt, .pt2, .onnx), or the address of a server"
 Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run directory; resumed when it holds part of this very run.")]
 Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
@@ -98,7 +99,7 @@ def demo(
 @app.command()
 def audit(
     classifier: Annotated[
-        list[str], typer.Option(help=f"What is audited: {SPEC}. May be repeated.", show_default=False)
+        list[str], typer.Option(help=f"What is audited: {SPEC}, {EXPORTED}. May be repeated.", show_default=False)
     ],
     images: Annotated[Path | None, typer.Option(help="Folder of images, searched recursively.")] = None,
     autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.")] = None,
@@ -135,6 +136,7 @@ def audit(
         ),
     ] = False,
     size: Size = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -146,7 +148,7 @@ def audit(
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
     flags["estimate.enabled"] = estimate or None
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
-    subjects = [classifiers.load(spec) for spec in classifier]
+    subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = _names(bases)
     with progress() as bars:
         if bank is not None:
@@ -160,12 +162,12 @@ def audit(
                 raise BadInput(
                     "An audit needs --images and --autoencoder, or --bank from `cfalign bank` instead of both."
                 )
-            encoder = autoencoders.load(autoencoder)
+            encoder = autoencoders.load(autoencoder, trust=trust)
             run = run_audit(
                 _source(images, encoder, size, labels, split),
                 subjects,
                 autoencoder=encoder,
-                reference=None if reference is None else classifiers.load(reference),
+                reference=None if reference is None else classifiers.load(reference, trust=trust),
                 bases=heads,
                 downstream=_names(downstream),
                 options=settings,
@@ -191,6 +193,7 @@ def bank(
     batch: Batch = None,
     drop: Drop = None,
     size: Size = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -198,11 +201,11 @@ def bank(
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
-    encoder = autoencoders.load(autoencoder)
+    encoder = autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         made = make_bank(
             _source(images, encoder, size, labels, split),
-            classifiers.load(reference),
+            classifiers.load(reference, trust=trust),
             autoencoder=encoder,
             attributes=_names(attributes),
             options=settings,

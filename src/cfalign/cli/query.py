@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cfalign import autoencoders, classifiers
 from cfalign.cli.output import STDOUT, WIDE, complain, print_json, say
+from cfalign.cli.settings import Trust
 from cfalign.datasets import ImageFolder, ImageSource
 from cfalign.errors import BadInput
 from cfalign.figures.contact import contact_sheet
@@ -48,6 +49,7 @@ def query(
     autoencoder: Annotated[str | None, typer.Option(help="The run's autoencoder, to walk those again.")] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
+    trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
@@ -65,7 +67,8 @@ def query(
     if sheet is not None:
         specs = [*([] if reference is None else [reference]), *(classifier or [])]
         models = SheetModels(
-            None if autoencoder is None else autoencoders.load(autoencoder), [classifiers.load(spec) for spec in specs]
+            None if autoencoder is None else autoencoders.load(autoencoder, trust=trust),
+            [classifiers.load(spec, trust=trust) for spec in specs],
         )
         pictured = sheet_rows(rows, opened, source=_source(opened, images, models), models=models)
         if not pictured:

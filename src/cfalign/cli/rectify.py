@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cfalign import autoencoders, classifiers
 from cfalign.cli.output import STDOUT, WIDE, print_json, progress, say
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
 from cfalign.composition import Composition, parse
 from cfalign.datasets import ImageFolder, ImageSource, Labels, TensorImages, read_labels
 from cfalign.errors import BadInput
@@ -61,6 +61,7 @@ def rectify(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  \\[default: 0]")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images, where the autoencoder does not say.")] = None,
+    trust: Trust = False,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting by name, e.g. tolerance=0.02; may be repeated.")
@@ -89,8 +90,8 @@ def rectify(
                 raise BadInput(f"--{name} does not go with --planted, which takes all shipped planted classifiers.")
         _planted(settings, out, as_json)
         return
-    base, shortcuts = _heads(target, against, classifier, reference)
-    encoder = _autoencoder(autoencoder, faces)
+    base, shortcuts = _heads(target, against, classifier, reference, trust)
+    encoder = _autoencoder(autoencoder, faces, trust)
     truth: Labels | Floats | None
     source, truth = _images(images, faces, correlation, base, shortcuts, encoder, size, settings.seed)
     if labels is not None:
@@ -120,23 +121,23 @@ def _refuse_file(out: Path) -> None:
 
 
 def _heads(
-    target: str | None, against: str | None, classifier: str | None, reference: str | None
+    target: str | None, against: str | None, classifier: str | None, reference: str | None, trust: bool
 ) -> tuple[Composition, list[Composition]]:
     for name, value in (("target", target), ("against", against), ("classifier", classifier)):
         if value is None:
             raise BadInput(f"Missing --{name}; rectification needs --classifier, --target and --against.")
-    owner = classifiers.load(str(classifier))
-    trusted = owner if reference is None else classifiers.load(reference)
+    owner = classifiers.load(str(classifier), trust=trust)
+    trusted = owner if reference is None else classifiers.load(reference, trust=trust)
     names = [name.strip() for name in str(against).split(",") if name.strip()]
     if not names:
         raise BadInput(f"--against expects names separated by commas, got {against!r}.")
     return parse(str(target), owner), [parse(name, trusted) for name in names]
 
 
-def _autoencoder(spec: str | None, faces: int | None) -> Autoencoder:
+def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencoder:
     if spec is None and faces is None:
         raise BadInput("--images needs --autoencoder; only --faces has one by default.")
-    return autoencoders.load(spec or "embedded")
+    return autoencoders.load(spec or "embedded", trust=trust)
 
 
 def _images(

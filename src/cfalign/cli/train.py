@@ -9,7 +9,7 @@ import typer
 
 from cfalign import autoencoders
 from cfalign.cli.output import print_json, progress, say
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
 
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
@@ -77,6 +77,7 @@ def classifier(
     epochs: Epochs = None,
     seed: Seed = None,
     flip: Flip = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -84,7 +85,7 @@ def classifier(
     """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images."""
     flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
     settings = options(ClassifierTraining, config=config, assignments=assignments or (), flags=flags)
-    encoder = None if autoencoder is None else autoencoders.load(autoencoder)
+    encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         report = train_classifier(images, labels, out=out, options=settings, autoencoder=encoder, progress=bars)
     if as_json:
