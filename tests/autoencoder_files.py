@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional
+
+import cfalign as cfa
+import worlds
 
 Sizes = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -151,7 +157,7 @@ def tiny_shapes(
     encoder += conv(str(at + 1), latent, width)
     widths = [4 * width, 2 * width, width, width, width, width] if f32 else [width] * 4
     decoder, at = [*conv("1", widths[0], latent)], 3
-    for stage, (w, following) in enumerate(zip(widths, widths[1:], strict=False)):
+    for stage, (w, following) in enumerate(pairwise(widths)):
         decoder += [size for j in range(3) for size in block(at + j, w, branch and stage == 0)]
         decoder += bare(at + 4, following, w)
         at += 5
@@ -166,3 +172,47 @@ def write_tiny(folder: Path, **more: Any) -> Path:
         state = {k: v * (0.5 if ".conv." in k else 1.0) for k, v in drawn(shapes).items()}
         torch.save({k: v.half() for k, v in state.items()}, folder / f"tiny_{role}.pth")
     return folder
+
+
+# -- what every family is asked ---------------------------------------------------------------------------------------
+
+
+def images(count: int, size: int, seed: int = 0) -> Tensor:
+    """Smooth random images [count, 3, size, size] in [0, 1]."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
+
+
+def write_images(folder: Path, count: int, size: int = 40) -> Path:
+    """The same as PNG files."""
+    folder.mkdir()
+    for i, image in enumerate(images(count, size)):
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def is_differentiable(autoencoder: Any, x: Tensor) -> None:
+    """A gradient reaches every latent from a score of the decoded image."""
+    with torch.no_grad():
+        z = autoencoder.encode(x)
+    z = z.detach().requires_grad_(True)
+    decoded = autoencoder.decode(z)
+    assert decoded.shape == x.shape
+    assert 0 <= decoded.min() <= decoded.max() <= 1
+    worlds.mean_colours().logits(decoded).sum().backward()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+    assert (z.grad.flatten(1) != 0).any(dim=1).all()
+
+
+def audited_with(autoencoder: Any, *, size: int, out: Path, bases: Sequence[str] | None = None) -> Any:
+    """A whole audit of eight images of this size; its run."""
+    colours = worlds.mean_colours()
+    run = cfa.audit(images(8, size), colours, autoencoder=autoencoder, bases=bases, out=out)
+    record = run.record()
+    assert (record["status"], record["images"]) == ("complete", 8)
+    pairs = {(cell["base"], cell["downstream"]) for cell in run.matrix().to_dicts()}
+    assert pairs == {(b, d) for b in bases or colours.targets for d in colours.targets}
+    assert "not_finite" not in {outcome for of_base in record["outcomes"].values() for outcome in of_base}
+    return run

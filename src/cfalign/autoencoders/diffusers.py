@@ -102,11 +102,11 @@ def _stride(model: Any) -> int:
 def _place(name: str) -> tuple[str, str | None]:
     """Folder or hub name, and the subfolder."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return str(folder), None
     place, colon, subfolder = name.partition(":")
     folder = Path(place).expanduser()
-    if folder.is_dir():
+    if place and folder.is_dir():
         return str(folder), subfolder or None
     if folder.is_file():
         raise BadInput(f"{place} is a file; expected the folder that holds its config.json.")

@@ -107,7 +107,7 @@ ROLES = ("encoder", "decoder")
 
 def _files(name: str) -> tuple[Path, Path]:
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return _of_role(folder, "encoder"), _of_role(folder, "decoder")
     first, colon, second = name.partition(":")
     if not colon or not first or not second:
