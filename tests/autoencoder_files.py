@@ -206,10 +206,10 @@ def is_differentiable(autoencoder: Any, x: Tensor) -> None:
     assert (z.grad.flatten(1) != 0).any(dim=1).all()
 
 
-def audited_with(autoencoder: Any, *, size: int, out: Path, bases: Sequence[str] | None = None) -> Any:
+def audited_with(autoencoder: Any, *, size: int, out: Path, bases: Sequence[str] | None = None, limit: int = 8) -> Any:
     """A whole audit of eight images of this size; its run."""
-    colours = worlds.mean_colours()
-    run = cfa.audit(images(8, size), colours, autoencoder=autoencoder, bases=bases, out=out)
+    colours, options = worlds.mean_colours(), cfa.AuditOptions(limit=limit, shown=1)
+    run = cfa.audit(images(8, size), colours, autoencoder=autoencoder, bases=bases, options=options, out=out)
     record = run.record()
     assert (record["status"], record["images"]) == ("complete", 8)
     pairs = {(cell["base"], cell["downstream"]) for cell in run.matrix().to_dicts()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import cfalign as cfa
 import worlds
 from autoencoder_files import (
     audited_with,
@@ -25,6 +27,7 @@ from autoencoder_files import (
     write_vqgan,
 )
 from cfalign.autoencoders import WrappedAutoencoder, load
+from cfalign.classifiers import wrap
 from cfalign.errors import BadInput
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
@@ -90,10 +93,27 @@ def test_an_audit_from_the_command_line(tmp_path: Path) -> None:
         "audit", *words, "--autoencoder", f"taming:{file}", "--out", tmp_path / "run", folder=tmp_path
     )
     assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["images"] == 4
+    more = ["--autoencoder", f"taming:{file}", "--size", 20, "--limit", 1, "--out", tmp_path / "small"]
+    ended = worlds.cfalign("audit", *words, *more, folder=tmp_path)
+    assert ended.code == 0, ended.err
     file.with_suffix(".yaml").unlink()
     ended = worlds.cfalign("audit", *words, "--autoencoder", f"taming:{file}", folder=tmp_path)
     assert (ended.code, "Traceback" in ended.err) == (2, False)
     assert "needs the yaml that it was trained with" in ended.err
+
+
+def test_a_large_photograph_with_a_classifier_of_another_size(tmp_path: Path) -> None:
+    file = write_vqgan(tmp_path / "model", ch_mult=(1, 1, 1, 1, 1), resolution=256)
+    autoencoder = loaded(file)
+    assert (autoencoder.size, autoencoder.stride) == (256, 16)
+    classifier = wrap(worlds.MeanColours(), ["red", "green", "blue"], size=224, normalize=([0.1] * 3, [0.9] * 3))
+    folder = write_images(tmp_path / "images", 1, size=1024)
+    run = cfa.audit(folder, classifier, autoencoder=autoencoder, bases=["red"], out=tmp_path / "run")
+    assert run.record()["status"] == "complete"
+    with torch.no_grad():
+        x = torch.rand(1, 3, 300, 513, generator=torch.Generator().manual_seed(0))
+        assert autoencoder.decode(autoencoder.encode(x)).shape == x.shape
 
 
 @torch.no_grad()

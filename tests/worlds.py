@@ -281,7 +281,7 @@ def wrong_thing() -> Any:
 bare_module = LinearHeads()
 
 
-class _MeanColours(nn.Module):
+class MeanColours(nn.Module):
     """Brightness of each channel in the middle of the image, of any size: logits [n, 3]."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ class _MeanColours(nn.Module):
 
 
 def mean_colours() -> Any:
-    return _wrapped(_MeanColours(), ["red", "green", "blue"], name="colours")
+    return _wrapped(MeanColours(), ["red", "green", "blue"], name="colours")
 
 
 # -- commands in processes of their own, without paying for the imports each time ------------------------------------

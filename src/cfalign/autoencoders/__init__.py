@@ -6,6 +6,6 @@
 """
 
 from cfalign.autoencoders.loading import load
-from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
+from cfalign.autoencoders.wrapped import WrappedAutoencoder, side_of, wrap
 
-__all__ = ["WrappedAutoencoder", "load", "wrap"]
+__all__ = ["WrappedAutoencoder", "load", "side_of", "wrap"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cfalign.errors import BadInput, BadModel
 from cfalign.isolation import user_code
+from cfalign.types import Autoencoder
 
 
 class WrappedAutoencoder:
@@ -84,6 +85,19 @@ def _tensor(out: Any, method: str, given: Tensor) -> Tensor:
             "batch on the first axis."
         )
     return out
+
+
+def side_of(autoencoder: Autoencoder, *, asked: int | None) -> int | None:
+    """The side of the images to give to an autoencoder: the one asked for, or its own, or None where neither says.
+
+    A convolutional one (``stride`` above 1) works on any size, so it takes the side asked for as its ``size``.
+    """
+    if asked is None:
+        own: int | None = getattr(autoencoder, "size", None)
+        return own
+    if isinstance(autoencoder, WrappedAutoencoder) and autoencoder.stride > 1:
+        autoencoder.size = asked
+    return asked
 
 
 def wrap(
