@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,30 @@ def test_folders_that_do_not_hold_an_autoencoder(
     with pytest.raises(BadInput, match=sentence) as caught:
         load(f"diffusers:{folder}")
     assert "\n" not in str(caught.value)
+
+
+class Runs:
+    """Makes a folder when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
+    folder = saved(kl(), tmp_path / "mine")
+    state, pickled = load_file(folder / WEIGHTS), folder / WEIGHTS.replace(".safetensors", ".bin")
+    (folder / WEIGHTS).unlink()
+    torch.save(state, pickled)
+    assert loaded(folder).size == 32
+    torch.save({**state, "more": Runs(tmp_path / "mark")}, pickled)
+    for trust in (False, True):
+        with pytest.raises(BadInput, match="cannot be read: ") as caught:
+            load(f"diffusers:{folder}", trust=trust)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_hub_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -127,10 +127,13 @@ def _of_role(folder: Path, role: str) -> Path:
 
 
 def _state(content: Mapping[str, object], role: str) -> dict[str, Tensor]:
-    """The tensors of one side, without the prefixes that some files have."""
+    """The tensors of one side, without the prefixes that some files have, numbered as the published ones are."""
     tensors = {k: v.float() for k, v in content.items() if isinstance(v, Tensor)}
     prefix = re.compile(rf"^(?:taesd_)?{role}\.(?:layers\.)?")
-    return {prefix.sub("", k): v for k, v in tensors.items()}
+    state = {prefix.sub("", k): v for k, v in tensors.items()}
+    if role == "decoder" and "0.weight" in state:  # diffusers does not count the squashing of latents as a layer
+        return {re.sub(r"^\d+", lambda m: str(int(m[0]) + 1), k): v for k, v in state.items()}
+    return state
 
 
 def _network(state: Mapping[str, Tensor], file: Path, role: str) -> nn.Sequential:
