@@ -1,5 +1,5 @@
-"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, or
-``path/to/file.py:factory``.
+"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, ``path/to/file.py:factory``, or
+``FAMILY:NAME``, told by the module of the family.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from cfalign.types import Autoencoder
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
-FAMILIES: Mapping[str, str] = {}
+FAMILIES: Mapping[str, str] = {
+    "taming": "taming", "diffusers": "diffusers", "taesd": "taesd", "xrv": "xrv", "celeba": "celeba",
+}  # fmt: skip
 """Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the autoencoder."""
 
 
@@ -45,7 +47,7 @@ def load(spec: str, *, trust: bool = False) -> Autoencoder:
         return from_weights(path, name=path.resolve().parent.name if path.stem == "autoencoder" else path.stem)
     raise BadInput(
         f"Unknown autoencoder {spec!r}; expected embedded, a .safetensors file or folder from "
-        "`cfalign train autoencoder`, or path/to/file.py:factory."
+        f"`cfalign train autoencoder`, path/to/file.py:factory, or FAMILY:NAME ({', '.join(FAMILIES)})."
     )
 
 

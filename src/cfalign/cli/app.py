@@ -245,8 +245,7 @@ def _refuse_beside_bank(**given: Any) -> None:
 def _source(
     images: Path, autoencoder: Autoencoder, size: int | None, labels: Path | None, split: str | None
 ) -> ImageSource:
-    side = size if size is not None else getattr(autoencoder, "size", None)
-    source: ImageSource = ImageFolder(images, size=side)
+    source: ImageSource = ImageFolder(images, size=autoencoders.side_of(autoencoder, asked=size))
     if labels is None:
         if split is not None:
             raise BadInput("--split needs --labels, whose `split` column it reads.")

@@ -154,7 +154,7 @@ def _images(
     if (images is None) == (faces is None):
         raise BadInput("Give either --images FOLDER or --faces NUMBER.")
     if images is not None:
-        return ImageFolder(images, size=size if size is not None else getattr(encoder, "size", None)), None
+        return ImageFolder(images, size=autoencoders.side_of(encoder, asked=size)), None
     names = base.terms[0][1].target, shortcuts[0].terms[0][1].target
     drawn = sample(faces or 0, seed=seed + 1, correlations={names: correlation} if correlation else None)
     label = drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy() if names[0] in ATTRIBUTES else None
