@@ -66,9 +66,7 @@ def autoencoder(
 @app.command()
 def classifier(
     images: Images,
-    labels: Annotated[
-        Path | None, typer.Option(help=LABELS, show_default=False)
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS, show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
         "runs/classifier"
     ),

@@ -66,13 +66,13 @@ def read_parts(
             counts[split] = 0
             for batch in part.iter(batch_size=_BATCH):
                 counts[split] += spool.take(batch[image])
-                reader.take(batch, split)
+                reader.take(batch)
         contents = spool
     else:
         for split, part in plain.items():
             counts[split] = len(part)
             for batch in part.select_columns(list(kinds)).iter(batch_size=_BATCH) if kinds else ():
-                reader.take(batch, split)
+                reader.take(batch)
         contents = _Rows([part.select_columns([image]) for part in plain.values()], image)
     ids = [f"{split}/{row}" for split, count in counts.items() for row in range(count)]
     if not ids:
@@ -128,21 +128,21 @@ class _Reader:
         self._plain = [c for c, kind in kinds.items() if isinstance(kind, package.Value)]
         self._cells: dict[str, list[Any]] = {c: [] for c in (*self._classes, *self._plain)}
 
-    def take(self, batch: Mapping[str, Sequence[Any]], split: str) -> None:
+    def take(self, batch: Mapping[str, Sequence[Any]]) -> None:
         for column, cells in self._cells.items():
             read = _class_list if column in self._classes else as_text
             cells += map(read, batch[column])
 
     def columns(self, counts: Mapping[str, int]) -> dict[str, list[str | None]]:
-        """Columns of a table; the data set's own splits are its column ``split``."""
+        """Columns of a table; where there are several splits, they are its column ``split``."""
         found: dict[str, list[str | None]] = {}
         for column, names in self._classes.items():
             made = class_columns(column, self._cells[column], names)
             clash = found.keys() & made.keys()
             found |= {f"{column}_{name}" if name in clash else name: cells for name, cells in made.items()}
         found |= {column: self._cells[column] for column in self._plain}
-        parts = [split for split, count in counts.items() for _ in range(count)]
-        return found if "split" in found else {**found, "split": [_SPLITS.get(part, part) for part in parts]}
+        parts: list[str | None] = [_SPLITS.get(split, split) for split, count in counts.items() for _ in range(count)]
+        return found if "split" in found or len(counts) == 1 else {**found, "split": parts}
 
 
 def _class_names(package: Any, kind: Any) -> list[str] | None:
