@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from sys import intern
 
 from cfalign.datasets.folder import ImageFolder
 from cfalign.datasets.labels import Labels, labels_of
@@ -95,7 +96,7 @@ def _read_list(file: Path, *, names: list[str] | None) -> _Columns:
                 f"{file} names {len(header) - 1} value(s) per image, but line {number} has {len(cells) - 1}."
             )
         if cells:
-            rows.append(cells)
+            rows.append([*map(intern, cells)])  # or every −1 would be a text of its own
     if not rows or (count is not None and count != len(rows)):
         raise BadInput(f"{file} is not whole: it announces {count or 'some'} images, and lists {len(rows)}.")
     return {name: list(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}

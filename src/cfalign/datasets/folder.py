@@ -42,7 +42,7 @@ class ImageFolder:
         self.ids: tuple[str, ...] = tuple(files)
         self.source = name or root.name or root.resolve().name or str(root)
         self._images = EncodedImages(
-            self.ids, tuple(files.values()), name=self.source, where=str(root), size=size, crop=crop
+            self.ids, _Files(tuple(files.values())), name=self.source, where=str(root), size=size, crop=crop
         )
         self.shape: Size = self._images.shape
 
@@ -62,6 +62,16 @@ class ImageFolder:
         return self._images.fingerprint()
 
 
+class _Files:
+    """Paths as text: objects of Path would take most of the memory of a large folder."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def __getitem__(self, row: int, /) -> Path:
+        return Path(self._names[row])
+
+
 def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square") -> Tensor:
     """One file as [3, size, size] in [0, 1], by the rules of ``ImageFolder``. BadInput when it cannot be read."""
     file = Path(path).expanduser()
@@ -76,13 +86,13 @@ def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square"
         raise BadInput(f"The image {file} cannot be read: {error}.") from error
 
 
-def _find(root: Path) -> dict[str, Path]:
+def _find(root: Path) -> dict[str, str]:
     """Image files by id, sorted by id."""
     if not root.exists():
         raise BadInput(f"No such image folder: {root}.")
     if not root.is_dir():
         raise BadInput(f"Expected a folder of images, but {root} is a file; name the folder that holds it.")
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     others = 0
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
@@ -92,12 +102,12 @@ def _find(root: Path) -> dict[str, Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(place).relative_to(root).as_posix()
         for name in names:
             if name.startswith("."):
                 continue
             if name.lower().endswith(EXTENSIONS):
-                path = Path(place, name)
-                found[_image_id(path, root=root)] = path
+                found[_image_id(name if below == "." else f"{below}/{name}")] = os.path.join(place, name)
             else:
                 others += 1
     if not found:
@@ -113,6 +123,6 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _image_id(path: Path, *, root: Path) -> str:
+def _image_id(name: str) -> str:
     # A name that is not UTF-8 arrives with surrogates, which no table or JSON file accepts.
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
