@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -388,6 +389,32 @@ def test_rectify_by_the_split_of_a_data_set(tmp_path: Path) -> None:
     )
     assert ended.code == 2
     assert "--split needs --labels" in ended.err
+
+
+def test_training_on_the_splits_of_a_data_set(tmp_path: Path) -> None:
+    root = write_celeba(tmp_path / "faces", 100)
+    names = [f"{i + 1:06d}.png" for i in range(100)]
+    (root / "list_eval_partition.txt").write_text("".join(f"{n} {max(0, i // 10 - 7)}\n" for i, n in enumerate(names)))
+    ended = worlds.cfalign(
+        *("train", "classifier", "--images", f"celeba:{root}", "--out", tmp_path / "heads", "--size", "16"),
+        *("--epochs", "1", "--set", "widths=[4]", "--set", "hidden=4", "--json"),
+        folder=tmp_path,
+    )
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert found["held_out"] == 10
+    assert set(found["targets"]) >= {"smiling"}
+
+
+@pytest.mark.parametrize(
+    ("package", "spec", "extra"), [("datasets", "hf:x", "data"), ("torchxrayvision", "xrv:NIH_Dataset:x", "xrv")]
+)
+def test_a_missing_package_names_its_extra(
+    package: str, spec: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BadInput, match=rf"needs the package '{package}'.*cfalign\[{extra}\]"):
+        open_dataset(spec)
 
 
 def test_memory_of_shards_is_that_of_the_ids(tmp_path: Path) -> None:
