@@ -11,9 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import worlds
 from cfalign import downloads
+from cfalign.cli import app
 from cfalign.downloads import PUBLISHED, Asset, Published, cache_folder, fetch, located, pinned, published
 from cfalign.errors import BadInput, StorageFailed
 
@@ -208,25 +210,28 @@ def test_the_list_names_the_published_files() -> None:
     assert all("CC BY-NC 4.0" in model.licence for model in PUBLISHED)
 
 
-def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CFALIGN_CACHE", str(tmp_path))
-    ended = worlds.cfalign("models", "list", "--json", folder=tmp_path)
-    assert ended.code == 0, ended.err
-    listed = json.loads(ended.out)
+
+    def told(*words: str) -> str:
+        result = CliRunner().invoke(app, ["models", *words])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    listed = json.loads(told("list", "--json"))
     assert listed["folder"] == str(tmp_path)
     assert [m["here"] for m in listed["models"]] == [False] * 6
-    ended = worlds.cfalign("models", "list", folder=tmp_path)
-    assert "branched-tiny" in ended.out
-    assert "CC BY-NC 4.0" in ended.out
+    assert "branched-tiny" in told("list")
+    assert "CC BY-NC 4.0" in told("list")
     (tmp_path / "BranchedTiny.ckpt").write_bytes(CONTENT)
-    ended = worlds.cfalign("models", "fetch", "branched-tiny", folder=tmp_path)
-    assert ended.code == 0, ended.err
-    assert SHA in ended.out
-    ended = worlds.cfalign("models", "info", "branched-tiny", folder=tmp_path)
-    assert f"{tmp_path / 'BranchedTiny.ckpt'} (here, 5.1 MB)" in ended.out
-    assert SHA in ended.out
-    ended = worlds.cfalign("models", "info", "faceshq", "--json", folder=tmp_path)
-    assert [file["sha256"] for file in json.loads(ended.out)["files"]] == [None, None]
+    assert SHA in told("fetch", "branched-tiny")
+    shown = told("info", "branched-tiny")
+    assert f"{tmp_path / 'BranchedTiny.ckpt'} (here, 5.1 MB)" in shown
+    assert SHA in shown
+    assert [file["sha256"] for file in json.loads(told("info", "faceshq", "--json"))["files"]] == [None, None]
+
+
+def test_a_name_that_is_not_published_ends_with_2(tmp_path: Path) -> None:
     ended = worlds.cfalign("models", "fetch", "facehq", folder=tmp_path)
     assert (ended.code, ended.err) == (2, "cfalign: No published model 'facehq'; nearest valid: faceshq.\n")
 
@@ -234,10 +239,6 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Serve
 def test_a_command_that_downloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from typer.testing import CliRunner
-
-    from cfalign.cli import app
-
     server.files = {"cub2011-deit-tiny.zip": CONTENT}
     monkeypatch.setenv("CFALIGN_CACHE", str(tmp_path))
     original = downloads.fetch
