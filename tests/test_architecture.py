@@ -35,7 +35,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("training", ("training",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
-    ("model files", ("extras", "factories", "weights")),
+    ("model files", ("downloads", "extras", "factories", "weights")),
     ("heads", ("composition",)),
     ("values", ("results", "isolation", "selection")),
     ("foundation", ("errors", "types")),

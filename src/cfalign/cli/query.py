@@ -15,7 +15,7 @@ from rich.table import Table
 from cfalign import autoencoders, classifiers
 from cfalign.cli.output import STDOUT, WIDE, complain, print_json, say
 from cfalign.cli.settings import Trust
-from cfalign.datasets import ImageFolder, ImageSource
+from cfalign.datasets import ImageFolder, ImageSource, open_images
 from cfalign.errors import BadInput
 from cfalign.figures.contact import contact_sheet
 from cfalign.figures.pixels import save_png
@@ -44,7 +44,7 @@ def query(
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of their images (PNG).")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The run's folder of images, for rows whose images the run does not hold.")
+        str | None, typer.Option(help="The run's images, for rows whose images the run does not hold.")
     ] = None,
     autoencoder: Annotated[str | None, typer.Option(help="The run's autoencoder, to walk those again.")] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
@@ -101,11 +101,11 @@ def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     return run.sql(sql)
 
 
-def _source(run: Run, images: Path | None, models: SheetModels) -> ImageSource | None:
-    """The folder given, or the one that the run names where it is found from here."""
+def _source(run: Run, images: str | None, models: SheetModels) -> ImageSource | None:
+    """The images given, or the folder that the run names where it is found from here."""
     size = getattr(models.autoencoder, "size", None) or DISPLAYED
     if images is not None:
-        return ImageFolder(images, size=size)
+        return open_images(images, size=size)
     data = run.record()["data"]
     name = data.get("source")
     if not name or not Path(name).is_dir():

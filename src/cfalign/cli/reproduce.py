@@ -15,9 +15,13 @@ import typer
 from matplotlib.figure import Figure
 
 from cfalign import autoencoders, classifiers
+from cfalign.cli.data import IMAGES, LABELS, in_split, opened
 from cfalign.cli.output import complain, print_json, progress, say
+<<<<<<< HEAD
 from cfalign.cli.settings import Trust
 from cfalign.datasets import ImageFolder, read_labels
+=======
+>>>>>>> real-data
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, CfalignError, nearest
 from cfalign.experiments import (
@@ -233,8 +237,8 @@ FIGURES: Mapping[str, Callable[[Desk], dict[str, Any]]] = {
 
 def reproduce(
     figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}, or all.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of images instead of rendered faces.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Their labels: CSV, TSV or Parquet.")] = None,
+    images: Annotated[str | None, typer.Option(help=f"Instead of rendered faces: {IMAGES}")] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
     classifier: Annotated[str, typer.Option(help="Classifier with the paper's classes as targets.")] = "embedded",
     autoencoder: Annotated[str, typer.Option(help="Autoencoder of the same images.")] = "embedded",
     split: Annotated[str | None, typer.Option(help="Only images of this split of the labels.")] = None,
@@ -280,7 +284,7 @@ def reproduce(
 
 
 def _material(
-    images: Path | None,
+    images: str | None,
     labels: Path | None,
     classifier: str,
     autoencoder: str,
@@ -294,6 +298,7 @@ def _material(
         if (classifier, autoencoder, labels, split) != ("embedded", "embedded", None, None):
             raise BadInput("--classifier, --autoencoder, --labels and --split go with --images.")
         return embedded(faces=400 if quick else 2000, seed=seed, progress=bars)
+<<<<<<< HEAD
     encoder = autoencoders.load(autoencoder, trust=trust)
     source = ImageFolder(images, size=getattr(encoder, "size", None))
     table = None if labels is None else read_labels(labels, ids=source.ids)
@@ -303,6 +308,11 @@ def _material(
         mask = table.in_split(split)
         return Material(source.subset(mask), table.subset(mask), classifiers.load(classifier, trust=trust), encoder)
     return Material(source, table, classifiers.load(classifier, trust=trust), encoder)
+=======
+    encoder = autoencoders.load(autoencoder)
+    source, table = in_split(*opened(images, size=getattr(encoder, "size", None), labels=labels), split)
+    return Material(source, table, classifiers.load(classifier), encoder)
+>>>>>>> real-data
 
 
 def _earlier(out: Path) -> dict[str, Any]:
