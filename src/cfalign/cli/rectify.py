@@ -91,18 +91,13 @@ def rectify(
                 raise BadInput(f"--{name} does not go with --planted, which takes all shipped planted classifiers.")
         _planted(settings, out, as_json)
         return
-<<<<<<< HEAD
     base, shortcuts = _heads(target, against, classifier, reference, trust)
     encoder = _autoencoder(autoencoder, faces, trust)
-=======
-    base, shortcuts = _heads(target, against, classifier, reference)
-    encoder = _autoencoder(autoencoder, faces)
     if (images is None) == (faces is None):
         raise BadInput("Give either --images FOLDER or --faces NUMBER.")
->>>>>>> real-data
     truth: Labels | Floats | None
     if images is not None:
-        side = size if size is not None else getattr(encoder, "size", None)
+        side = autoencoders.side_of(encoder, asked=size)
         source, table = opened(images, size=side, labels=labels)
         truth = table if labels is not None or _has(table, base) else None
     else:
@@ -161,15 +156,7 @@ def _has(table: Labels | None, base: Composition) -> bool:
 def _faces(
     faces: int, correlation: float, base: Composition, shortcuts: list[Composition], seed: int
 ) -> tuple[ImageSource, Floats | None]:
-<<<<<<< HEAD
-    """The images, and the target's labels where faces are drawn that have it."""
-    if (images is None) == (faces is None):
-        raise BadInput("Give either --images FOLDER or --faces NUMBER.")
-    if images is not None:
-        return ImageFolder(images, size=autoencoders.side_of(encoder, asked=size)), None
-=======
     """Drawn faces, and the target's labels where they have it."""
->>>>>>> real-data
     names = base.terms[0][1].target, shortcuts[0].terms[0][1].target
     drawn = sample(faces, seed=seed + 1, correlations={names: correlation} if correlation else None)
     label = drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy() if names[0] in ATTRIBUTES else None

@@ -17,11 +17,7 @@ from matplotlib.figure import Figure
 from cfalign import autoencoders, classifiers
 from cfalign.cli.data import IMAGES, LABELS, in_split, opened
 from cfalign.cli.output import complain, print_json, progress, say
-<<<<<<< HEAD
 from cfalign.cli.settings import Trust
-from cfalign.datasets import ImageFolder, read_labels
-=======
->>>>>>> real-data
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, CfalignError, nearest
 from cfalign.experiments import (
@@ -298,21 +294,9 @@ def _material(
         if (classifier, autoencoder, labels, split) != ("embedded", "embedded", None, None):
             raise BadInput("--classifier, --autoencoder, --labels and --split go with --images.")
         return embedded(faces=400 if quick else 2000, seed=seed, progress=bars)
-<<<<<<< HEAD
     encoder = autoencoders.load(autoencoder, trust=trust)
-    source = ImageFolder(images, size=getattr(encoder, "size", None))
-    table = None if labels is None else read_labels(labels, ids=source.ids)
-    if split is not None:
-        if table is None:
-            raise BadInput("--split needs --labels, whose `split` column it reads.")
-        mask = table.in_split(split)
-        return Material(source.subset(mask), table.subset(mask), classifiers.load(classifier, trust=trust), encoder)
-    return Material(source, table, classifiers.load(classifier, trust=trust), encoder)
-=======
-    encoder = autoencoders.load(autoencoder)
     source, table = in_split(*opened(images, size=getattr(encoder, "size", None), labels=labels), split)
-    return Material(source, table, classifiers.load(classifier), encoder)
->>>>>>> real-data
+    return Material(source, table, classifiers.load(classifier, trust=trust), encoder)
 
 
 def _earlier(out: Path) -> dict[str, Any]:

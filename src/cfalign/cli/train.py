@@ -10,12 +10,8 @@ import typer
 from cfalign import autoencoders
 from cfalign.cli.data import IMAGES, LABELS, opened
 from cfalign.cli.output import print_json, progress, say
-<<<<<<< HEAD
 from cfalign.cli.settings import Trust, options
-=======
-from cfalign.cli.settings import options
 from cfalign.errors import BadInput
->>>>>>> real-data
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
 
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
