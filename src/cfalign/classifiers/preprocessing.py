@@ -68,7 +68,8 @@ class Preprocessing:
         if size == (height, width):
             return x
         smooth = self.interpolation != "nearest"
-        x = functional.interpolate(x, size, mode=self.interpolation, antialias=self.antialias and smooth)
+        mode = self.interpolation if smooth else "nearest-exact"  # as Pillow does it
+        x = functional.interpolate(x, size, mode=mode, antialias=self.antialias and smooth)
         return x.clamp(0, 1) if self.clip else x
 
     def _cropped(self, x: Tensor, crop: tuple[int, int]) -> Tensor:
