@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfalign.errors import BadInput, nearest
 from cfalign.weights import read_checkpoint
@@ -60,9 +60,3 @@ def _names(content: Mapping[str, Any]) -> tuple[str, ...] | None:
         if isinstance(names, list | tuple) and names and all(isinstance(n, str) for n in names):
             return tuple(names)
     return None
-
-
-def head_of(small: nn.Module, large: nn.Module) -> str:
-    """The tensor of the last layer: the last one whose first axis differs between two networks of 2 and 3 classes."""
-    larger = large.state_dict()
-    return [k for k, v in small.state_dict().items() if len(v.shape) and v.shape[0] == 2 and len(larger[k]) == 3][-1]

@@ -150,7 +150,7 @@ def _each(value: Any, channels: int) -> list[float]:
 def _check_steps(steps: Preprocessing, processor: Any, kind: str) -> None:
     base = steps.crop or (steps.resize if isinstance(steps.resize, tuple) else (224, 224))
     shape = (base[0] * 3 // 2 + 1, base[1] * 2 + 1, steps.channels or 3)
-    pixels = np.random.default_rng(0).integers(96, 160, shape, dtype=np.uint8)  # flat enough that no filter is clipped
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     image = Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels)
     with published(
         f"An image prepared by {kind}", instead="name a factory that wraps the model with its own `prepare`"

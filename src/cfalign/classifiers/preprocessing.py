@@ -67,10 +67,16 @@ class Preprocessing:
             size = self.resize
         if size == (height, width):
             return x
-        smooth = self.interpolation != "nearest"
-        mode = self.interpolation if smooth else "nearest-exact"  # as Pillow does it
-        x = functional.interpolate(x, size, mode=mode, antialias=self.antialias and smooth)
-        return x.clamp(0, 1) if self.clip else x
+        if not self.clip:
+            return self._interpolated(x, size)
+        # 8-bit images are resized, and clipped, in two passes
+        wide = self._interpolated(x, (height, size[1])).clamp(0, 1)
+        return self._interpolated(wide, size).clamp(0, 1)
+
+    def _interpolated(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.interpolation == "nearest":
+            return functional.interpolate(x, size, mode="nearest-exact")  # as Pillow does it
+        return functional.interpolate(x, size, mode=self.interpolation, antialias=self.antialias)
 
     def _cropped(self, x: Tensor, crop: tuple[int, int]) -> Tensor:
         lack = [max(0, wanted - there) for wanted, there in zip(crop, x.shape[-2:], strict=True)]

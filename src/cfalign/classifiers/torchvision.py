@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cfalign.classifiers.checkpoint import head_of, read
+from cfalign.classifiers.checkpoint import read
 from cfalign.classifiers.class_names import class_targets, names_of
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.published import published
@@ -52,9 +53,7 @@ def _from_file(models: Any, model: str, choices: Any, file: str, *, trust: bool)
         )
     checkpoint = read(file, trust=trust)
     more = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):  # sizes only
-        head = head_of(*(models.get_model(model, weights=None, num_classes=n, **more) for n in (2, 3)))
-    count = checkpoint.rows(head)
+    count = checkpoint.rows(_last(models, model, more))
     network = models.get_model(model, weights=None, num_classes=count, **more)
     load_into(network, checkpoint.state, checkpoint.path)
     categories = choices["DEFAULT"].meta["categories"]
@@ -67,8 +66,21 @@ def _from_file(models: Any, model: str, choices: Any, file: str, *, trust: bool)
     )
 
 
+def _last(models: Any, model: str, more: Mapping[str, Any]) -> str:
+    """The last tensor of the last layer, which is the classifier in all of torchvision."""
+    try:
+        with torch.device("meta"):  # sizes only
+            network = models.get_model(model, weights=None, **more)
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        network = models.get_model(model, weights=None, **more)
+    return str(list(network.state_dict())[-1])
+
+
 def preprocessing(preset: Any) -> Preprocessing:
-    """The same steps as a preset of torchvision for classification, on float images."""
+    """The same steps as a preset of torchvision for classification, on float images.
+
+    As there, a bicubic filter may go beyond [0, 1]; with 8-bit images torchvision clips it.
+    """
     return Preprocessing(
         channels=len(preset.mean),
         resize=preset.resize_size[0],
