@@ -15,6 +15,7 @@ from torch.nn import functional
 import worlds
 from cfalign.classifiers import Preprocessing, black_box, load, planted, wrap
 from cfalign.classifiers.network import AttributeNetwork
+from cfalign.classifiers.wrapped import as_logits
 from cfalign.composition import Composition
 from cfalign.errors import BadInput, BadModel
 from cfalign.types import Classifier
@@ -64,6 +65,20 @@ def test_softmax_stays_finite_where_probabilities_do_not() -> None:
     logits.sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+def test_softmax_of_many_classes() -> None:
+    drawn = 8 * torch.randn(4, 21_843, generator=torch.Generator().manual_seed(0))
+    drawn[0, 7] = 60.0
+    p = drawn.double().softmax(dim=1)
+    got = as_logits(drawn, "softmax").double()
+    torch.testing.assert_close(torch.sigmoid(got), p, atol=1e-6, rtol=1e-4)
+    few = torch.tensor([[3.0, 3.0], [0.5, -40.0]], requires_grad=True)
+    torch.testing.assert_close(
+        as_logits(few, "softmax"), torch.stack([few[:, 0] - few[:, 1], few[:, 1] - few[:, 0]], 1)
+    )
+    as_logits(few, "softmax")[:, 0].sum().backward()
+    torch.testing.assert_close(few.grad, torch.tensor([[1.0, -1.0], [1.0, -1.0]]))
 
 
 def test_resizing_and_normalising_are_differentiable_and_done_before_the_module() -> None:

@@ -48,7 +48,7 @@ class WrappedClassifier:
         self.targets = checked_targets(targets)
         if link == "softmax" and len(self.targets) < 2:
             raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
-        self.prepare: Prepare = prepare or _preprocessing(size, normalize)
+        self.prepare: Prepare = prepare or resized_and_normalised(size, normalize)
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``."""
@@ -60,31 +60,36 @@ class WrappedClassifier:
 
     def logits(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to logits [n, target]; sigmoid(logit) is the probability under every link."""
-        x = self._prepared(images.to(device_of(self.module)))
+        x = prepared(images.to(device_of(self.module)), self.prepare, name=self.name)
         with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
             out = self.module(x)
-        out = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
-        if self.link == "softmax":
-            return _softmax_logits(out)
-        return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if self.link == "probability" else out
+        return as_logits(checked_columns(out, name=self.name, images=len(x), targets=len(self.targets)), self.link)
 
-    def _prepared(self, images: Tensor) -> Tensor:
-        channels = getattr(self.prepare, "channels", None)
-        if channels is not None and channels != images.shape[1]:
-            raise BadModel(
-                f"Classifier {self.name!r} takes images of {channels} channels, but these have {images.shape[1]}."
-            )
-        with user_code(f"The preprocessing of classifier {self.name!r}, given images of {list(images.shape)},"):
-            return self.prepare(images)
+
+def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
+    """What a model gets of images [n, c, h, w] in [0, 1]. BadModel for another number of channels than it takes."""
+    channels = getattr(prepare, "channels", None)
+    if channels is not None and channels != images.shape[1]:
+        raise BadModel(f"Classifier {name!r} takes images of {channels} channels, but these have {images.shape[1]}.")
+    with user_code(f"The preprocessing of classifier {name!r}, given images of shape {list(images.shape)},"):
+        return prepare(images)
+
+
+def as_logits(out: Tensor, link: Link) -> Tensor:
+    """Outputs [n, target] as logits; sigmoid(logit) is the probability under every link."""
+    if link == "softmax":
+        return _softmax_logits(out)
+    return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if link == "probability" else out
 
 
 def _softmax_logits(out: Tensor) -> Tensor:
-    """log p − log(1 − p) of every class, without leaving log space."""
-    count = out.shape[1]
-    others = out[:, None, :].expand(-1, count, -1).masked_fill(
-        torch.eye(count, dtype=torch.bool, device=out.device)[None], -torch.inf
-    )  # fmt: skip
-    return out - torch.logsumexp(others, dim=2)
+    """log p − log(1 − p) of every class, without leaving log space: out − log Σ exp of the others."""
+    top = out.argmax(dim=1, keepdim=True)
+    is_top = torch.zeros_like(out, dtype=torch.bool).scatter(1, top, True)
+    total = out.logsumexp(dim=1, keepdim=True)
+    without_top = out.masked_fill(is_top, -torch.inf).logsumexp(dim=1, keepdim=True)
+    p = (out - total).exp().masked_fill(is_top, 0.0)  # at most 0.5, where log(1 − p) is exact
+    return out - torch.where(is_top, without_top, total + torch.log1p(-p))
 
 
 def checked_columns(out: object, *, name: str, images: int, targets: int) -> Tensor:
@@ -102,7 +107,10 @@ def checked_columns(out: object, *, name: str, images: int, targets: int) -> Ten
     )
 
 
-def _preprocessing(size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None) -> Preprocessing:
+def resized_and_normalised(
+    size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None
+) -> Preprocessing:
+    """Bilinear to squares of side ``size``, then (means, stds); BadInput where those are something else."""
     square = None if size is None else (size, size)
     if normalize is None:
         return Preprocessing(resize=square)
