@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from cfalign.classifiers import load
 from cfalign.classifiers.class_names import class_targets
 from cfalign.errors import BadInput
 from cfalign.store import fingerprint
-from tiny_models import FAMILIES, Make, loaded, quiet, timm_file, torchvision_file, xrv_file, xrv_network
+from tiny_models import FAMILIES, Make, loaded, quiet, timm_file, tiny_vit, torchvision_file, xrv_file, xrv_network
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +132,30 @@ def test_files_that_do_not_fit(make: Make, head: str, tmp_path: Path) -> None:
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(BadInput, match="neither safetensors nor a checkpoint"):
         load(spec)
+
+
+class Touches:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("family", ["torchvision:resnet18", "timm:resnet10t", "timm:local-dir", "hf", "xrv"])
+def test_pickles_with_code_are_refused(family: str, tmp_path: Path) -> None:
+    for package in ("torchvision", "timm", "transformers", "torchxrayvision"):
+        quiet(package)
+    folder = tmp_path / "folder"
+    tiny_vit(folder)
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save({"state_dict": Touches(tmp_path / "ran")}, path)
+    with pytest.raises(BadInput, match=r"pytorch_model\.bin is a pickle that runs code when it is read"):
+        load(f"{family}:{folder if family in ('timm:local-dir', 'hf') else path}")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_grey_densenet_is_needed(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def read(path: str | Path, *, trust: bool = False) -> Checkpoint:
     return Checkpoint(file, state, _names(content))
 
 
+def refuse_code(folder: Path) -> None:
+    """BadInput when a library's pickle in the folder (``.bin``) would run code, or cannot be read at all."""
+    for file in sorted(folder.glob("*.bin")):
+        read_checkpoint(file)
+
+
 def _names(content: Mapping[str, Any]) -> tuple[str, ...] | None:
     for key in NAMES:
         names = content.get(key)

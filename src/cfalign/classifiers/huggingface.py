@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cfalign.classifiers.checkpoint import refuse_code
 from cfalign.classifiers.class_names import class_targets
 from cfalign.classifiers.preprocessing import Interpolation, Preprocessing
 from cfalign.classifiers.published import published
@@ -48,6 +49,8 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     local = bool(name) and folder.is_dir()
     if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1 or not name):
         raise BadInput(f"There is no folder {name!r}; expected hf:FOLDER or hf:OWNER/NAME of the hub.")
+    if local and not trust:
+        refuse_code(folder)
     source = str(folder) if local else name
     common: dict[str, Any] = {"local_files_only": local, "trust_remote_code": trust}
     kind = "expected a folder with config.json, preprocessor_config.json and model.safetensors"

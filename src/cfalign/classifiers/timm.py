@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from cfalign.classifiers.checkpoint import read
+from cfalign.classifiers.checkpoint import read, refuse_code
 from cfalign.classifiers.class_names import class_targets, names_of
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.published import published
@@ -33,17 +33,19 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     timm = imported("timm", extra="timm")
     source, _, rest = name.partition(":")
     if source in ELSEWHERE:
-        _check_folder(source, rest)
+        if source == "local-dir":
+            _check_folder(Path(rest).expanduser(), trust=trust)
         return _published(timm, name, name=Path(rest).name)
     if not timm.is_model(source):
         raise BadInput(f"timm has no model {source!r}; {nearest(source, timm.list_models())}.")
     return _from_file(timm, source, rest, trust=trust) if rest else _published(timm, source, name=source)
 
 
-def _check_folder(source: str, rest: str) -> None:
-    folder = Path(rest).expanduser()
-    if source == "local-dir" and not (folder / "config.json").is_file():
+def _check_folder(folder: Path, *, trust: bool) -> None:
+    if not (folder / "config.json").is_file():
         raise BadInput(f"There is no {folder / 'config.json'}; expected timm:local-dir:FOLDER as timm saves it.")
+    if not trust:
+        refuse_code(folder)
 
 
 def _published(timm: Any, model: str, *, name: str) -> WrappedClassifier:
