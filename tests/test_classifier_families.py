@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import cfalign as cfa
 import worlds
-from cfalign.classifiers import load
+from cfalign.classifiers import WrappedClassifier, load
 from cfalign.classifiers.class_names import class_targets
 from cfalign.errors import BadInput
 from cfalign.store import fingerprint
@@ -42,14 +43,28 @@ def test_gradients_reach_the_latent(make: Make, tmp_path: Path) -> None:
         torch.testing.assert_close(torch.sigmoid(logits).sum(dim=1), torch.ones(2))
 
 
+def opinionated(clf: WrappedClassifier, images: Tensor) -> None:
+    """Scale the last layer so that outputs vary by 1 over the images, and the first target is mostly predicted."""
+    last = [m for m in clf.module.modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        for after in (lambda out: last.weight.div_(out.std(dim=0).mean()), lambda out: last.bias.sub_(out.mean(dim=0))):
+            after(clf.module(clf.prepare(images)))
+        last.bias[0] += 1.5
+
+
 @pytest.mark.parametrize("make", FAMILIES)
 def test_a_whole_audit(make: Make, tmp_path: Path) -> None:
-    clf = loaded(make(tmp_path))
+    clf, autoencoder = loaded(make(tmp_path)), cfa.autoencoders.load("embedded")
     images = cfa.synthetic.render(cfa.synthetic.sample(8, seed=0))
+    opinionated(clf, images)
     before = {k: v.clone() for k, v in clf.module.state_dict().items()}
-    autoencoder = cfa.autoencoders.load("embedded")
     run = cfa.audit(images, clf, autoencoder=autoencoder, bases=[clf.targets[0]], out=tmp_path / "run")
-    assert run.responses().height == 8
+    responses = run.responses()
+    assert responses.height == 8
+    tried = responses.filter(responses["outcome"] != "not_eligible")
+    assert tried.height >= 4
+    assert (tried["lambda"] > 0).all()
+    assert (tried["base_after"] < tried["base_before"]).all()
     assert run.matrix().height == len(clf.targets)
     assert all(torch.equal(v, before[k]) for k, v in clf.module.state_dict().items())
 
