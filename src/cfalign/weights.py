@@ -223,11 +223,14 @@ def built(build: Callable[[dict[str, Any]], Network], config: dict[str, Any], pa
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load strictly; BadInput names a key that does not fit. The module ends in evaluation mode."""
+    """Load strictly; BadInput names the keys that are missing, unexpected or of another size. The module ends in
+    evaluation mode.
+    """
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        lines = [line.strip().rstrip(".") for line in str(error).splitlines()[1:4]]
+        reason = "; ".join(line if len(line) <= 200 else f"{line[:199]}…" for line in lines)
         raise BadInput(f"The weights in {path} do not fit the network they describe: {reason}.") from error
     module.eval()
     for parameter in module.parameters():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from cfalign.classifiers.wrapped import Link, checked_normalize, checked_targets
+from cfalign.classifiers.wrapped import Link, checked_targets, resized_and_normalised
 from cfalign.errors import BadInput, nearest
 
 EXAMPLE = '{"targets": ["smiling", "young"], "link": "sigmoid", "normalize": [[0.5], [0.5]], "size": 224}'
@@ -78,7 +78,8 @@ def _checked(content: dict[str, Any]) -> Beside:
     if normalize is not None:
         if not isinstance(normalize, list) or len(normalize) != 2:
             raise BadInput(f"normalize must be [means, stds], one number per channel; got {normalize!r}.")
-        mean, std = (tuple(part.flatten().tolist()) for part in checked_normalize((normalize[0], normalize[1])))
+        told = resized_and_normalised(None, (normalize[0], normalize[1]))
+        mean, std = told.mean or (), told.std or ()
         if len(mean) not in (1, channels or 3):
             raise BadInput(f"normalize has {len(mean)} means, but the model takes {channels or 3} channel(s).")
         normalize = (mean, std)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.black_box import BlackBox
-from cfalign.classifiers.wrapped import checked_targets, prepared
+from cfalign.classifiers.wrapped import checked_targets, prepared, resized_and_normalised
 from cfalign.errors import BadInput, BadModel
 
 TIMEOUT = 60.0
@@ -51,7 +51,7 @@ class Endpoint:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities. BadModel when the server breaks the contract, BadInput when it cannot be reached."""
-        x = prepared(images.float(), size=self._size, normalize=None, name=self._address).cpu().clamp(0, 1)
+        x = prepared(images.float(), resized_and_normalised(self._size, None), name=self._address).cpu().clamp(0, 1)
         if self._channels == 1 and x.shape[1] != 1:
             x = x.mean(dim=1, keepdim=True)
         return batched(self._scores, x, most=self._batch)

@@ -1,6 +1,6 @@
 """Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``,
-``path/to/file.py:factory``, a saved composition such as ``rectified.json``, an exported model (TorchScript ``.pt``,
-``torch.export`` ``.pt2``, ``.onnx``), or the address of a server, ``http://…``.
+``path/to/file.py:factory``, a saved composition such as ``rectified.json``, ``FAMILY:NAME``, an exported model
+(TorchScript ``.pt``, ``torch.export`` ``.pt2``, ``.onnx``), or the address of a server, ``http://…``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from cfalign.types import Classifier
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
-FAMILIES: Mapping[str, str] = {}
+FAMILIES: Mapping[str, str] = {
+    "celeba": "celeba",
+    "hf": "huggingface",
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "xrv": "xrv",
+}
 """Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the classifier."""
 
 
@@ -40,9 +46,19 @@ def load(spec: str, *, trust: bool = False) -> Classifier:
 
 def _wherever(spec: str) -> str:
     """The spec with its path made absolute, so that it holds in other folders too."""
+    family, colon, rest = spec.partition(":")
+    if colon and family in FAMILIES:
+        return f"{family}:{_family_path(family, rest)}"
     file, separator, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     path = Path(file).expanduser()
     return f"{path.resolve()}{separator}{name}" if path.exists() else spec
+
+
+def _family_path(family: str, name: str) -> str:
+    before, colon, file = name.rpartition(":")
+    path = Path(file).expanduser()
+    known = not colon and family in ("timm", "torchvision")  # there a bare name is never a path
+    return f"{before}{colon}{path.resolve()}" if file and path.exists() and not known else name
 
 
 def _load(spec: str, *, trust: bool) -> Classifier:
@@ -78,8 +94,9 @@ def _load(spec: str, *, trust: bool) -> Classifier:
         return onnx_file.load(path)
     raise BadInput(
         f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
-        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, a rectified.json, an "
-        "exported model (.pt, .pt2, .onnx) with its JSON, or the address of a server."
+        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, a rectified.json, "
+        f"FAMILY:NAME of {', '.join(FAMILIES)}, an exported model (.pt, .pt2, .onnx) with its JSON, or the address of "
+        "a server."
     )
 
 

@@ -15,7 +15,7 @@ from cfalign.classifiers.batches import batched
 from cfalign.classifiers.beside import Beside
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.exported import channels_of, file_digest, named, said, square, trial
-from cfalign.classifiers.wrapped import as_logits, checked_normalize, prepared
+from cfalign.classifiers.wrapped import as_logits, prepared, resized_and_normalised
 from cfalign.errors import BadInput
 from cfalign.extras import imported
 
@@ -28,7 +28,7 @@ class OnnxModel:
     look into when models are compared.
     """
 
-    __slots__ = ("_batch", "_channels", "_input", "_last", "_normalize", "_path", "_session", "_told", "_type")
+    __slots__ = ("_batch", "_channels", "_input", "_last", "_path", "_prepare", "_session", "_told", "_type")
 
     def __init__(self, path: Path) -> None:
         self._path, self._session = path, _session(path)
@@ -43,7 +43,7 @@ class OnnxModel:
         height, width, channels = rest if self._last else (rest[1], rest[2], rest[0])
         self._told: Beside = said(path, size=square(height, width, path), channels=channels_of(channels, path))
         self._channels = self._told.channels or 3
-        self._normalize = None if self._told.normalize is None else checked_normalize(self._told.normalize)
+        self._prepare = resized_and_normalised(self._told.size, self._told.normalize)
 
     @property
     def told(self) -> Beside:
@@ -52,7 +52,7 @@ class OnnxModel:
 
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs [n, target] for images resized and normalised here."""
-        x = prepared(images.float(), size=self._told.size, normalize=self._normalize, name=self._path.stem)
+        x = prepared(images.float(), self._prepare, name=self._path.stem)
         if self._channels == 1 and x.shape[1] != 1:
             x = x.mean(dim=1, keepdim=True)
         x = x.permute(0, 2, 3, 1) if self._last else x
