@@ -30,12 +30,12 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "core",
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots"),
+            *("unbiasing", "roots", "estimation"),
         ),
     ),
     ("training", ("training",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
-    ("model files", ("factories", "weights")),
+    ("model files", ("downloads", "extras", "factories", "weights")),
     ("heads", ("composition",)),
     ("values", ("results", "isolation", "selection")),
     ("foundation", ("errors", "types")),
@@ -43,6 +43,8 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 BESIDE = {
     ("latent_shift", "search"),
     ("latent_shift", "responses"),
+    ("latent_shift", "estimation"),
+    ("estimation", "statistics"),
     ("saliency", "responses"),
     ("effects", "alignment"),
     ("effects", "statistics"),

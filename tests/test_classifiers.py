@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import worlds
-from cfalign.classifiers import black_box, load, planted, wrap
+from cfalign.classifiers import Preprocessing, black_box, load, planted, wrap
 from cfalign.classifiers.network import AttributeNetwork
+from cfalign.classifiers.wrapped import as_logits
 from cfalign.composition import Composition
 from cfalign.errors import BadInput, BadModel
 from cfalign.types import Classifier
@@ -64,6 +65,20 @@ def test_softmax_stays_finite_where_probabilities_do_not() -> None:
     logits.sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+def test_softmax_of_many_classes() -> None:
+    drawn = 8 * torch.randn(4, 21_843, generator=torch.Generator().manual_seed(0))
+    drawn[0, 7] = 60.0
+    p = drawn.double().softmax(dim=1)
+    got = as_logits(drawn, "softmax").double()
+    torch.testing.assert_close(torch.sigmoid(got), p, atol=1e-6, rtol=1e-4)
+    few = torch.tensor([[3.0, 3.0], [0.5, -40.0]], requires_grad=True)
+    torch.testing.assert_close(
+        as_logits(few, "softmax"), torch.stack([few[:, 0] - few[:, 1], few[:, 1] - few[:, 0]], 1)
+    )
+    as_logits(few, "softmax")[:, 0].sum().backward()
+    torch.testing.assert_close(few.grad, torch.tensor([[1.0, -1.0], [1.0, -1.0]]))
 
 
 def test_resizing_and_normalising_are_differentiable_and_done_before_the_module() -> None:
@@ -150,7 +165,7 @@ def test_answers_of_another_shape(answer: Any, sentence: str) -> None:
 
 
 def test_images_of_another_number_of_channels() -> None:
-    with pytest.raises(BadModel, match="normalises 3 channels, but images have 1"):
+    with pytest.raises(BadModel, match="takes images of 3 channels, but these have 1"):
         wrap(Pooled(), ["a", "b", "c"], normalize=([0.5] * 3, [0.5] * 3)).logits(images()[:, :1])
 
 
@@ -280,3 +295,48 @@ def test_planted_names_say_target_and_shortcut() -> None:
         target, _, shortcut = name.removesuffix("_0").partition("_from_")
         assert target
         assert shortcut
+
+
+# -- what comes before the module --------------------------------------------------------------------------------------
+
+
+class Same(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def test_any_callable_may_prepare_the_images() -> None:
+    x = images(size=4)
+    wrapped = wrap(Same(), [f"p{i}" for i in range(16)], prepare=lambda x: x.mean(1, keepdim=True) * 2048 - 1024)
+    torch.testing.assert_close(wrapped.logits(x), (x.mean(1) * 2048 - 1024).flatten(1))
+    with pytest.raises(BadInput, match="either prepare or size and normalize"):
+        wrap(Same(), ["a"], prepare=lambda x: x, size=8)
+    with pytest.raises(BadModel, match=r"preprocessing of classifier 'mine', .* raised ZeroDivisionError"):
+        wrap(Same(), ["a"], prepare=lambda x: x / (1 // 0), name="mine").logits(x)
+
+
+def test_steps_of_the_preprocessing() -> None:
+    x = torch.rand(2, 3, 7, 10, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Preprocessing()(x), x)
+    assert Preprocessing(grey=True)(x).shape == (2, 1, 7, 10)
+    assert torch.equal(Preprocessing(square=True)(x), x[..., 2:9])
+    assert Preprocessing(resize=14)(x).shape == (2, 3, 14, 20)
+    assert Preprocessing(resize=14)(x.mT).shape == (2, 3, 20, 14)
+    assert Preprocessing(resize=(5, 6))(x).shape == (2, 3, 5, 6)
+    assert torch.equal(Preprocessing(resize=7)(x), x)
+    assert torch.equal(
+        Preprocessing(resize=(14, 20), interpolation="nearest")(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
+    assert torch.equal(Preprocessing(crop=(4, 4))(x), x[..., 2:6, 3:7]), "1.5 goes to 2, the even one"
+    assert torch.equal(Preprocessing(crop=(4, 4), crop_down=True)(x), x[..., 1:5, 3:7])
+    padded = Preprocessing(crop=(10, 4))(x)
+    assert torch.equal(padded[..., 1:8, :], x[..., 3:7])
+    assert padded[..., 0, :].sum() == padded[..., 8:, :].sum() == 0
+    sharp = (x > 0.5).float()
+    beyond = Preprocessing(resize=(7, 25), interpolation="bicubic")(sharp)
+    assert beyond.min() < 0
+    assert beyond.max() > 1
+    clipped = Preprocessing(resize=(7, 25), interpolation="bicubic", clip=True)(sharp)
+    torch.testing.assert_close(clipped, beyond.clamp(0, 1))
+    with pytest.raises(BadInput, match="as many means as stds"):
+        Preprocessing(mean=(0.5,))

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import cfalign.datasets.decoding as decoding_module
 import cfalign.datasets.folder as folder_module
 from cfalign.datasets import (
     ImageFolder,
@@ -565,7 +566,7 @@ def test_fingerprint_reads_pieces_of_large_files(tmp_path: Path, monkeypatch: py
         def hexdigest(self) -> str:
             return self.inner.hexdigest()
 
-    monkeypatch.setattr(folder_module.hashlib, "sha256", Counting)
+    monkeypatch.setattr(decoding_module.hashlib, "sha256", Counting)
     content = bytearray(1_000_000)
     seen = set()
     for place in (None, 0, 500_000, 999_999):  # start, middle and end count

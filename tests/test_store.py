@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import worlds
-from cfalign.classifiers import black_box, wrap
+from cfalign.classifiers import Preprocessing, black_box, wrap
 from cfalign.errors import BadInput, RunMismatch, StorageFailed
 from cfalign.isolation import device_of, modules_of, undisturbed, user_code
 from cfalign.results import Cell
@@ -191,6 +191,11 @@ def test_a_fingerprint_changes_with_everything_that_decides_the_answers() -> Non
         wrap(net, ["a", "b"], size=2),
         wrap(net, ["a", "b"], normalize=([0.5], [0.5])),
         wrap(net, ["a", "b"], normalize=([0.4], [0.5])),
+        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2)),
+        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2, antialias=False)),
+        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2, crop=(2, 2))),
+        wrap(net, ["a", "b"], prepare=lambda x: x),
+        wrap(net, ["a", "b"], prepare=lambda x: x * threshold),
         wrap(other, ["a", "b"]),
         Projection(),
         Projection(2.0),

@@ -27,6 +27,7 @@ from cfalign.bank import Bank, bank, load_bank
 from cfalign.composition import Composition
 from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
+from cfalign.estimation import EstimateOptions
 from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
 from cfalign.rectification import RectificationOptions, Rectified, rectify
@@ -49,6 +50,7 @@ __all__ = [
     "Composition",
     "Counterfactuals",
     "EffectOptions",
+    "EstimateOptions",
     "ExplainOptions",
     "Explanation",
     "LatentShift",

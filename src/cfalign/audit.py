@@ -40,8 +40,9 @@ def audit(
     """Which features do the audited heads really use?
 
     Args:
-        images: a folder, a tensor [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder
-            nor reference is given, no decoder runs, and the classifier may be any black box.
+        images: a folder, the spec of a data set (``celeba:FOLDER`` and others, see ``datasets``), a tensor
+            [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder nor reference is given,
+            no decoder runs, and the classifier may be any black box.
         classifier: what is audited, one or several.
         autoencoder: any object with ``encode`` and ``decode``.
         reference: the attributes it is audited against; by default its own heads, as in the paper.
@@ -65,7 +66,7 @@ def audit(
         return _audit_bank(images, owners, bases, options, out or mkdtemp(prefix="cfalign-"), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
-    subject = _subject(owners, reference, bases, downstream)
+    subject = _subject(owners, reference, bases, downstream, estimating=options.estimate.enabled)
     source = open_images(images, size=getattr(autoencoder, "size", None))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     start = record(
@@ -86,7 +87,8 @@ def audit(
 
         def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
             return walked_again(
-                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, batch=options.batch
+                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, estimate=options.estimate,
+                batch=options.batch,
             )  # fmt: skip
 
         finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
@@ -108,6 +110,8 @@ def _subject(
     reference: Classifier | None,
     bases: Sequence[str] | None,
     downstream: Sequence[str] | None,
+    *,
+    estimating: bool,
 ) -> _Subject:
     audited = _audited(owners, bases)
     if reference is not None:
@@ -117,15 +121,17 @@ def _subject(
         able = [
             n
             for n in names
-            if all(c.differentiable for c in table[n].classifiers) and n not in table.labels[: len(attributes)]
+            if (estimating or all(c.differentiable for c in table[n].classifiers))
+            and n not in table.labels[: len(attributes)]
         ]
         first = table.labels[: len(attributes)]
         return _Subject(table, (*first, *able), names, first)
     for base in (c for _, composition in audited for c in composition.classifiers):
-        if not base.differentiable:
+        if not (base.differentiable or estimating):
             raise BadInput(
                 f"Classifier {base.name!r} is a black box: no gradient flows through it, so it cannot be a base. Give "
-                "a differentiable reference (--reference), or audit it through a bank (`cfalign bank`)."
+                "a differentiable reference (--reference), audit it through a bank (`cfalign bank`), or let its "
+                "gradient be estimated (--estimate)."
             )
     known = {c.name: c for c in _modules(owners)}
     own = [(c.name, head(c, t)) for c in known.values() for t in c.targets]

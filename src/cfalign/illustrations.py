@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cfalign.composition import Composition, Panel, weights
 from cfalign.datasets import ImageSource
+from cfalign.estimation import EstimateOptions
 from cfalign.isolation import device_of
 from cfalign.latent_shift import Pairs, decode, find_rays, reconstruct, shifted
 from cfalign.responses import respond
@@ -52,6 +53,7 @@ def walked_again(
     *,
     panel: Panel,
     autoencoder: Autoencoder,
+    estimate: EstimateOptions | None = None,
     batch: int,
 ) -> dict[tuple[str, str], Strip]:
     """Strips of pairs by walking their rays once more, in ``STEPS`` equal steps up to the λ of the run."""
@@ -66,7 +68,10 @@ def walked_again(
             continue
         x = loaded.images.to(device_of(autoencoder))
         z0, _ = reconstruct(x, autoencoder)
-        rays = find_rays(z0, one_pair(panel[base]), autoencoder=autoencoder, classifiers=panel[base].classifiers)
+        rays = find_rays(
+            z0, one_pair(panel[base]), autoencoder=autoencoder, classifiers=panel[base].classifiers, estimate=estimate,
+            batch=batch,
+        )  # fmt: skip
         fractions = np.arange(STEPS + 1) / STEPS
         images, scores = along(
             z0, rays.direction, distance * fractions, panel=panel, autoencoder=autoencoder, batch=batch

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cfalign.composition import Composition, Weights, weights
 from cfalign.errors import BadInput, BadModel
+from cfalign.estimation import EstimateOptions, differences
 from cfalign.isolation import device_of, undisturbed
 from cfalign.responses import logits
 from cfalign.results import Counterfactuals, Floats
@@ -78,18 +79,23 @@ def find_rays(
     *,
     autoencoder: Autoencoder,
     classifiers: Sequence[Classifier],
+    estimate: EstimateOptions | None = None,
     batch: int = 64,
 ) -> Rays:
     """Directions of steepest descent at z0; one decoder forward and one backward per pair.
 
-    ``latents``: z0 [image, *latent]. Classifiers must be differentiable (BadInput otherwise).
+    ``latents``: z0 [image, *latent]. Where a classifier is a black box its gradient is estimated, if that is enabled:
+    ``estimate.evaluations`` decoder forwards per image, whatever the number of bases. BadInput otherwise.
     """
     for classifier in classifiers:
-        if not classifier.differentiable:
+        if not classifier.differentiable and not (estimate and estimate.enabled):
             raise BadInput(
                 f"Classifier {classifier.name!r} is a black box: no gradient flows through it, so it cannot be a base. "
-                "Audit it through a bank of a differentiable reference classifier instead (`cfalign bank`)."
+                "Audit it through a bank of a differentiable reference classifier instead (`cfalign bank`), or let its "
+                "gradient be estimated (--estimate)."
             )
+    if estimate and not all(classifier.differentiable for classifier in classifiers):
+        return _estimated(latents, pairs, estimate, autoencoder, classifiers, batch)
     values, slopes, directions = [], [], []
     for rows in torch.arange(len(pairs)).split(batch):
         z = latents[pairs.image[rows].to(latents.device)].detach().requires_grad_(True)
@@ -106,14 +112,50 @@ def find_rays(
         directions.append(-gradient / safe.view(-1, *[1] * (gradient.ndim - 1)))
         values.append(value.detach())
         slopes.append(norm)
+    return _rays(latents, pairs, values, slopes, directions)
+
+
+def _rays(
+    latents: Tensor, pairs: Pairs, values: Sequence[Tensor], slopes: Sequence[Tensor], directions: Sequence[Tensor]
+) -> Rays:
     empty = latents.new_zeros(0)
     start = Start(
-        value=_float64(torch.cat(values or [empty])),
-        slope=_float64(torch.cat(slopes or [empty])),
+        value=_float64(torch.cat([*values] or [empty])),
+        slope=_float64(torch.cat([*slopes] or [empty])),
         on_logit=pairs.weights.on_logit.numpy(),
         norm=_float64(latents.flatten(1).norm(dim=1)[pairs.image.to(latents.device)]),
     )
-    return Rays(start, torch.cat(directions or [latents[:0]]))
+    return Rays(start, torch.cat([*directions] or [latents[:0]]))
+
+
+@torch.no_grad()
+def _estimated(
+    latents: Tensor,
+    pairs: Pairs,
+    estimate: EstimateOptions,
+    autoencoder: Autoencoder,
+    classifiers: Sequence[Classifier],
+    batch: int,
+) -> Rays:
+    """As ``find_rays``, image by image: all pairs of an image share its probes."""
+    values, slopes = torch.zeros(2, len(pairs), dtype=torch.float64)
+    directions = torch.zeros(len(pairs), *latents.shape[1:], dtype=latents.dtype, device=latents.device)
+    for image in pairs.image.unique().tolist():
+        rows = (pairs.image == image).nonzero()[:, 0]
+
+        def evaluate(points: Tensor, rows: Tensor = rows) -> Tensor:
+            answers = torch.cat([logits(decode(p, autoencoder), classifiers) for p in points.split(batch)])
+            table = [pairs.weights[row.expand(len(answers))].value(answers) for row in rows]
+            return torch.stack(table, dim=1)
+
+        value, slope, probes = differences(latents[image], evaluate, estimate)
+        slope = torch.where(torch.isfinite(slope).all(dim=0), slope, torch.nan)
+        gradient = slope.T.to(probes.dtype) @ probes.flatten(1)
+        norm = slope.norm(dim=0)
+        safe = torch.where(norm > 0, norm, torch.ones_like(norm)).to(gradient.dtype)
+        values[rows], slopes[rows] = value.double().cpu(), norm.cpu()
+        directions[rows.to(directions.device)] = (-gradient / safe[:, None]).view(len(rows), *latents.shape[1:])
+    return _rays(latents, pairs, [values], [slopes], [directions])
 
 
 def walk(
@@ -172,13 +214,15 @@ def latent_shift(
     autoencoder: Autoencoder,
     drop: float | None = None,
     options: SearchOptions | None = None,
+    estimate: EstimateOptions | None = None,
     batch: int = 64,
 ) -> Counterfactuals:
     """Counterfactual images that lower the score of ``base``.
 
     ``images`` [n, c, h, w] in [0, 1]; ``base`` a head or composition, e.g. ``clf["smiling"]``; ``drop`` replaces
-    ``options.drop``. Every image has an entry; see ``Outcome`` for why a search stopped. The models are left as they
-    came. Raises BadInput for images of another shape, type or range.
+    ``options.drop``; ``estimate``: how the gradient of a black box is found, refused by default. Every image has an
+    entry; see ``Outcome`` for why a search stopped. The models are left as they came. Raises BadInput for images of
+    another shape, type or range.
     """
     options = options or SearchOptions()
     options = options if drop is None else replace(options, drop=drop)
@@ -190,7 +234,9 @@ def latent_shift(
         latents, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         rows = torch.zeros(len(images), dtype=torch.int64)
         pairs = Pairs(torch.arange(len(images)), weights([base], classifiers)[rows])
-        rays = find_rays(latents, pairs, autoencoder=autoencoder, classifiers=classifiers, batch=batch)
+        rays = find_rays(
+            latents, pairs, autoencoder=autoencoder, classifiers=classifiers, estimate=estimate, batch=batch
+        )  # fmt: skip
         found = walk(
             latents,
             x0,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign.composition import Panel, weights
+from cfalign.estimation import EstimateOptions
 from cfalign.latent_shift import Pairs, Rays, decode, find_rays, lambdas, reconstruct, shifted, walk
 from cfalign.responses import respond
 from cfalign.results import Floats, Outcome
@@ -116,6 +117,8 @@ class WalkSettings:
     search: SearchOptions
     attributes: frozenset[str] = frozenset()
     """Labels of the bases that are walked on until they count as switched off."""
+    estimate: EstimateOptions | None = None
+    """How the gradient of a black box is found."""
     seed: int = 0
     batch: int = 64
 
@@ -134,7 +137,8 @@ def _walk_pool(
     table = weights([panel[bases[b]] for b in base], classifiers)
     pairs = Pairs(torch.from_numpy(image), table)
     rays = find_rays(
-        seen.latents, pairs, autoencoder=autoencoder, classifiers=classifiers, batch=settings.batch
+        seen.latents, pairs, autoencoder=autoencoder, classifiers=classifiers, estimate=settings.estimate,
+        batch=settings.batch,
     )  # fmt: skip
     found = walk(
         seen.latents, seen.reconstructions, pairs, rays,

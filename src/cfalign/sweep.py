@@ -24,6 +24,7 @@ from cfalign.datasets import ImageSource, Loaded
 from cfalign.effects import EffectOptions
 from cfalign.engines.local import Progress, in_order, silent
 from cfalign.errors import BadInput, BadModel
+from cfalign.estimation import EstimateOptions
 from cfalign.isolation import device_of
 from cfalign.measurement import Point, Seen, Walked, WalkSettings, examined, look, walk_all
 from cfalign.results import Floats, Outcome
@@ -50,6 +51,8 @@ class AuditOptions:
     min_effect: float = 0.1
     """A finding needs at least this |effect|."""
     search: SearchOptions = field(default_factory=SearchOptions)
+    estimate: EstimateOptions = field(default_factory=EstimateOptions)
+    """Whether and how black boxes become bases."""
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
     effects: EffectOptions = field(default_factory=EffectOptions)
 
@@ -151,8 +154,9 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
     chosen = [(int(i), int(b)) for b, i in np.argwhere((looked_at & eligible).T)]
     others = [(int(i), int(b)) for b, i in np.argwhere((looked_at & ~eligible).T)]
     settings = WalkSettings(
-        plan.options.search, frozenset(plan.attributes), seed=plan.options.seed, batch=plan.options.batch
-    )
+        plan.options.search, frozenset(plan.attributes), plan.options.estimate, seed=plan.options.seed,
+        batch=plan.options.batch,
+    )  # fmt: skip
     walked = walk_all(
         seen,
         chosen,

@@ -1,10 +1,11 @@
 """Autoencoders, whose latent space is the plane that counterfactuals move in.
 
 ``loading`` by spec · ``wrapped`` any object with encode and decode · the two that cfalign makes, see README.md:
-``components`` without training steps, ``network`` with.
+``components`` without training steps, ``network`` with · one module per family of ``FAMILY:NAME``: ``taming`` (and
+``celeba``, the paper's), ``diffusers``, ``taesd``, ``xrv``; ``quantised`` is what VQ models share.
 """
 
 from cfalign.autoencoders.loading import load
-from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
+from cfalign.autoencoders.wrapped import WrappedAutoencoder, side_of, wrap
 
-__all__ = ["WrappedAutoencoder", "load", "wrap"]
+__all__ = ["WrappedAutoencoder", "load", "side_of", "wrap"]

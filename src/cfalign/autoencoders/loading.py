@@ -1,9 +1,11 @@
-"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, or
-``path/to/file.py:factory``.
+"""Autoencoders by spec: ``embedded``, a weight file from ``cfalign train autoencoder``, ``path/to/file.py:factory``, or
+``FAMILY:NAME``, told by the module of the family.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 from cfalign.autoencoders.network import build
@@ -14,10 +16,17 @@ from cfalign.types import Autoencoder
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
+FAMILIES: Mapping[str, str] = {
+    "taming": "taming", "diffusers": "diffusers", "taesd": "taesd", "xrv": "xrv", "celeba": "celeba",
+}  # fmt: skip
+"""Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the autoencoder."""
 
 
-def load(spec: str) -> Autoencoder:
-    """The autoencoder that ``spec`` names; BadInput when it cannot be had."""
+def load(spec: str, *, trust: bool = False) -> Autoencoder:
+    """The autoencoder that ``spec`` names; BadInput when it cannot be had.
+
+    ``trust``: whether a file may run code when it is read (a pickle). Off, such a file is refused.
+    """
     if spec == "embedded":
         return from_weights(EMBEDDED, name="embedded")
     if is_factory(spec):
@@ -27,6 +36,10 @@ def load(spec: str) -> Autoencoder:
         if isinstance(made, WrappedAutoencoder):
             return made
         return wrap(made, size=getattr(made, "size", None), name=str(getattr(made, "name", type(made).__name__)))
+    family, colon, name = spec.partition(":")
+    if colon and family in FAMILIES:
+        found: Autoencoder = import_module(f"{__package__}.{FAMILIES[family]}").load(name, trust=trust)
+        return found
     path = Path(spec)
     if path.is_dir():
         path = path / "autoencoder.safetensors"
@@ -34,7 +47,7 @@ def load(spec: str) -> Autoencoder:
         return from_weights(path, name=path.resolve().parent.name if path.stem == "autoencoder" else path.stem)
     raise BadInput(
         f"Unknown autoencoder {spec!r}; expected embedded, a .safetensors file or folder from "
-        "`cfalign train autoencoder`, or path/to/file.py:factory."
+        f"`cfalign train autoencoder`, path/to/file.py:factory, or FAMILY:NAME ({', '.join(FAMILIES)})."
     )
 
 

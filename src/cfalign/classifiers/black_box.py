@@ -23,6 +23,8 @@ class BlackBox:
     differentiable = False
     spec: str | None = None
     """What ``load`` made it from."""
+    digest: str | None = None
+    """Hash of the file or the description that it was made from."""
 
     def __init__(
         self,

@@ -1,11 +1,15 @@
 """Classifiers by spec: ``embedded``, ``embedded:NAME`` (planted), a weight file from ``cfalign train classifier``,
-``path/to/file.py:factory``, or a saved composition such as ``rectified.json``.
+``path/to/file.py:factory``, a saved composition such as ``rectified.json``, ``FAMILY:NAME``, an exported model
+(TorchScript ``.pt``, ``torch.export`` ``.pt2``, ``.onnx``), or the address of a server, ``http://…``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
+from cfalign.classifiers import endpoint, exported, onnx_file
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.composed import ComposedClassifier, compose, read_composition
 from cfalign.classifiers.network import build
@@ -16,15 +20,25 @@ from cfalign.types import Classifier
 from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
+FAMILIES: Mapping[str, str] = {
+    "celeba": "celeba",
+    "hf": "huggingface",
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "xrv": "xrv",
+}
+"""Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the classifier."""
 
 
-def load(spec: str) -> Classifier:
+def load(spec: str, *, trust: bool = False) -> Classifier:
     """The classifier that ``spec`` names; BadInput when it cannot be had.
+
+    ``trust``: whether a file may run code when it is read (a pickle). Off, such a file is refused.
 
     A factory gives a classifier (``cfalign.classifiers.wrap`` or ``black_box`` make one from a module or function).
     A ``.json`` file is a saved composition, for example of ``cfalign rectify``.
     """
-    classifier = _load(spec)
+    classifier = _load(spec, trust=trust)
     if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):
         classifier.spec = _wherever(spec)
     return classifier
@@ -32,14 +46,26 @@ def load(spec: str) -> Classifier:
 
 def _wherever(spec: str) -> str:
     """The spec with its path made absolute, so that it holds in other folders too."""
+    family, colon, rest = spec.partition(":")
+    if colon and family in FAMILIES:
+        return f"{family}:{_family_path(family, rest)}"
     file, separator, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     path = Path(file).expanduser()
     return f"{path.resolve()}{separator}{name}" if path.exists() else spec
 
 
-def _load(spec: str) -> Classifier:
+def _family_path(family: str, name: str) -> str:
+    before, colon, file = name.rpartition(":")
+    path = Path(file).expanduser()
+    known = not colon and family in ("timm", "torchvision")  # there a bare name is never a path
+    return f"{before}{colon}{path.resolve()}" if file and path.exists() and not known else name
+
+
+def _load(spec: str, *, trust: bool) -> Classifier:
     if spec == "embedded" or spec.startswith("embedded:"):
         return _embedded(spec.partition(":")[2] or "attributes")
+    if spec.startswith(("http://", "https://")):
+        return endpoint.load(spec)
     if is_factory(spec):
         made: object = call_factory(spec)
         if not isinstance(made, Classifier):
@@ -50,17 +76,27 @@ def _load(spec: str) -> Classifier:
         if isinstance(made, WrappedClassifier | BlackBox) and made.name in ("classifier", "black_box"):
             made.name = f"{Path(spec.rpartition(':')[0]).stem}.{spec.rpartition(':')[2]}"  # it was given none
         return made
+    family, colon, name = spec.partition(":")
+    if colon and family in FAMILIES:
+        found: Classifier = import_module(f"{__package__}.{FAMILIES[family]}").load(name, trust=trust)
+        return found
     path = Path(spec)
     if path.suffix == ".json":
         saved = read_composition(path)
-        return compose(saved, {s: load(s) for s in saved.specs})
+        return compose(saved, {s: load(s, trust=trust) for s in saved.specs})
     if path.is_dir():
         path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
         return from_weights(path, name=path.resolve().parent.name if path.stem == "classifier" else path.stem)
+    if path.suffix in exported.SUFFIXES:
+        return exported.load(path, trust=trust)
+    if path.suffix == ".onnx":
+        return onnx_file.load(path)
     raise BadInput(
         f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
-        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, or a rectified.json."
+        ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, a rectified.json, "
+        f"FAMILY:NAME of {', '.join(FAMILIES)}, an exported model (.pt, .pt2, .onnx) with its JSON, or the address of "
+        "a server."
     )
 
 

@@ -1,28 +1,31 @@
-"""A user's torch module as a classifier: named targets, link, normalisation and input size."""
+"""A user's torch module as a classifier: named targets, link, and what is done to images before it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.composition import Composition, head, parse
 from cfalign.errors import BadInput, BadModel
 from cfalign.isolation import device_of, user_code
 
 Link = Literal["sigmoid", "softmax", "probability"]
+Prepare = Callable[[Tensor], Tensor]
 
 
 class WrappedClassifier:
-    """Resizes and normalises differentiably, calls the module, and gives one logit per target."""
+    """Prepares images differentiably, calls the module, and gives one logit per target."""
 
     differentiable = True
     spec: str | None = None
     """What ``load`` made it from, so that a composition of its heads can be saved."""
+    digest: str | None = None
+    """Hash of the file that it was exported to: its code is not in the weights."""
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class WrappedClassifier:
         link: Link = "sigmoid",
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         size: int | None = None,
+        prepare: Prepare | None = None,
         name: str = "classifier",
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -40,11 +44,13 @@ class WrappedClassifier:
             )
         if link not in ("sigmoid", "softmax", "probability"):
             raise BadInput(f"link must be 'sigmoid', 'softmax' or 'probability', got {link!r}.")
-        self.module, self.link, self.size, self.name = module, link, size, name
+        if prepare is not None and (size is not None or normalize is not None):
+            raise BadInput("Give either prepare or size and normalize: prepare does all that comes before the module.")
+        self.module, self.link, self.name = module, link, name
         self.targets = checked_targets(targets)
         if link == "softmax" and len(self.targets) < 2:
             raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
-        self.normalize = None if normalize is None else _checked_normalize(normalize)
+        self.prepare: Prepare = prepare or resized_and_normalised(size, normalize)
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``."""
@@ -56,30 +62,36 @@ class WrappedClassifier:
 
     def logits(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to logits [n, target]; sigmoid(logit) is the probability under every link."""
-        x = images.to(device_of(self.module))
-        if self.size is not None and x.shape[-2:] != (self.size, self.size):
-            x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=x.shape[-1] > self.size)
-        if self.normalize is not None:
-            mean, std = (part.to(x) for part in self.normalize)
-            if len(mean.flatten()) not in (1, x.shape[1]):
-                count = len(mean.flatten())
-                raise BadModel(f"Classifier {self.name!r} normalises {count} channels, but images have {x.shape[1]}.")
-            x = (x - mean) / std
+        x = prepared(images.to(device_of(self.module)), self.prepare, name=self.name)
         with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
             out = self.module(x)
-        out = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
-        if self.link == "softmax":
-            return _softmax_logits(out)
-        return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if self.link == "probability" else out
+        return as_logits(checked_columns(out, name=self.name, images=len(x), targets=len(self.targets)), self.link)
+
+
+def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
+    """What a model gets of images [n, c, h, w] in [0, 1]. BadModel for another number of channels than it takes."""
+    channels = getattr(prepare, "channels", None)
+    if channels is not None and channels != images.shape[1]:
+        raise BadModel(f"Classifier {name!r} takes images of {channels} channels, but these have {images.shape[1]}.")
+    with user_code(f"The preprocessing of classifier {name!r}, given images of shape {list(images.shape)},"):
+        return prepare(images)
+
+
+def as_logits(out: Tensor, link: Link) -> Tensor:
+    """Outputs [n, target] as logits; sigmoid(logit) is the probability under every link."""
+    if link == "softmax":
+        return _softmax_logits(out)
+    return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if link == "probability" else out
 
 
 def _softmax_logits(out: Tensor) -> Tensor:
-    """log p − log(1 − p) of every class, without leaving log space."""
-    count = out.shape[1]
-    others = out[:, None, :].expand(-1, count, -1).masked_fill(
-        torch.eye(count, dtype=torch.bool, device=out.device)[None], -torch.inf
-    )  # fmt: skip
-    return out - torch.logsumexp(others, dim=2)
+    """log p − log(1 − p) of every class, without leaving log space: out − log Σ exp of the others."""
+    top = out.argmax(dim=1, keepdim=True)
+    is_top = torch.zeros_like(out, dtype=torch.bool).scatter(1, top, True)
+    total = out.logsumexp(dim=1, keepdim=True)
+    without_top = out.masked_fill(is_top, -torch.inf).logsumexp(dim=1, keepdim=True)
+    p = (out - total).exp().masked_fill(is_top, 0.0)  # at most 0.5, where log(1 − p) is exact
+    return out - torch.where(is_top, without_top, total + torch.log1p(-p))
 
 
 def checked_columns(out: object, *, name: str, images: int, targets: int) -> Tensor:
@@ -97,14 +109,19 @@ def checked_columns(out: object, *, name: str, images: int, targets: int) -> Ten
     )
 
 
-def _checked_normalize(normalize: tuple[Sequence[float], Sequence[float]]) -> tuple[Tensor, Tensor]:
+def resized_and_normalised(
+    size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None
+) -> Preprocessing:
+    """Bilinear to squares of side ``size``, then (means, stds); BadInput where those are something else."""
+    square = None if size is None else (size, size)
+    if normalize is None:
+        return Preprocessing(resize=square)
     try:
-        mean, std = (torch.tensor([float(v) for v in part]).view(1, -1, 1, 1) for part in normalize)
+        mean, std = (tuple(float(v) for v in part) for part in normalize)
     except (TypeError, ValueError) as error:
         raise BadInput(f"normalize must be (means, stds), one number per channel; got {normalize!r}.") from error
-    if mean.shape != std.shape or not (std > 0).all():
-        raise BadInput(f"normalize must be as many means as stds, and stds above 0; got {normalize!r}.")
-    return mean, std
+    channels = len(mean) if len(mean) > 1 else None  # one number is for all channels
+    return Preprocessing(channels=channels, resize=square, mean=mean, std=std)
 
 
 def checked_targets(targets: Sequence[str]) -> tuple[str, ...]:
@@ -127,12 +144,14 @@ def wrap(
     link: Link = "sigmoid",
     normalize: tuple[Sequence[float], Sequence[float]] | None = None,
     size: int | None = None,
+    prepare: Prepare | None = None,
     name: str = "classifier",
 ) -> WrappedClassifier:
     """A torch module as a classifier.
 
     ``targets`` one name per output; ``link`` what turns outputs into probabilities (``"probability"``: they are
     already); ``normalize`` (mean, std) per channel of images in [0, 1]; ``size`` the side the module expects (bilinear
-    resize).
+    resize); ``prepare``, in place of the last two, any differentiable callable from images [n, c, h, w] in [0, 1] to
+    what the module expects, such as ``cfalign.classifiers.Preprocessing``.
     """
-    return WrappedClassifier(module, targets, link=link, normalize=normalize, size=size, name=name)
+    return WrappedClassifier(module, targets, link=link, normalize=normalize, size=size, prepare=prepare, name=name)

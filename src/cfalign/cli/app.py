@@ -12,14 +12,15 @@ from cfalign import autoencoders, classifiers, report
 from cfalign.audit import audit as run_audit
 from cfalign.bank import bank as make_bank
 from cfalign.bank import load_bank
-from cfalign.cli import benchmark, rectify, train
+from cfalign.cli import benchmark, models, rectify, train
 from cfalign.cli.check import check
+from cfalign.cli.data import IMAGES, LABELS, in_split, opened
 from cfalign.cli.explain import explain
-from cfalign.cli.output import complain, print_json, progress, say, summarise
+from cfalign.cli.output import print_json, progress, say, summarise
 from cfalign.cli.query import query
 from cfalign.cli.reproduce import reproduce
-from cfalign.cli.settings import options
-from cfalign.datasets import ImageFolder, ImageSource, read_labels
+from cfalign.cli.settings import Trust, options
+from cfalign.datasets import ImageSource
 from cfalign.errors import BadInput
 from cfalign.experiments import demo as experiment
 from cfalign.store import Run
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(models.app, name="models")
 app.command()(query)
 app.command()(explain)
 app.command()(rectify.rectify)
@@ -43,7 +45,8 @@ app.command()(reproduce)
 app.command()(check)
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
-Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
+EXPORTED = "an exported model (.pt, .pt2, .onnx), or the address of a server"
+Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run directory; resumed when it holds part of this very run.")]
 Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
@@ -61,8 +64,8 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square images, where the autoencoder does not say.")]
-Labels = Annotated[Path | None, typer.Option(help="CSV, TSV or Parquet with an image column and 0/1 attributes.")]
-Split = Annotated[str | None, typer.Option(help="Only images with this value in the table's `split` column.")]
+Labels = Annotated[Path | None, typer.Option(help=LABELS)]
+Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
 
 
 def _version(value: bool) -> None:
@@ -98,9 +101,9 @@ def demo(
 @app.command()
 def audit(
     classifier: Annotated[
-        list[str], typer.Option(help=f"What is audited: {SPEC}. May be repeated.", show_default=False)
+        list[str], typer.Option(help=f"What is audited: {SPEC}, {EXPORTED}. May be repeated.", show_default=False)
     ],
-    images: Annotated[Path | None, typer.Option(help="Folder of images, searched recursively.")] = None,
+    images: Annotated[str | None, typer.Option(help=IMAGES)] = None,
     autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.")] = None,
     reference: Annotated[
         str | None,
@@ -126,7 +129,16 @@ def audit(
     batch: Batch = None,
     drop: Drop = None,
     strategy: Strategy = None,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Let black boxes be bases too: their gradient is estimated with forward passes, two per latent "
+            "dimension and image, at most 1,024.",
+        ),
+    ] = False,
     size: Size = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -136,8 +148,9 @@ def audit(
     cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
     """
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
+    flags["estimate.enabled"] = estimate or None
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
-    subjects = [classifiers.load(spec) for spec in classifier]
+    subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = _names(bases)
     with progress() as bars:
         if bank is not None:
@@ -151,12 +164,12 @@ def audit(
                 raise BadInput(
                     "An audit needs --images and --autoencoder, or --bank from `cfalign bank` instead of both."
                 )
-            encoder = autoencoders.load(autoencoder)
+            encoder = autoencoders.load(autoencoder, trust=trust)
             run = run_audit(
                 _source(images, encoder, size, labels, split),
                 subjects,
                 autoencoder=encoder,
-                reference=None if reference is None else classifiers.load(reference),
+                reference=None if reference is None else classifiers.load(reference, trust=trust),
                 bases=heads,
                 downstream=_names(downstream),
                 options=settings,
@@ -182,6 +195,7 @@ def bank(
     batch: Batch = None,
     drop: Drop = None,
     size: Size = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -189,11 +203,11 @@ def bank(
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
-    encoder = autoencoders.load(autoencoder)
+    encoder = autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         made = make_bank(
             _source(images, encoder, size, labels, split),
-            classifiers.load(reference),
+            classifiers.load(reference, trust=trust),
             autoencoder=encoder,
             attributes=_names(attributes),
             options=settings,
@@ -231,22 +245,10 @@ def _refuse_beside_bank(**given: Any) -> None:
 
 
 def _source(
-    images: Path, autoencoder: Autoencoder, size: int | None, labels: Path | None, split: str | None
+    images: str, autoencoder: Autoencoder, size: int | None, labels: Path | None, split: str | None
 ) -> ImageSource:
-    side = size if size is not None else getattr(autoencoder, "size", None)
-    source: ImageSource = ImageFolder(images, size=side)
-    if labels is None:
-        if split is not None:
-            raise BadInput("--split needs --labels, whose `split` column it reads.")
-        return source
-    table = read_labels(labels, ids=source.ids)
-    for leftover, what in (
-        (table.unmatched_rows, "rows match no image"),
-        (table.images_without_row, "images have no row"),
-    ):
-        if leftover.count:
-            complain(f"{leftover.count} {what} in {labels}, e.g. {leftover.examples[0]}.")
-    return source if split is None else source.subset(table.in_split(split))
+    side = autoencoders.side_of(autoencoder, asked=size)
+    return in_split(*opened(images, size=side, labels=labels), split)[0]
 
 
 def _finish(run: Run, as_json: bool) -> None:

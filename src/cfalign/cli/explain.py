@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cfalign import autoencoders, classifiers
 from cfalign.cli.output import STDOUT, WIDE, print_json, progress, say
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
 from cfalign.explanation import ExplainedBase, ExplainOptions
 from cfalign.explanation import explain as run_explain
 from cfalign.figures.explanation import heading
@@ -53,6 +53,7 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder for explain.png, explain.json and transition.gif.")] = Path(
         "runs/explain"
     ),
+    trust: Trust = False,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting by name, e.g. search.floor=0.02; may be repeated.")
@@ -76,9 +77,9 @@ def explain(
         explanation = run_explain(
             image,
             base,
-            autoencoder=autoencoders.load(autoencoder),
-            classifier=classifiers.load(classifier),
-            reference=None if reference is None else classifiers.load(reference),
+            autoencoder=autoencoders.load(autoencoder, trust=trust),
+            classifier=classifiers.load(classifier, trust=trust),
+            reference=None if reference is None else classifiers.load(reference, trust=trust),
             downstream=None if downstream is None else [n.strip() for n in downstream.split(",") if n.strip()],
             options=settings,
         )

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from cfalign import autoencoders, classifiers
 from cfalign.cli.output import STDOUT, WIDE, complain, print_json, say
-from cfalign.datasets import ImageFolder, ImageSource
+from cfalign.cli.settings import Trust
+from cfalign.datasets import ImageFolder, ImageSource, open_images
 from cfalign.errors import BadInput
 from cfalign.figures.contact import contact_sheet
 from cfalign.figures.pixels import save_png
@@ -43,11 +44,12 @@ def query(
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of their images (PNG).")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The run's folder of images, for rows whose images the run does not hold.")
+        str | None, typer.Option(help="The run's images, for rows whose images the run does not hold.")
     ] = None,
     autoencoder: Annotated[str | None, typer.Option(help="The run's autoencoder, to walk those again.")] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
+    trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
@@ -65,7 +67,8 @@ def query(
     if sheet is not None:
         specs = [*([] if reference is None else [reference]), *(classifier or [])]
         models = SheetModels(
-            None if autoencoder is None else autoencoders.load(autoencoder), [classifiers.load(spec) for spec in specs]
+            None if autoencoder is None else autoencoders.load(autoencoder, trust=trust),
+            [classifiers.load(spec, trust=trust) for spec in specs],
         )
         pictured = sheet_rows(rows, opened, source=_source(opened, images, models), models=models)
         if not pictured:
@@ -98,11 +101,11 @@ def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     return run.sql(sql)
 
 
-def _source(run: Run, images: Path | None, models: SheetModels) -> ImageSource | None:
-    """The folder given, or the one that the run names where it is found from here."""
+def _source(run: Run, images: str | None, models: SheetModels) -> ImageSource | None:
+    """The images given, or the folder that the run names where it is found from here."""
     size = getattr(models.autoencoder, "size", None) or DISPLAYED
     if images is not None:
-        return ImageFolder(images, size=size)
+        return open_images(images, size=size)
     data = run.record()["data"]
     name = data.get("source")
     if not name or not Path(name).is_dir():

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
+from cfalign.cli.data import IMAGES, opened
 from cfalign.cli.output import STDOUT, WIDE, print_json, progress, say
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
 from cfalign.composition import Composition, parse
-from cfalign.datasets import ImageFolder, ImageSource, Labels, TensorImages, read_labels
+from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
 from cfalign.errors import BadInput
 from cfalign.experiments.planted import planted_rectification
 from cfalign.figures.curves import Curve, rectification_curves
@@ -38,7 +39,7 @@ def rectify(
     reference: Annotated[
         str | None, typer.Option(help="Holds the shortcuts' heads.  \\[default: the classifier itself]")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of images, searched recursively.")] = None,
+    images: Annotated[str | None, typer.Option(help=IMAGES)] = None,
     faces: Annotated[int | None, typer.Option(min=10, help="So many synthetic faces instead of --images.")] = None,
     correlation: Annotated[
         float, typer.Option(help="Of target and first shortcut on the synthetic faces.", min=-1, max=1)
@@ -61,6 +62,7 @@ def rectify(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  \\[default: 0]")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the images, where the autoencoder does not say.")] = None,
+    trust: Trust = False,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting by name, e.g. tolerance=0.02; may be repeated.")
@@ -89,13 +91,20 @@ def rectify(
                 raise BadInput(f"--{name} does not go with --planted, which takes all shipped planted classifiers.")
         _planted(settings, out, as_json)
         return
-    base, shortcuts = _heads(target, against, classifier, reference)
-    encoder = _autoencoder(autoencoder, faces)
+    base, shortcuts = _heads(target, against, classifier, reference, trust)
+    encoder = _autoencoder(autoencoder, faces, trust)
+    if (images is None) == (faces is None):
+        raise BadInput("Give either --images FOLDER or --faces NUMBER.")
     truth: Labels | Floats | None
-    source, truth = _images(images, faces, correlation, base, shortcuts, encoder, size, settings.seed)
-    if labels is not None:
-        truth = read_labels(labels, ids=source.ids)
-    parts = _parts(truth) if split else None
+    if images is not None:
+        side = autoencoders.side_of(encoder, asked=size)
+        source, table = opened(images, size=side, labels=labels)
+        truth = table if labels is not None or _has(table, base) else None
+    else:
+        source, truth = _faces(faces or 0, correlation, base, shortcuts, settings.seed)
+        table = None if labels is None else read_labels(labels, ids=source.ids)
+        truth = truth if table is None else table
+    parts = _parts(table) if split else None
     with progress() as bars:
         found = run_rectify(
             base, shortcuts, images=source, autoencoder=encoder, labels=truth, split=parts, options=settings,
@@ -108,8 +117,8 @@ def rectify(
         _tell(found, out)
 
 
-def _parts(labels: Labels | Floats | None) -> Sequence[str | None]:
-    if not isinstance(labels, Labels) or labels.split is None:
+def _parts(labels: Labels | None) -> Sequence[str | None]:
+    if labels is None or labels.split is None:
         raise BadInput("--split needs --labels with a column split that says train, val or test.")
     return labels.split
 
@@ -120,42 +129,36 @@ def _refuse_file(out: Path) -> None:
 
 
 def _heads(
-    target: str | None, against: str | None, classifier: str | None, reference: str | None
+    target: str | None, against: str | None, classifier: str | None, reference: str | None, trust: bool
 ) -> tuple[Composition, list[Composition]]:
     for name, value in (("target", target), ("against", against), ("classifier", classifier)):
         if value is None:
             raise BadInput(f"Missing --{name}; rectification needs --classifier, --target and --against.")
-    owner = classifiers.load(str(classifier))
-    trusted = owner if reference is None else classifiers.load(reference)
+    owner = classifiers.load(str(classifier), trust=trust)
+    trusted = owner if reference is None else classifiers.load(reference, trust=trust)
     names = [name.strip() for name in str(against).split(",") if name.strip()]
     if not names:
         raise BadInput(f"--against expects names separated by commas, got {against!r}.")
     return parse(str(target), owner), [parse(name, trusted) for name in names]
 
 
-def _autoencoder(spec: str | None, faces: int | None) -> Autoencoder:
+def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencoder:
     if spec is None and faces is None:
         raise BadInput("--images needs --autoencoder; only --faces has one by default.")
-    return autoencoders.load(spec or "embedded")
+    return autoencoders.load(spec or "embedded", trust=trust)
 
 
-def _images(
-    images: Path | None,
-    faces: int | None,
-    correlation: float,
-    base: Composition,
-    shortcuts: list[Composition],
-    encoder: Autoencoder,
-    size: int | None,
-    seed: int,
+def _has(table: Labels | None, base: Composition) -> bool:
+    """Whether a data set's own labels know the target; a table that is given has to."""
+    return table is not None and base.terms[0][1].target in table.targets
+
+
+def _faces(
+    faces: int, correlation: float, base: Composition, shortcuts: list[Composition], seed: int
 ) -> tuple[ImageSource, Floats | None]:
-    """The images, and the target's labels where faces are drawn that have it."""
-    if (images is None) == (faces is None):
-        raise BadInput("Give either --images FOLDER or --faces NUMBER.")
-    if images is not None:
-        return ImageFolder(images, size=size if size is not None else getattr(encoder, "size", None)), None
+    """Drawn faces, and the target's labels where they have it."""
     names = base.terms[0][1].target, shortcuts[0].terms[0][1].target
-    drawn = sample(faces or 0, seed=seed + 1, correlations={names: correlation} if correlation else None)
+    drawn = sample(faces, seed=seed + 1, correlations={names: correlation} if correlation else None)
     label = drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy() if names[0] in ATTRIBUTES else None
     return TensorImages(render(drawn), [f"face_{i:05d}" for i in range(len(drawn))]), label
 

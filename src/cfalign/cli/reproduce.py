@@ -15,8 +15,9 @@ import typer
 from matplotlib.figure import Figure
 
 from cfalign import autoencoders, classifiers
+from cfalign.cli.data import IMAGES, LABELS, in_split, opened
 from cfalign.cli.output import complain, print_json, progress, say
-from cfalign.datasets import ImageFolder, read_labels
+from cfalign.cli.settings import Trust
 from cfalign.engines.local import Progress
 from cfalign.errors import BadInput, CfalignError, nearest
 from cfalign.experiments import (
@@ -232,14 +233,15 @@ FIGURES: Mapping[str, Callable[[Desk], dict[str, Any]]] = {
 
 def reproduce(
     figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}, or all.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of images instead of rendered faces.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Their labels: CSV, TSV or Parquet.")] = None,
+    images: Annotated[str | None, typer.Option(help=f"Instead of rendered faces: {IMAGES}")] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
     classifier: Annotated[str, typer.Option(help="Classifier with the paper's classes as targets.")] = "embedded",
     autoencoder: Annotated[str, typer.Option(help="Autoencoder of the same images.")] = "embedded",
     split: Annotated[str | None, typer.Option(help="Only images of this split of the labels.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of figures, numbers and runs.")] = Path("runs/paper"),
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Few images: minutes at most, wide intervals.")] = False,
+    trust: Trust = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
@@ -257,7 +259,7 @@ def reproduce(
         raise BadInput(f"No figure {figure!r}; {nearest(figure, (*FIGURES, 'all'))}.")
     summary: dict[str, Any] = {}
     with progress() as bars:
-        material = _material(images, labels, classifier, autoencoder, split, quick, seed, bars)
+        material = _material(images, labels, classifier, autoencoder, split, quick, seed, trust, bars)
         desk = Desk(material, out, quick, seed, bars)
         for name in FIGURES if figure == "all" else (figure,):
             try:
@@ -278,28 +280,23 @@ def reproduce(
 
 
 def _material(
-    images: Path | None,
+    images: str | None,
     labels: Path | None,
     classifier: str,
     autoencoder: str,
     split: str | None,
     quick: bool,
     seed: int,
+    trust: bool,
     bars: Progress,
 ) -> Material:
     if images is None:
         if (classifier, autoencoder, labels, split) != ("embedded", "embedded", None, None):
             raise BadInput("--classifier, --autoencoder, --labels and --split go with --images.")
         return embedded(faces=400 if quick else 2000, seed=seed, progress=bars)
-    encoder = autoencoders.load(autoencoder)
-    source = ImageFolder(images, size=getattr(encoder, "size", None))
-    table = None if labels is None else read_labels(labels, ids=source.ids)
-    if split is not None:
-        if table is None:
-            raise BadInput("--split needs --labels, whose `split` column it reads.")
-        mask = table.in_split(split)
-        return Material(source.subset(mask), table.subset(mask), classifiers.load(classifier), encoder)
-    return Material(source, table, classifiers.load(classifier), encoder)
+    encoder = autoencoders.load(autoencoder, trust=trust)
+    source, table = in_split(*opened(images, size=getattr(encoder, "size", None), labels=labels), split)
+    return Material(source, table, classifiers.load(classifier, trust=trust), encoder)
 
 
 def _earlier(out: Path) -> dict[str, Any]:

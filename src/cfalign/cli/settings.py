@@ -6,11 +6,21 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
 
 from cfalign.errors import BadInput, nearest
 
 T = TypeVar("T")
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Let model files that are pickles run code, any code, when they are read; only for files whose origin you "
+        "trust. Off, such a file is refused.",
+    ),
+]
 
 
 def options(kind: type[T], *, config: Path | None, assignments: Sequence[str], flags: Mapping[str, Any]) -> T:

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from cfalign import autoencoders
+from cfalign.cli.data import IMAGES, LABELS, opened
 from cfalign.cli.output import print_json, progress, say
-from cfalign.cli.settings import options
+from cfalign.cli.settings import Trust, options
+from cfalign.errors import BadInput
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
 
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
 
-Images = Annotated[Path, typer.Option(help="Folder of images, searched recursively.", show_default=False)]
+Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]
 Size = Annotated[int | None, typer.Option(help="Side of the square images.  \\[default: 64]")]
 Epochs = Annotated[float | None, typer.Option(help="How often every image is seen.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
@@ -48,7 +50,8 @@ def autoencoder(
     flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
     settings = options(AutoencoderTraining, config=config, assignments=assignments or (), flags=flags)
     with progress() as bars:
-        report = train_autoencoder(images, out=out, options=settings, labels=labels, progress=bars)
+        source, table = opened(images, size=settings.size, labels=labels)
+        report = train_autoencoder(source, out=out, options=settings, labels=table, progress=bars)
     if as_json:
         print_json({"weights": str(report.weights), "psnr": report.psnr, "held_out": report.held_out})
         return
@@ -63,10 +66,7 @@ def autoencoder(
 @app.command()
 def classifier(
     images: Images,
-    labels: Annotated[
-        Path,
-        typer.Option(help="CSV, TSV or Parquet: an image column and one 0/1 column per attribute.", show_default=False),
-    ],
+    labels: Annotated[Path | None, typer.Option(help=LABELS, show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
         "runs/classifier"
     ),
@@ -77,6 +77,7 @@ def classifier(
     epochs: Epochs = None,
     seed: Seed = None,
     flip: Flip = None,
+    trust: Trust = False,
     config: Config = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -84,9 +85,12 @@ def classifier(
     """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images."""
     flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
     settings = options(ClassifierTraining, config=config, assignments=assignments or (), flags=flags)
-    encoder = None if autoencoder is None else autoencoders.load(autoencoder)
+    encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
-        report = train_classifier(images, labels, out=out, options=settings, autoencoder=encoder, progress=bars)
+        source, table = opened(images, size=settings.size, labels=labels)
+        if table is None:
+            raise BadInput("Missing --labels: a folder of images brings none of its own.")
+        report = train_classifier(source, table, out=out, options=settings, autoencoder=encoder, progress=bars)
     if as_json:
         each = {t.target: t.auroc for t in report.targets}
         print_json(

@@ -1,22 +1,27 @@
-"""One image file to pixels.
+"""One encoded image, from wherever it lies, to pixels.
 
 Steps: first frame → upright by its EXIF orientation → grey or RGB (transparency on white, CMYK by Pillow's
 plain conversion, no ICC profiles) → centre square (``crop="square"``) → bicubic resize with antialiasing
 (Pillow's filter widens with the reduction). Eight-bit files are resized in 8 bits; 16-bit (0 … 65535) and
 float grey files (which must hold [0, 1]) in float32, never through 8 bits. Large JPEGs are decoded at a
 reduced scale that still has at least three times the pixels asked for along each side.
+
+An encoded image is a file, a part of a file (``Span``: of a tar, for example) or bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +44,21 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _GAP = 3.0
+_WHOLE = 64 * 1024
+_PIECE = 16 * 1024
 _quiet_lock = Lock()
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some bytes of a file."""
+
+    path: Path
+    start: int
+    length: int
+
+
+Content = Path | Span | bytes
 
 
 class Unreadable(Exception):
@@ -58,10 +77,10 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def decode(path: Path, *, size: Size, crop: Crop) -> NDArray[np.float32]:
+def decode(content: Content, *, size: Size, crop: Crop) -> NDArray[np.float32]:
     """The image as float32 [3, height, width] in [0, 1]. Raises Unreadable for any bad file."""
     try:
-        with _opened(path) as image:
+        with _opened(content) as image:
             return _pixels(image, size=size, crop=crop)
     except Unreadable:
         raise
@@ -71,10 +90,36 @@ def decode(path: Path, *, size: Size, crop: Crop) -> NDArray[np.float32]:
         raise Unreadable(_reason(error)) from error
 
 
-def upright_size(path: Path, *, crop: Crop) -> Size:
+def grey_pixels(values: NDArray[np.float32], *, size: Size, crop: Crop) -> NDArray[np.float32]:
+    """A grey image [height, width] in [0, 1], cropped and resized as files are: [3, height, width]."""
+    return _fitted(Image.fromarray(np.ascontiguousarray(values, dtype=np.float32)), size=size, crop=crop)
+
+
+def content_digest(content: Content) -> str:
+    """SHA-256 over the bytes' count and the bytes.
+
+    Above 64 KiB only three pieces of 16 KiB are read: the start, the middle and the end.
+    """
+    digest = hashlib.sha256()
+    try:
+        with _stream(content) as (stream, start, length):
+            digest.update(f"{length}\n".encode())
+            if length > 0:
+                starts = (0,) if length <= _WHOLE else (0, (length - _PIECE) // 2, length - _PIECE)
+                for begin in starts:
+                    stream.seek(start + begin)
+                    digest.update(stream.read(length if length <= _WHOLE else _PIECE))
+    except Unreadable:
+        digest.update(b"-1\n")
+    except OSError:
+        digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def upright_size(content: Content, *, crop: Crop) -> Size:
     """Height and width after orientation and crop, from the header alone. Raises Unreadable."""
     try:
-        with _opened(path) as image:
+        with _opened(content) as image:
             width, height = image.size
             # Pillow turns TIFF files itself, and reports their size turned.
             if crop == "none" and image.format != "TIFF" and _orientation(image) >= 5:
@@ -87,19 +132,39 @@ def upright_size(path: Path, *, crop: Crop) -> Size:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(content: Content) -> Iterator[Image.Image]:
+    with _stream(content) as (stream, start, length):
+        if length == 0:
+            raise Unreadable("empty file (0 bytes)")
+        if isinstance(content, Span):  # decoders read from a file's beginning, and to its end
+            stream.seek(start)
+            stream = BytesIO(stream.read(length))
+        with Image.open(stream, formats=_FORMATS) as image:
+            _refuse_bomb(image)
+            yield image
+
+
+@contextmanager
+def _stream(content: Content) -> Iterator[tuple[IO[bytes], int, int]]:
+    """Something to read from, where in it the image begins, and how many bytes it has."""
+    if isinstance(content, bytes):
+        yield BytesIO(content), 0, len(content)
+        return
+    path = content if isinstance(content, Path) else content.path
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise Unreadable("not a regular file")  # a FIFO would block for ever
-    if status.st_size == 0:
-        raise Unreadable("empty file (0 bytes)")
-    with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise Unreadable(
-                f"{image.width}x{image.height} pixels, more than the limit of {limit} (decompression bomb?)"
-            )
-        yield image
+    with path.open("rb") as file:
+        if isinstance(content, Path):
+            yield file, 0, status.st_size
+        else:
+            yield file, content.start, content.length
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Unreadable(f"{image.width}x{image.height} pixels, more than the limit of {limit} (decompression bomb?)")
 
 
 def _pixels(image: Image.Image, *, size: Size, crop: Crop) -> NDArray[np.float32]:
@@ -112,6 +177,11 @@ def _pixels(image: Image.Image, *, size: Size, crop: Crop) -> NDArray[np.float32
     image = _grey_or_rgb(image)
     if turn is not None:
         image = image.transpose(turn)
+    return _fitted(image, size=size, crop=crop)
+
+
+def _fitted(image: Image.Image, *, size: Size, crop: Crop) -> NDArray[np.float32]:
+    height, width = size
     if crop == "square":
         image = _centre_square(image)
     if image.size != (width, height):

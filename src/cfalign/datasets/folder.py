@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet, upright_size
-from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, positions
+from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet
+from cfalign.datasets.encoded import EncodedImages, check_form
+from cfalign.datasets.images import Keep, Loaded
 from cfalign.errors import BadInput
-
-# Decoding releases the GIL; more threads than this only hold more large images in memory at once.
-_THREADS = max(1, min(4, os.cpu_count() or 1))
-_WHOLE = 64 * 1024
-_PIECE = 16 * 1024
 
 
 class ImageFolder:
@@ -29,68 +20,56 @@ class ImageFolder:
 
     Ids are the paths relative to the folder, with ``/``, sorted; sub-folders count, symbolic links are
     followed, names that begin with a dot are ignored. ``size=None`` keeps the pixels as they are, which needs
-    files of one size. ``crop="none"`` keeps the whole frame, stretched to the square of a given ``size``.
+    files of one size. ``crop="none"`` keeps the whole frame, stretched to the square of a given ``size``. ``name`` is
+    what records call it, by default the folder's own.
 
     A file that cannot be read becomes ``Skipped`` when it is loaded. BadInput: no such folder, a file, a
     folder that cannot be listed, no image file, a bad ``size`` or ``crop``, and for ``size=None`` files of
     different sizes.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, size: int | None = None, crop: Crop = "square") -> None:
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise BadInput(f"The image size must be a whole number of pixels, at least 1, or None; came {size!r}.")
-        if crop not in get_args(Crop):
-            raise BadInput(f'crop must be one of {", ".join(get_args(Crop))}; came "{crop}".')
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: int | None = None,
+        crop: Crop = "square",
+        name: str | None = None,
+    ) -> None:
+        check_form(size, crop)
         root = Path(path).expanduser()
         files = _find(root)
         self.ids: tuple[str, ...] = tuple(files)
-        self.source = root.name or root.resolve().name or str(root)
-        self._paths = tuple(files.values())
-        self._crop: Crop = crop
-        self.shape: Size = (size, size) if size is not None else _common_size(files, root=root, crop=crop)
+        self.source = name or root.name or root.resolve().name or str(root)
+        self._images = EncodedImages(
+            self.ids, _Files(tuple(files.values())), name=self.source, where=str(root), size=size, crop=crop
+        )
+        self.shape: Size = self._images.shape
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def load(self, indices: Sequence[int], /) -> Loaded:
         """Decode the files at these positions in a few threads; memory: the result and a few files."""
-        wanted = checked_indices(indices, count=len(self.ids))
-        pixels = np.empty((len(wanted), 3, *self.shape), dtype=np.float32)
+        return self._images.load(indices)
 
-        def fill(slot: int) -> str | None:
-            try:
-                pixels[slot] = decode(self._paths[wanted[slot]], size=self.shape, crop=self._crop)
-            except Unreadable as error:
-                return str(error)
-            return None
-
-        with quiet(), ThreadPoolExecutor(_THREADS) as pool:
-            reasons = list(pool.map(fill, range(len(wanted))))
-        good = [slot for slot, reason in enumerate(reasons) if reason is None]
-        return Loaded(
-            images=torch.from_numpy(pixels if len(good) == len(wanted) else pixels[good]),
-            indices=tuple(wanted[slot] for slot in good),
-            skipped=tuple(Skipped(self.ids[i], why) for i, why in zip(wanted, reasons, strict=True) if why is not None),
-        )
-
-    def subset(self, keep: Keep, /) -> ImageFolder:
+    def subset(self, keep: Keep, /) -> EncodedImages:
         """The images named (in that order) or masked; see ``ImageSource.subset``."""
-        chosen = positions(self.ids, keep=keep)
-        smaller = copy.copy(self)
-        smaller.ids = tuple(self.ids[i] for i in chosen)
-        smaller._paths = tuple(self._paths[i] for i in chosen)
-        return smaller
+        return self._images.subset(keep)
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape, crop, and of each file its id, its bytes' count and its bytes.
+        """As ``EncodedImages.fingerprint``."""
+        return self._images.fingerprint()
 
-        Of files above 64 KiB only three pieces of 16 KiB are read: the start, the middle and the end.
-        """
-        digest = hashlib.sha256(f"folder {self.shape} {self._crop}\n".encode())
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for image_id, content in zip(self.ids, pool.map(_content_digest, self._paths), strict=True):
-                digest.update(f"{len(image_id)} {image_id} {content}\n".encode())
-        return digest.hexdigest()
+
+class _Files:
+    """Paths as text: objects of Path would take most of the memory of a large folder."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def __getitem__(self, row: int, /) -> Path:
+        return Path(self._names[row])
 
 
 def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square") -> Tensor:
@@ -107,13 +86,13 @@ def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square"
         raise BadInput(f"The image {file} cannot be read: {error}.") from error
 
 
-def _find(root: Path) -> dict[str, Path]:
+def _find(root: Path) -> dict[str, str]:
     """Image files by id, sorted by id."""
     if not root.exists():
         raise BadInput(f"No such image folder: {root}.")
     if not root.is_dir():
         raise BadInput(f"Expected a folder of images, but {root} is a file; name the folder that holds it.")
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     others = 0
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
@@ -123,12 +102,12 @@ def _find(root: Path) -> dict[str, Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(place).relative_to(root).as_posix()
         for name in names:
             if name.startswith("."):
                 continue
             if name.lower().endswith(EXTENSIONS):
-                path = Path(place, name)
-                found[_image_id(path, root=root)] = path
+                found[_image_id(name if below == "." else f"{below}/{name}")] = os.path.join(place, name)
             else:
                 others += 1
     if not found:
@@ -144,46 +123,6 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _image_id(path: Path, *, root: Path) -> str:
+def _image_id(name: str) -> str:
     # A name that is not UTF-8 arrives with surrogates, which no table or JSON file accepts.
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
-
-
-def _common_size(files: dict[str, Path], *, root: Path, crop: Crop) -> Size:
-    def measure(path: Path) -> Size | Unreadable:
-        try:
-            return upright_size(path, crop=crop)
-        except Unreadable as error:
-            return error
-
-    first: tuple[str, Size] | None = None
-    failure = ""
-    with quiet(), ThreadPoolExecutor(_THREADS) as pool:
-        for image_id, size in zip(files, pool.map(measure, files.values()), strict=True):
-            if isinstance(size, Unreadable):
-                failure = failure or f"{image_id}: {size}"
-            elif first is None:
-                first = (image_id, size)
-            elif size != first[1]:
-                one, other = (f"{name} has {w}x{h}" for name, (h, w) in (first, (image_id, size)))
-                after = " after the square crop" if crop == "square" else ""
-                raise BadInput(f"The images in {root} differ in size{after}: {one}, {other}; give a size for all.")
-    if first is None:
-        raise BadInput(f"None of the {len(files)} image files in {root} can be read ({failure}).")
-    return first[1]
-
-
-def _content_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        length = path.stat().st_size if path.is_file() else -1
-        digest.update(f"{length}\n".encode())
-        if length > 0:
-            with path.open("rb") as file:
-                starts = (0,) if length <= _WHOLE else (0, (length - _PIECE) // 2, length - _PIECE)
-                for start in starts:
-                    file.seek(start)
-                    digest.update(file.read(_WHOLE if length <= _WHOLE else _PIECE))
-    except OSError:
-        digest.update(b"unreadable")
-    return digest.hexdigest()
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

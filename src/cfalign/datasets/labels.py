@@ -128,12 +128,19 @@ def read_labels(path: str | os.PathLike[str], *, ids: Sequence[str]) -> Labels:
     equal in lower snake case, a row that fits several images, two rows for one image, no row that matches.
     """
     file = Path(path).expanduser()
-    table = read_table(file)
+    return labels_of(read_table(file), ids=ids, file=file)
+
+
+def labels_of(table: Table, *, ids: Sequence[str], file: Path, bare: bool = False) -> Labels:
+    """Labels for the images ``ids`` from a table that is in memory, by the rules and errors of ``read_labels``.
+
+    ``file`` is what messages call it; ``bare`` allows a table without an attribute.
+    """
     names = _column_names(table.header, file=file)
     attributes, reasons = _attributes(table, names=names)
     image, row_of = _match(table, names=names, attributes=attributes, ids=ids, file=file)
     attributes.pop(image, None)
-    if not attributes:
+    if not attributes and not bare:
         raise BadInput(
             f"The labels table {file} has no attribute column: expected values 0/1, -1/1 or true/false; "
             + (_reasons(table, reasons, image=image) or "it has the image column only")
@@ -142,15 +149,15 @@ def read_labels(path: str | os.PathLike[str], *, ids: Sequence[str]) -> Labels:
     split = next((i for name in _SPLIT_NAMES for i, other in enumerate(names) if other == name), None)
     others = [i for i in reasons if i not in (image, split)]
     rest = np.setdiff1d(np.arange(table.rows), row_of)
-    bare = np.flatnonzero(row_of < 0).tolist()
+    alone = np.flatnonzero(row_of < 0).tolist()
     return Labels(
         ids=tuple(ids),
         targets=tuple(names[i] for i in attributes),
-        values=_aligned(attributes.values(), row_of=row_of),
+        values=_aligned(tuple(attributes.values()), row_of=row_of),
         split=None if split is None else _texts(table.columns[split].str.to_lowercase(), row_of=row_of),
         extra={names[i]: _texts(table.columns[i], row_of=row_of) for i in others},
         unmatched_rows=_leftover(len(rest), (table.columns[image][int(row)] or "(blank)" for row in rest[:_EXAMPLES])),
-        images_without_row=_leftover(len(bare), (ids[i] for i in bare[:_EXAMPLES])),
+        images_without_row=_leftover(len(alone), (ids[i] for i in alone[:_EXAMPLES])),
         ignored_columns={table.header[i] or names[i]: reasons[i] for i in others} | table.unusable,
     )
 
@@ -245,7 +252,9 @@ def _is_text(column: pl.Series) -> bool:
     return len(present) > 0 and present.cast(pl.Float64, strict=False).null_count() > 0
 
 
-def _aligned(columns: Iterable[NDArray[np.float64]], *, row_of: NDArray[np.int64]) -> NDArray[np.float64]:
+def _aligned(columns: Sequence[NDArray[np.float64]], *, row_of: NDArray[np.int64]) -> NDArray[np.float64]:
+    if not columns:
+        return np.empty((len(row_of), 0))
     values = np.stack(list(columns), axis=1)[row_of]
     values[row_of < 0] = np.nan
     return values

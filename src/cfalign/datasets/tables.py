@@ -1,9 +1,9 @@
-"""CSV, TSV and Parquet as columns of text."""
+"""CSV, TSV, Parquet and columns in memory as columns of text."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -53,6 +53,12 @@ def read_table(path: Path) -> Table:
     if not table.columns or table.rows == 0:
         raise BadInput(f"The labels table {path} holds no row below its header.")
     return table
+
+
+def table_of(columns: Mapping[str, Sequence[str | None]]) -> Table:
+    """A table from columns of text, all of one length."""
+    texts = tuple(_text(pl.Series(values=list(cells), dtype=pl.String)) for cells in columns.values())
+    return Table(header=tuple(columns), columns=texts, unusable={})
 
 
 def _read_text(path: Path, *, tabs: bool) -> Table:

@@ -1,0 +1,86 @@
+"""The JSON beside an exported model: what its file cannot say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from cfalign.classifiers.wrapped import Link, checked_targets, resized_and_normalised
+from cfalign.errors import BadInput, nearest
+
+EXAMPLE = '{"targets": ["smiling", "young"], "link": "sigmoid", "normalize": [[0.5], [0.5]], "size": 224}'
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the JSON says; None where it is silent."""
+
+    link: Link
+    """What turns outputs into probabilities."""
+    targets: tuple[str, ...] | None = None
+    normalize: tuple[Numbers, Numbers] | None = None
+    """Means and standard deviations of images in [0, 1], one number per channel."""
+    size: int | None = None
+    """Side of the square images that the model expects."""
+    channels: int | None = None
+    """1: the mean over the channels is given."""
+
+
+def beside(file: Path) -> Path:
+    """Where the JSON of a model file lies, ``model.pt.json`` before ``model.json``; BadInput where there is none."""
+    first, second = file.with_name(f"{file.name}.json"), file.with_suffix(".json")
+    for path in (first, second):
+        if path.is_file():
+            return path
+    raise BadInput(
+        f"{file} does not say what its outputs are: write {first.name} (or {second.name}) beside it, such as {EXAMPLE}."
+    )
+
+
+def read_beside(path: Path) -> Beside:
+    """The content, checked; BadInput names the first mistake."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as JSON: {str(error).rstrip('.')}; expected {EXAMPLE}.") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} holds a {type(content).__name__}; expected an object such as {EXAMPLE}.")
+    names = [f.name for f in fields(Beside)]
+    unknown = next((key for key in content if key not in names), None)
+    if unknown is not None:
+        raise BadInput(f"Unknown key {unknown!r} in {path}; {nearest(unknown, names)}.")
+    if content.get("link") not in get_args(Link):
+        came = repr(content["link"]) if "link" in content else "no link"
+        raise BadInput(
+            f"{path} must say how outputs become probabilities, link: {', '.join(get_args(Link))}; got {came}."
+        )
+    try:
+        return _checked(content)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _checked(content: dict[str, Any]) -> Beside:
+    size, channels = content.get("size"), content.get("channels")
+    if size is not None and (type(size) is not int or size < 1):
+        raise BadInput(f"size must be a whole number of pixels, got {size!r}.")
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise BadInput(f"channels must be 1 or 3, got {channels!r}.")
+    targets = content.get("targets")
+    if targets is not None:
+        if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
+            raise BadInput(f"targets must be a list of names, got {targets!r}.")
+        targets = checked_targets(targets)
+    normalize = content.get("normalize")
+    if normalize is not None:
+        if not isinstance(normalize, list) or len(normalize) != 2:
+            raise BadInput(f"normalize must be [means, stds], one number per channel; got {normalize!r}.")
+        told = resized_and_normalised(None, (normalize[0], normalize[1]))
+        mean, std = told.mean or (), told.std or ()
+        if len(mean) not in (1, channels or 3):
+            raise BadInput(f"normalize has {len(mean)} means, but the model takes {channels or 3} channel(s).")
+        normalize = (mean, std)
+    return Beside(content["link"], targets, normalize, size, channels)

@@ -1,0 +1,96 @@
+"""What turns images in [0, 1] into a model's input: resize, crop, normalise. All of it is differentiable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cfalign.errors import BadInput
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Images [n, c, h, w] in [0, 1] to what a model expects, in the order of the fields; None leaves a step out."""
+
+    channels: int | None = None
+    """How many the model takes; None: any number. Checked by the classifier, which can say its name."""
+    grey: bool = False
+    """Whether the mean over the channels comes first."""
+    square: bool = False
+    """Whether the longer side is then cut at its centre to the shorter one."""
+    resize: int | tuple[int, int] | None = None
+    """The shorter side, the other one following it; or (height, width)."""
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    clip: bool = False
+    """Whether what a bicubic filter throws beyond [0, 1] is cut, as it is in 8-bit images."""
+    crop: tuple[int, int] | None = None
+    """(height, width) of the centre; smaller images are surrounded by black."""
+    crop_down: bool = False
+    """Where the centre lies between two pixels: the earlier one; otherwise the even one of the two."""
+    mean: tuple[float, ...] | None = None
+    """Per channel, or one for all, of images in [0, 1]."""
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        mean, std = self.mean or (), self.std or ()
+        if len(mean) != len(std) or not all(s > 0 for s in std):
+            raise BadInput(f"Expected as many means as stds, and stds above 0; got {self.mean} and {self.std}.")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [n, c, h, w] in [0, 1] to the model's input."""
+        x = images.mean(dim=1, keepdim=True) if self.grey else images
+        if self.square:
+            x = _square(x)
+        if self.resize is not None:
+            x = self._resized(x)
+        if self.crop is not None:
+            x = self._cropped(x, self.crop)
+        if self.mean is None or self.std is None:
+            return x
+        mean, std = (torch.tensor(part, dtype=x.dtype, device=x.device) for part in (self.mean, self.std))
+        return (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+    def _resized(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if isinstance(self.resize, int):
+            long = int(self.resize * max(height, width) / min(height, width))
+            size = (long, self.resize) if width <= height else (self.resize, long)
+        else:
+            assert self.resize is not None
+            size = self.resize
+        if size == (height, width):
+            return x
+        if not self.clip:
+            return self._interpolated(x, size)
+        # 8-bit images are resized, and clipped, in two passes
+        wide = self._interpolated(x, (height, size[1])).clamp(0, 1)
+        return self._interpolated(wide, size).clamp(0, 1)
+
+    def _interpolated(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.interpolation == "nearest":
+            return functional.interpolate(x, size, mode="nearest-exact")  # as Pillow does it
+        return functional.interpolate(x, size, mode=self.interpolation, antialias=self.antialias)
+
+    def _cropped(self, x: Tensor, crop: tuple[int, int]) -> Tensor:
+        lack = [max(0, wanted - there) for wanted, there in zip(crop, x.shape[-2:], strict=True)]
+        if any(lack):
+            x = functional.pad(x, (lack[1] // 2, lack[1] - lack[1] // 2, lack[0] // 2, lack[0] - lack[0] // 2))
+        top, left = (
+            (there - wanted) // 2 if self.crop_down else round((there - wanted) / 2)
+            for wanted, there in zip(crop, x.shape[-2:], strict=True)
+        )
+        return x[..., top : top + crop[0], left : left + crop[1]]
+
+
+def _square(x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    top, left = height // 2 - side // 2, width // 2 - side // 2
+    return x[..., top : top + side, left : left + side]

@@ -1,0 +1,25 @@
+"""Models that a library downloads by name: whatever goes wrong there becomes one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from cfalign.errors import BadInput, CfalignError
+from cfalign.isolation import described
+
+
+@contextmanager
+def published(what: str, *, instead: str) -> Iterator[None]:
+    """Any error inside becomes BadInput: "<what> could not be had: <error>; <instead>."
+
+    What the library prints goes to stderr, since stdout is for results.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (CfalignError, MemoryError):
+        raise
+    except Exception as error:
+        raise BadInput(f"{what} could not be had: {described(error)}; {instead}.") from error

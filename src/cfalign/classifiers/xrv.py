@@ -1,0 +1,125 @@
+"""Family ``xrv``: DenseNets of torchxrayvision for chest X-rays, ``xrv:densenet121-res224-all`` or ``xrv:FILE``."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfalign.classifiers.checkpoint import Checkpoint, read
+from cfalign.classifiers.class_names import class_targets, names_of
+from cfalign.classifiers.preprocessing import Preprocessing
+from cfalign.classifiers.published import published
+from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.errors import BadInput, nearest
+from cfalign.extras import imported
+from cfalign.weights import load_into
+
+SIZE = 224  # of all its DenseNets
+LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv2\.weight")
+FIRST = "features.denseblock1.denselayer1"
+
+
+class Pathologies(nn.Module):
+    """Grey images [n, 1, 224, 224] in [−1024, 1024] → logits of the probabilities that the library documents.
+
+    With ``thresholds`` t those are p / 2t below t and 1 − (1 − p) / 2(1 − t) above, so that 0.5 is the operating point;
+    without, the network's own p.
+    """
+
+    columns: Tensor
+    thresholds: Tensor | None
+
+    def __init__(self, network: nn.Module, columns: Sequence[int], thresholds: Tensor | None) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("columns", torch.tensor(columns))
+        self.register_buffer("thresholds", None if thresholds is None else thresholds[list(columns)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[n, target]."""
+        network: Any = self.network
+        features = functional.relu(network.features(images))
+        logits: Tensor = network.classifier(functional.adaptive_avg_pool2d(features, 1).flatten(1))[:, self.columns]
+        return logits if self.thresholds is None else calibrated(logits, self.thresholds)
+
+
+def calibrated(logits: Tensor, thresholds: Tensor) -> Tensor:
+    """The logit of a probability moved so that its threshold becomes 0.5, without leaving log space."""
+    p, t = torch.sigmoid(logits), thresholds
+    below = functional.logsigmoid(logits) - torch.log((2 * t - p).clamp(min=t))
+    above = torch.log((p + 1 - 2 * t).clamp(min=1 - t)) - functional.logsigmoid(-logits)
+    return torch.where(p < t, below, above)
+
+
+def load(name: str, *, trust: bool = False) -> WrappedClassifier:
+    """A DenseNet of torchxrayvision, its heads that were trained, on the mean of the colours at 224 px.
+
+    Images are cut to a square and resized as the library does it. Its published weights are pickles, which need
+    ``trust``. A file holds the state of a DenseNet; it brings its own number of classes, and their names when it holds
+    them (``targets``), else those of the library where they are as many.
+
+    BadInput when something is missing or does not fit.
+    """
+    with warnings.catch_warnings():  # it switches off all warnings of the process
+        models = imported("torchxrayvision.models", extra="xrv")
+    known = {k: v for k, v in models.model_urls.items() if "densenet" in v["weights_url"]}
+    if name in known:
+        return _published(models, name, known[name], trust=trust)
+    if not Path(name).expanduser().is_file():
+        raise BadInput(f"torchxrayvision has no DenseNet {name!r}, and there is no such file; {nearest(name, known)}.")
+    checkpoint = read(name, trust=trust)
+    state = dict(checkpoint.state)
+    thresholds = state.pop("op_threshs", None)
+    network = _network(models, checkpoint)
+    load_into(network, state, checkpoint.path)
+    count = len(state["classifier.weight"])
+    targets = names_of(count, checkpoint.path, own=checkpoint.names, published=models.DenseNet.targets)
+    return _wrapped(network, targets, thresholds, name=checkpoint.path.stem)
+
+
+def _published(models: Any, name: str, facts: Mapping[str, Any], *, trust: bool) -> WrappedClassifier:
+    if not trust:
+        raise BadInput(
+            f"The published weights xrv:{name} are a pickle, which runs code when it is read, and are refused; if you "
+            "trust torchxrayvision's release, give --trust (trust=True)."
+        )
+    folder = "~/.torchxrayvision/models_data"
+    with published(f"The weights xrv:{name}", instead=f"put {facts['weights_url']} into {folder}"):
+        network = models.DenseNet(weights=name)
+    thresholds, network.op_threshs = network.op_threshs, None
+    network.weights_filename_local = ""  # where it lies decides no answer
+    return _wrapped(network, network.targets, thresholds, name=name)
+
+
+def _wrapped(network: Any, labels: Sequence[str], thresholds: Tensor | None, *, name: str) -> WrappedClassifier:
+    trained = [i for i, label in enumerate(labels) if label and (thresholds is None or thresholds[i].isfinite())]
+    targets = class_targets([labels[i] for i in trained])
+    prepare = Preprocessing(grey=True, square=True, resize=(SIZE, SIZE), mean=(0.5,), std=(1 / 2048,))
+    module = Pathologies(network, trained, thresholds)
+    module.eval().requires_grad_(False)
+    return wrap(module, targets, prepare=prepare, name=name)
+
+
+def _network(models: Any, checkpoint: Checkpoint) -> nn.Module:
+    """A DenseNet of the widths and depths that the tensors have."""
+    found = [m.groups() for m in map(LAYER.fullmatch, checkpoint.state) if m]
+    blocks = sorted({int(block) for block, _ in found})
+    growth = checkpoint.rows(f"{FIRST}.conv2.weight")
+    start = checkpoint.rows("features.conv0.weight")
+    if checkpoint.state["features.conv0.weight"].shape[1] != 1:
+        raise BadInput(f"{checkpoint.path} takes colour images; expected a DenseNet of torchxrayvision for grey ones.")
+    network: nn.Module = models.DenseNet(
+        growth_rate=growth,
+        block_config=tuple(sum(int(b) == block for b, _ in found) for block in blocks),
+        num_init_features=start,
+        bn_size=checkpoint.rows(f"{FIRST}.conv1.weight") // growth,
+        num_classes=checkpoint.rows("classifier.weight"),
+    )
+    return network
