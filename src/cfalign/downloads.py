@@ -113,7 +113,10 @@ def located(name: str, *, folder: Path | None = None) -> tuple[Path, ...]:
     model, place = published(name), folder or cache_folder()
     missing = [asset.file for asset in model.assets if not (place / asset.file).is_file()]
     if missing:
-        raise BadInput(f"{', '.join(missing)} is not in {place}; `cfalign models fetch {name}` brings it.")
+        raise BadInput(
+            f"{', '.join(missing)} is not in {place}; `cfalign models fetch {name}` brings it, or take it from "
+            f"{model.source} and put it there."
+        )
     return tuple(place / asset.file for asset in model.assets)
 
 

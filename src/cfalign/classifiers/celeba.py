@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cfalign.classifiers.branched import ATTRIBUTES, SIZE, BranchedNetwork
 from cfalign.classifiers.checkpoint import read
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.downloads import located
 from cfalign.errors import BadInput
 from cfalign.weights import load_into
 
-NAME, FILE = "branched-tiny", "BranchedTiny.ckpt"
+NAME = "branched-tiny"
 
 
 def load(name: str, *, trust: bool = False) -> WrappedClassifier:
@@ -21,20 +21,10 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     ``name``: ``branched-tiny`` (the file in the user's cache folder) or a checkpoint. BadInput when it is not there or
     its weights do not fit, key by key.
     """
-    path = cache_folder() / FILE if name == NAME else Path(name).expanduser()
-    if name == NAME and not path.is_file():
-        raise BadInput(
-            f"There is no {FILE} in {path.parent}: run `cfalign models fetch {NAME}`, or put the file of the release "
-            "'weights' of github.com/ieee8023/latentshift there."
-        )
-    if name != NAME and not path.is_file():
+    path = located(NAME)[0] if name == NAME else Path(name).expanduser()
+    if not path.is_file():
         raise BadInput(f"There is no file {name!r}; expected celeba:{NAME} or celeba:PATH of its checkpoint.")
     network = BranchedNetwork()
     load_into(network, read(path, trust=trust).state, path)
     prepare = Preprocessing(channels=3, resize=(SIZE, SIZE), antialias=False)  # the network normalises by itself
     return wrap(network, ATTRIBUTES, prepare=prepare, name="branched_tiny" if name == NAME else path.stem)
-
-
-def cache_folder() -> Path:
-    """Where fetched files lie: ``CFALIGN_CACHE``, or ``.cache/cfalign`` in the home folder."""
-    return Path(os.environ.get("CFALIGN_CACHE") or "~/.cache/cfalign").expanduser()
