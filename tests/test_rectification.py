@@ -128,6 +128,24 @@ def test_a_split_given_is_the_split_used() -> None:
     assert again.as_dict() == found.as_dict(), "images outside the split play no part"
 
 
+@pytest.mark.parametrize("reading", ["outgoing", "incoming"])
+def test_how_the_parts_lie_in_the_images_does_not_matter(reading: str) -> None:
+    """The same images in the same parts, once one part after another and once in turns."""
+    turns = ["train", "val", "test"] * 100
+    order = [i for part in range(3) for i in range(part, 300, 3)]
+    found = [
+        rectify(
+            T, [HAT], images=images, autoencoder=LinearAutoencoder(), split=split,
+            options=options(limit=10_000, reading=reading, tolerance=1e-9),
+        )
+        for images, split in ((IMAGES, turns), (IMAGES[order], [turns[i] for i in order]))
+    ]  # fmt: skip
+    counts = [(f.curve[0].n_train, f.curve[0].n_validation, f.before[0].n) for f in found]
+    assert counts[0] == counts[1]
+    assert min(counts[0]) > 5
+    assert found[0].beta == pytest.approx(found[1].beta, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("split", "sentence"),
     [(["train", "val"] * 150, "test has none. It has: train, val"), (["train"], "each of the 300 images, got 1")],

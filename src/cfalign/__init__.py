@@ -8,6 +8,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``latent_shift``        counterfactual images of one head or composition
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
 ``LatentShift``         the same difference as a Captum attribution
+``check``               the effects of a run that nobody expected
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode

@@ -128,6 +128,7 @@ class Workbench:
 
     def measure_incoming(self, rows: Rows, beta: Floats) -> Measured:
         """ψ(shortcut → f') = Δf' / Δshortcut on the shortcuts' counterfactuals; no decoder runs."""
+        rows = np.sort(rows)
         mixture, scale, base_scale = self.mixture(beta), self.standards()[1], self._spread(self.mixture(beta))
         psi, psi_logit = np.full((2, len(rows), self.shortcuts), np.nan)
         excluded = []
