@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from cfalign.datasets.decoding import Content, Crop, Size, Unreadable, content_digest, decode, quiet, upright_size
-from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, positions
+from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, with_rows
 from cfalign.errors import BadInput
 
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
@@ -87,11 +86,7 @@ class EncodedImages:
 
     def subset(self, keep: Keep, /) -> EncodedImages:
         """The images named (in that order) or masked; see ``ImageSource.subset``."""
-        chosen = positions(self.ids, keep=keep)
-        smaller = copy.copy(self)
-        smaller.ids = tuple(self.ids[i] for i in chosen)
-        smaller._rows = tuple(self._rows[i] for i in chosen)
-        return smaller
+        return with_rows(self, keep)
 
     def fingerprint(self) -> str:
         """SHA-256 over shape, crop, and of each image its id, its bytes' count and its bytes.

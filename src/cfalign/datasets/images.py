@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,26 @@ def positions(ids: Sequence[str], *, keep: Keep) -> tuple[int, ...]:
     if not chosen:
         raise BadInput(f"The subset keeps none of the {len(ids)} images.")
     return chosen
+
+
+@runtime_checkable
+class _Rows(Protocol):
+    """A source whose images are rows of something that its subsets share."""
+
+    ids: tuple[str, ...]
+    _rows: Sequence[int]
+
+
+Source = TypeVar("Source", bound=_Rows)
+
+
+def with_rows(source: Source, keep: Keep) -> Source:
+    """The source over the rows that ``keep`` selects, everything else shared; errors as ``ImageSource.subset``."""
+    chosen = positions(source.ids, keep=keep)
+    smaller = copy.copy(source)
+    smaller.ids = tuple(source.ids[i] for i in chosen)
+    smaller._rows = tuple(source._rows[i] for i in chosen)
+    return smaller
 
 
 def _positions_of(ids: Sequence[str], *, named: Sequence[str]) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfalign.datasets.images import Keep, Loaded, checked_indices, positions
+from cfalign.datasets.images import Keep, Loaded, checked_indices, with_rows
 from cfalign.errors import BadInput
 
 Pixels = Tensor | NDArray[np.generic]
@@ -43,7 +42,7 @@ class TensorImages:
         self.shape: tuple[int, int] = (height, width) if size is None else (size, size)
         self.ids: tuple[str, ...] = _checked_ids(ids, count=count)
         self.source = "tensor" if isinstance(images, Tensor) else "array"
-        self._rows: tuple[int, ...] = tuple(range(count))
+        self._rows: Sequence[int] = range(count)
         for start in range(0, count, _CHUNK):
             self._check_values(start)
 
@@ -60,11 +59,7 @@ class TensorImages:
 
     def subset(self, keep: Keep, /) -> TensorImages:
         """The images named (in that order) or masked, over the same memory; see ``ImageSource.subset``."""
-        chosen = positions(self.ids, keep=keep)
-        smaller = copy.copy(self)
-        smaller.ids = tuple(self.ids[i] for i in chosen)
-        smaller._rows = tuple(self._rows[i] for i in chosen)
-        return smaller
+        return with_rows(self, keep)
 
     def fingerprint(self) -> str:
         """SHA-256 over ids, shape and the float32 values delivered."""

@@ -5,7 +5,6 @@ The library's grey range, −1024 … 1024, becomes [0, 1]; its pathologies are 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import torch
 
 from cfalign.datasets.columns import as_text, labels_from
 from cfalign.datasets.decoding import content_digest, grey_pixels
-from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, positions
+from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, with_rows
 from cfalign.datasets.labels import Labels
 from cfalign.errors import BadInput, nearest
 from cfalign.extras import imported
@@ -69,11 +68,7 @@ class XRayImages:
 
     def subset(self, keep: Keep, /) -> XRayImages:
         """The images named (in that order) or masked; see ``ImageSource.subset``."""
-        chosen = positions(self.ids, keep=keep)
-        smaller = copy.copy(self)
-        smaller.ids = tuple(self.ids[i] for i in chosen)
-        smaller._rows = tuple(self._rows[i] for i in chosen)
-        return smaller
+        return with_rows(self, keep)
 
     def fingerprint(self) -> str:
         """SHA-256 over shape, ids, and each image: its file where one has its name, else its pixels."""
