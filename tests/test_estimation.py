@@ -13,9 +13,11 @@ import cfalign as cfa
 import worlds
 from cfalign.classifiers import BlackBox, black_box
 from cfalign.composition import weights
+from cfalign.datasets import open_images
 from cfalign.errors import BadInput
 from cfalign.estimation import EstimateOptions, differences, directions
 from cfalign.latent_shift import Pairs, find_rays
+from cfalign.sheet import SheetModels, sheet_rows
 from cfalign.sweep import AuditOptions
 from linear_world import LATENTS, LinearAutoencoder, LinearClassifier, linear_images
 from linear_world import directions as heads
@@ -106,6 +108,20 @@ def test_a_black_box_is_audited_like_the_model_inside_it(tmp_path: Path) -> None
     assert np.isfinite(psi[0]).sum() > 3
     np.testing.assert_allclose(psi[1], psi[0], atol=0.02)
     assert matrices[0]["n"].to_list() == matrices[1]["n"].to_list()
+
+
+def test_a_sheet_walks_the_rays_of_a_black_box_again(tmp_path: Path) -> None:
+    heads_inside = worlds.heads()
+    box = black_box(lambda x: torch.sigmoid(heads_inside.logits(x)), heads_inside.targets, name=heads_inside.name)
+    source = open_images(worlds.images(30))
+    run = cfa.audit(
+        source, box, autoencoder=worlds.autoencoder(), out=tmp_path / "run",
+        options=AuditOptions(limit=8, shown=0, estimate=ON),
+    )  # fmt: skip
+    rows = run.query(base=box.targets[0]).head(3)
+    made = sheet_rows(rows, run, source=source, models=SheetModels(worlds.autoencoder(), [box]))
+    assert len(made) == 3
+    assert all(row.complete for row in made)
 
 
 def test_black_boxes_are_refused_unless_asked_for(tmp_path: Path) -> None:

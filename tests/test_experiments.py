@@ -286,5 +286,8 @@ def test_the_image_of_a_study_is_predicted_by_all_its_bases(material: Material) 
     shown = study(material, "smiling", "smiling + 0.3*arched_eyebrows")
     assert len(shown.bases) == 2
     assert all(base.base_scores[0] >= 0.5 for base in shown.bases)
+    assert shown.name in material.images.ids
+    original = material.images.load([material.images.ids.index(shown.name)]).images[0]
+    assert torch.equal(shown.image, original)
     with pytest.raises(BadInput, match="None of 150 images is predicted positive"):
         study(material, "smiling - 2*smiling")

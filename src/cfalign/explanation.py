@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfalign.autoencoders import side_of
 from cfalign.composition import Composition, Panel, head, panel, parse
 from cfalign.datasets import read_image
 from cfalign.errors import BadInput
@@ -37,6 +38,8 @@ class ExplainOptions:
     increase: bool = False
     """Whether a negative prediction is raised by the drop instead of refused; a positive one is lowered all the same.
     """
+    size: int | None = None
+    """Side to which an image file is brought; the autoencoder's own by default."""
     steps: int = 10
     """Equal steps along the ray, from the reconstruction to the counterfactual."""
     difference: Difference = "mean"
@@ -51,8 +54,8 @@ class ExplainOptions:
     def __post_init__(self) -> None:
         if self.difference not in get_args(Difference):
             raise BadInput(f"difference must be one of {', '.join(get_args(Difference))}, got {self.difference!r}.")
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
+        for name in ("size", "steps", "batch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")
         if not 0 <= self.min_base_change <= 1:
             raise BadInput(f"min_base_change must be between 0 and 1, got {self.min_base_change!r}.")
@@ -128,7 +131,7 @@ def explain(
     owners = [c for c in (classifier, reference) if c is not None]
     bases = _bases(base, owners)
     table = _panel(bases, classifier, reference, downstream, owners)
-    x, name = _opened(image, autoencoder)
+    x, name = _opened(image, side_of(autoencoder, asked=options.size))
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
         latent, x0 = reconstruct(x, autoencoder)
@@ -170,7 +173,7 @@ def _panel(
     return panel(heads, [(b.classifiers[0].name, b) for b in bases])
 
 
-def _opened(image: Image, autoencoder: Autoencoder) -> tuple[Tensor, str]:
+def _opened(image: Image, size: int | None) -> tuple[Tensor, str]:
     """The image [1, c, h, w] and what it is called."""
     if isinstance(image, Tensor):
         x = image[None] if image.ndim == 3 else image
@@ -179,11 +182,10 @@ def _opened(image: Image, autoencoder: Autoencoder) -> tuple[Tensor, str]:
                 f"Expected one image [c, h, w], floating, in [0, 1]; got {image.dtype} of shape {tuple(image.shape)}."
             )
         return x.detach(), "image"
-    size = getattr(autoencoder, "size", None)
     if size is None:
         raise BadInput(
-            "The autoencoder does not say which size of images it works on; give it an attribute `size` "
-            "(cfalign.autoencoders.wrap(..., size=...)), or a tensor instead of a file."
+            "The autoencoder does not say which size of images it works on; say it (--size, in Python "
+            "ExplainOptions(size=...)), or give a tensor instead of a file."
         )
     return read_image(image, size=size)[None], Path(image).name
 

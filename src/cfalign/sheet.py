@@ -15,6 +15,7 @@ from torch import Tensor
 from cfalign.composition import Composition, Panel, parse
 from cfalign.datasets import ImageSource
 from cfalign.errors import BadInput
+from cfalign.estimation import EstimateOptions
 from cfalign.illustrations import KINDS, Strip, kept, walked_again
 from cfalign.isolation import undisturbed
 from cfalign.results import Outcome
@@ -104,11 +105,14 @@ def _walked(
 ) -> dict[tuple[str, str], Strip]:
     """Strips of the pairs; BadInput when their scores are not those of the run."""
     strips: dict[tuple[str, str], Strip] = {}
+    estimate = EstimateOptions(**run.record()["settings"].get("estimate", {}))
     with undisturbed(autoencoder, *classifiers):
         for base in dict.fromkeys(base for _, base in pairs):
             table = Panel((base,), (_composition(base, run, classifiers),))
             mine = [pair for pair in pairs if pair[1] == base]
-            strips |= walked_again(mine, run, source, panel=table, autoencoder=autoencoder, batch=64)
+            strips |= walked_again(
+                mine, run, source, panel=table, autoencoder=autoencoder, estimate=estimate, batch=64
+            )  # fmt: skip
     for pair, strip in strips.items():
         facts, seen = known[pair], strip.scores[[0, -1], 0]
         if not np.allclose(seen, [facts.before, facts.after], rtol=0.0, atol=SAME):

@@ -46,6 +46,9 @@ def explain(
         str | None,
         typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the image, where the autoencoder takes any.  \\[default: its own]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Frames of the transition.  \\[default: 10]")] = None,
     saliency: Annotated[bool, typer.Option("--saliency/--no-saliency", help="Saliency maps beside it.")] = True,
     gif: Annotated[Path | None, typer.Option(help="The transition here, as .gif or .webp, not in --out.")] = None,
@@ -65,7 +68,7 @@ def explain(
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
     flags = {
-        "increase": increase, "search.drop": drop, "difference": difference, "steps": steps,
+        "increase": increase, "search.drop": drop, "difference": difference, "steps": steps, "size": size,
         "saliency": None if saliency else False,
     }  # fmt: skip
     settings = options(ExplainOptions, config=config, assignments=assignments or (), flags=flags)

@@ -47,6 +47,9 @@ def query(
         str | None, typer.Option(help="The run's images, for rows whose images the run does not hold.")
     ] = None,
     autoencoder: Annotated[str | None, typer.Option(help="The run's autoencoder, to walk those again.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the run's images, where the autoencoder takes any.", min=1)
+    ] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
     trust: Trust = False,
@@ -70,7 +73,7 @@ def query(
             None if autoencoder is None else autoencoders.load(autoencoder, trust=trust),
             [classifiers.load(spec, trust=trust) for spec in specs],
         )
-        pictured = sheet_rows(rows, opened, source=_source(opened, images, models), models=models)
+        pictured = sheet_rows(rows, opened, source=_source(opened, images, size, models), models=models)
         if not pictured:
             raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
         cell = " → ".join(name for name in (base, downstream) if name)
@@ -101,9 +104,10 @@ def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     return run.sql(sql)
 
 
-def _source(run: Run, images: str | None, models: SheetModels) -> ImageSource | None:
+def _source(run: Run, images: str | None, asked: int | None, models: SheetModels) -> ImageSource | None:
     """The images given, or the folder that the run names where it is found from here."""
-    size = getattr(models.autoencoder, "size", None) or DISPLAYED
+    encoder = models.autoencoder
+    size = (asked if encoder is None else autoencoders.side_of(encoder, asked=asked)) or DISPLAYED
     if images is not None:
         return open_images(images, size=size)
     data = run.record()["data"]

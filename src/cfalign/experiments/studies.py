@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from cfalign.composition import parse
@@ -35,7 +37,8 @@ def study(material: Material, *bases: str, options: ExplainOptions | None = None
         best = int(scores.argmax())
     elif not scores[best] >= 0.5:
         raise BadInput(f"None of {len(x0)} images is predicted positive by all of {', '.join(bases)}.")
-    return explain(
+    explained = explain(
         loaded.images[best], compositions, autoencoder=material.autoencoder, classifier=material.classifier,
         options=options,
     )  # fmt: skip
+    return replace(explained, name=material.images.ids[loaded.indices[best]])
