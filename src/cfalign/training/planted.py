@@ -1,0 +1,124 @@
+"""Classifiers with a planted shortcut, at doses from none to complete: the material of the benchmarks.
+
+A classifier of one target is trained on rendered faces on which the target's label and another attribute, its
+*shortcut*, are correlated. The correlation is the *dose*; at 0 the two are independent and nothing is planted. What a
+classifier then really uses is not the dose but what interventions say (``synthetic.effect``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from cfalign.classifiers.loading import from_weights
+from cfalign.errors import BadInput
+from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, sample
+from cfalign.training.classifier import train_classifier
+from cfalign.training.embedded import PAIRS as SHIPPED_PAIRS
+from cfalign.training.embedded import PLANTED_FACES, RECIPE, labelled, rendered
+from cfalign.training.pixels import Progress
+from cfalign.types import Classifier
+
+PAIRS = (
+    *SHIPPED_PAIRS,
+    ("smiling", "wearing_earrings"),
+    ("pointy_nose", "rosy_cheeks"),
+    ("arched_eyebrows", "eye_shadow"),
+    ("bushy_eyebrows", "wavy_hair"),
+)
+"""(target, shortcut); eyeglasses, hats and earrings are objects."""
+DOSES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Correlations of target and shortcut in training."""
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True, order=True)
+class Plant:
+    """One classifier to be trained."""
+
+    target: str
+    shortcut: str
+    dose: float
+    seed: int
+    faces: int = PLANTED_FACES
+    """Faces it is trained on."""
+
+    def __post_init__(self) -> None:
+        for name in (self.target, self.shortcut):
+            if name in DERIVED or name not in INTERVENABLE:
+                raise BadInput(f"A plant needs attributes that interventions can set, got {name!r}.")
+        if not 0 <= self.dose <= 1:
+            raise BadInput(f"A dose is a correlation in [0, 1], got {self.dose!r}.")
+
+    @property
+    def name(self) -> str:
+        """``TARGET_from_SHORTCUT@DOSE#SEED``; also the name of its folder."""
+        return f"{self.target}_from_{self.shortcut}@{self.dose:g}#{self.seed}"
+
+    @property
+    def stream(self) -> int:
+        """Seed of its faces and of its training."""
+        place = (ATTRIBUTES.index(self.target) * len(ATTRIBUTES) + ATTRIBUTES.index(self.shortcut)) * 1000
+        return 1_000_000 + 100 * (place + round(100 * self.dose)) + self.seed
+
+
+def plants(
+    *,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    doses: Sequence[float] = DOSES,
+    seeds: Sequence[int] = SEEDS,
+) -> tuple[Plant, ...]:
+    """Every pair at every dose and seed."""
+    return tuple(Plant(t, s, dose, seed) for t, s in pairs for dose in doses for seed in seeds)
+
+
+def plant(wanted: Plant, folder: Path) -> Path:
+    """Train one below ``folder``, or go on with it, or find it done; the path of its weights."""
+    together = {(wanted.target, wanted.shortcut): wanted.dose} if wanted.dose else None
+    faces = sample(wanted.faces, seed=wanted.stream, correlations=together)
+    images = rendered(faces)
+    label = labelled(images, (wanted.target,), faces.labels()[:, [ATTRIBUTES.index(wanted.target)]])
+    options = replace(RECIPE.planted, seed=wanted.stream)
+    return train_classifier(images, label, out=folder / wanted.name, options=options).weights
+
+
+def plant_all(
+    wanted: Sequence[Plant], folder: Path, *, workers: int = 2, progress: Progress = lambda stage, done, total: None
+) -> None:
+    """Train what is missing below ``folder``, ``workers`` at a time, one thread each; about 15 s for each.
+
+    A stopped run goes on where it was.
+    """
+    missing = [p for p in dict.fromkeys(wanted) if not _weights(p, folder).is_file()]
+    progress("planted classifiers", len(wanted) - len(missing), len(wanted))
+    if not missing:
+        return
+    with ProcessPoolExecutor(
+        max_workers=min(workers, len(missing)), mp_context=get_context("spawn"), initializer=torch.set_num_threads,
+        initargs=(1,),
+    ) as pool:  # fmt: skip
+        running = [pool.submit(plant, p, folder) for p in missing]
+        try:
+            for done, one in enumerate(as_completed(running), start=len(wanted) - len(missing) + 1):
+                one.result()
+                progress("planted classifiers", done, len(wanted))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def load_plant(wanted: Plant, folder: Path) -> Classifier:
+    """The trained classifier; BadInput where it was not trained yet."""
+    file = _weights(wanted, folder)
+    if not file.is_file():
+        raise BadInput(f"{wanted.name} was not trained yet in {folder}; `cfalign train planted` does it.")
+    return from_weights(file, name=wanted.name)
+
+
+def _weights(wanted: Plant, folder: Path) -> Path:
+    return folder / wanted.name / "classifier.safetensors"
