@@ -30,7 +30,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "core",
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots", "estimation"),
+            *("unbiasing", "roots", "estimation", "descent", "methods"),
         ),
     ),
     ("training", ("training",)),
@@ -45,6 +45,8 @@ BESIDE = {
     ("latent_shift", "responses"),
     ("latent_shift", "estimation"),
     ("estimation", "statistics"),
+    *(("descent", other) for other in ("latent_shift", "search", "responses", "estimation")),
+    *(("methods", other) for other in ("descent", "latent_shift", "search", "estimation")),
     ("saliency", "responses"),
     ("effects", "alignment"),
     ("effects", "statistics"),

@@ -6,6 +6,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
 ``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
 ``latent_shift``        counterfactual images of one head or composition
+``counterfactuals``     the same by any of four methods
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
 ``LatentShift``         the same difference as a Captum attribution
 ``check``               the effects of a run that nobody expected
@@ -31,10 +32,11 @@ from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, Storag
 from cfalign.estimation import EstimateOptions
 from cfalign.explanation import ExplainOptions, Explanation, explain
 from cfalign.latent_shift import latent_shift
+from cfalign.methods import counterfactuals
 from cfalign.rectification import RectificationOptions, Rectified, rectify
 from cfalign.relations import check, read_relations
 from cfalign.results import Counterfactuals, Outcome
-from cfalign.search import SearchOptions
+from cfalign.search import DescentOptions, SearchOptions
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions
 
@@ -50,6 +52,7 @@ __all__ = [
     "CfalignError",
     "Composition",
     "Counterfactuals",
+    "DescentOptions",
     "EffectOptions",
     "EstimateOptions",
     "ExplainOptions",
@@ -68,6 +71,7 @@ __all__ = [
     "bank",
     "check",
     "classifiers",
+    "counterfactuals",
     "explain",
     "latent_shift",
     "load_bank",

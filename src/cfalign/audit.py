@@ -87,8 +87,8 @@ def audit(
 
         def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
             return walked_again(
-                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, estimate=options.estimate,
-                batch=options.batch,
+                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, search=options.search,
+                estimate=options.estimate, batch=options.batch,
             )  # fmt: skip
 
         finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})

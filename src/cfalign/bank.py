@@ -24,7 +24,7 @@ from cfalign.illustrations import Strip
 from cfalign.isolation import undisturbed
 from cfalign.records import opened, record
 from cfalign.responses import respond
-from cfalign.results import Floats
+from cfalign.results import Floats, Outcome
 from cfalign.store import Run, read_parquet, write_parquet
 from cfalign.sweep import AuditOptions, Plan, pixels, refuse_broken, sweep
 from cfalign.types import Autoencoder, Classifier
@@ -156,7 +156,7 @@ def _extended(
     responses: pl.DataFrame, image: Floats, scored: Mapping[str, Floats], labels: Sequence[str]
 ) -> pl.DataFrame:
     """Responses with the audited heads' columns; rows without a counterfactual have none."""
-    walked = responses["lambda"].is_not_nan().to_numpy()
+    walked = np.array([Outcome(o).walked for o in responses["outcome"].to_list()], dtype=bool)
     rows = np.arange(len(responses))
     columns: dict[str, Floats] = {}
     for kind, key in COLUMNS.items():

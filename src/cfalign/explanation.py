@@ -15,10 +15,12 @@ from torch import Tensor
 from cfalign.autoencoders import side_of
 from cfalign.composition import Composition, Panel, head, panel, parse
 from cfalign.datasets import read_image
+from cfalign.descent import Scene
 from cfalign.errors import BadInput
 from cfalign.illustrations import along, one_pair
 from cfalign.isolation import device_of, undisturbed
-from cfalign.latent_shift import find_rays, image_change, lambdas, reconstruct, walk
+from cfalign.latent_shift import image_change, reconstruct
+from cfalign.methods import make
 from cfalign.responses import respond
 from cfalign.results import Floats, Outcome
 from cfalign.saliency import saliency_maps
@@ -41,7 +43,7 @@ class ExplainOptions:
     size: int | None = None
     """Side to which an image file is brought; the autoencoder's own by default."""
     steps: int = 10
-    """Equal steps along the ray, from the reconstruction to the counterfactual."""
+    """Equal steps on the straight line from the reconstruction to the counterfactual: for ``latent-shift`` its ray."""
     difference: Difference = "mean"
     """Of |x_t − x0| over the frames: their ``mean``, ``max``, or the last alone (``first-last``); ``int``: the sum of
     the changes from frame to frame."""
@@ -71,7 +73,8 @@ class ExplainedBase:
     outcome: Outcome
     evaluations: int
     lambdas: Floats
-    """λ of every frame [step], in units of the gradient of the score; NaN without a counterfactual."""
+    """λ of every frame [step], in units of the gradient of the score; NaN without a counterfactual, and for all
+    methods but ``latent-shift``."""
     frames: Tensor
     """[step, c, h, w] in [0, 1]; the first is the reconstruction, the last the counterfactual."""
     scores: Floats
@@ -225,14 +228,13 @@ def _explained(
     raised = score < options.search.eligible
     descended, search = mirrored(base, options.search) if raised else (base, options.search)
     pair = one_pair(descended)
-    rays = find_rays(latent, pair, autoencoder=autoencoder, classifiers=base.classifiers)
-    found = walk(
-        latent, x0, pair, rays, autoencoder=autoencoder, classifiers=base.classifiers, options=search
-    )  # fmt: skip
+    made = make(Scene(latent, x0, pair, autoencoder, base.classifiers), search)
+    found, scene = made.ends[0], made.scene
     fractions = np.arange(options.steps + 1) / options.steps
     frames, scores = along(
-        latent, rays.direction, found.distance[0] * fractions, panel=table, autoencoder=autoencoder, batch=options.batch
-    )
+        scene.latents, made.direction, found.distance[0] * fractions, panel=table, autoencoder=scene.autoencoder,
+        batch=options.batch,
+    )  # fmt: skip
     outcome = found.outcomes[0]
     if not outcome.walked:
         frames, scores = x0.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
@@ -242,7 +244,7 @@ def _explained(
         increased=raised,
         outcome=outcome,
         evaluations=int(found.evaluations[0]),
-        lambdas=lambdas(found, rays.start)[0] * fractions,
+        lambdas=made.lambdas[0] * fractions,
         frames=frames.cpu(),
         scores=scores,
         base_scores=scores[:, column],

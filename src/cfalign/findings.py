@@ -178,6 +178,12 @@ def _counts(
             + len(attributes)
             + int(walked["evaluations"].sum())
             + int(walked["off_evaluations"].sum()),
-            "decoder_backwards": made,
+            "decoder_backwards": _backwards(walked),
         },
     }
+
+
+def _backwards(walked: pl.DataFrame) -> int:
+    """One per counterfactual for latent-shift; other methods have counted theirs."""
+    names = [name for name in ("backwards", "off_backwards") if name in walked.columns]
+    return sum(int(walked[name].sum()) for name in names) if names else len(walked)

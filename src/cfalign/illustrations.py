@@ -16,11 +16,14 @@ from torch import Tensor
 
 from cfalign.composition import Composition, Panel, weights
 from cfalign.datasets import ImageSource
+from cfalign.descent import Scene
 from cfalign.estimation import EstimateOptions
 from cfalign.isolation import device_of
 from cfalign.latent_shift import Pairs, decode, find_rays, reconstruct, shifted
+from cfalign.methods import make
 from cfalign.responses import respond
 from cfalign.results import Finding, Floats, Sample
+from cfalign.search import DescentOptions, SearchOptions
 from cfalign.store import Run, write_parquet, written
 from cfalign.types import Autoencoder
 
@@ -53,10 +56,14 @@ def walked_again(
     *,
     panel: Panel,
     autoencoder: Autoencoder,
+    search: SearchOptions | None = None,
     estimate: EstimateOptions | None = None,
     batch: int,
 ) -> dict[tuple[str, str], Strip]:
-    """Strips of pairs by walking their rays once more, in ``STEPS`` equal steps up to the λ of the run."""
+    """Strips of pairs in ``STEPS`` equal steps on the straight line to the counterfactual.
+
+    A ray is walked once more, up to the λ of the run; any other method of ``search`` makes its counterfactual anew.
+    """
     table = run.responses().select("image_id", "base", "lambda", "distance")
     known = {(i, b): (lam, d) for i, b, lam, d in table.iter_rows()}
     place = {image_id: i for i, image_id in enumerate(source.ids)}
@@ -67,17 +74,28 @@ def walked_again(
         if not len(loaded):
             continue
         x = loaded.images.to(device_of(autoencoder))
-        z0, _ = reconstruct(x, autoencoder)
-        rays = find_rays(
-            z0, one_pair(panel[base]), autoencoder=autoencoder, classifiers=panel[base].classifiers, estimate=estimate,
-            batch=batch,
-        )  # fmt: skip
+        z0, x0 = reconstruct(x, autoencoder)
+        pair, owners = one_pair(panel[base]), panel[base].classifiers
+        scene = Scene(z0, x0, pair, autoencoder, owners, estimate, batch)
+        if search is None or search.method == "latent-shift":
+            direction = find_rays(
+                z0, pair, autoencoder=autoencoder, classifiers=owners, estimate=estimate, batch=batch
+            ).direction  # fmt: skip
+        else:
+            made = make(scene, search)
+            scene, direction, distance = made.scene, made.direction, float(made.ends[0].distance[0])
         fractions = np.arange(STEPS + 1) / STEPS
         images, scores = along(
-            z0, rays.direction, distance * fractions, panel=panel, autoencoder=autoencoder, batch=batch
-        )
+            scene.latents, direction, distance * fractions, panel=panel, autoencoder=scene.autoencoder, batch=batch
+        )  # fmt: skip
         strips[image_id, base] = Strip(x[0], images[0], images[-1], scores, lam * fractions)
     return strips
+
+
+def search_of(run: Run) -> SearchOptions:
+    """How a run's counterfactuals were searched."""
+    values = dict(run.record()["settings"]["search"])
+    return SearchOptions(**{**values, "descent": DescentOptions(**values.get("descent", {}))})
 
 
 def one_pair(base: Composition) -> Pairs:

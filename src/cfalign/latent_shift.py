@@ -44,6 +44,8 @@ class Rays:
     start: Start
     direction: Tensor
     """−∂value/∂z / ‖∂value/∂z‖, [pair, *latent]; zero where the gradient is."""
+    backwards: int = 1
+    """Backward passes that each direction took: 0 where it was estimated."""
 
 
 @torch.no_grad()
@@ -155,7 +157,7 @@ def _estimated(
         safe = torch.where(norm > 0, norm, torch.ones_like(norm)).to(gradient.dtype)
         values[rows], slopes[rows] = value.double().cpu(), norm.cpu()
         directions[rows.to(directions.device)] = (-gradient / safe[:, None]).view(len(rows), *latents.shape[1:])
-    return _rays(latents, pairs, [values], [slopes], [directions])
+    return replace(_rays(latents, pairs, [values], [slopes], [directions]), backwards=0)
 
 
 def walk(
@@ -169,7 +171,7 @@ def walk(
     options: SearchOptions,
     batch: int = 64,
 ) -> Found:
-    """Search every pair's ray; ``kept`` of the result is (images x_λ [pair, c, h, w],)."""
+    """Search every pair's ray; ``kept`` of the result is (images x_λ [pair, c, h, w],), ``backwards`` the ray's."""
     owner = pairs.image.to(latents.device)
 
     @torch.no_grad()
@@ -184,7 +186,8 @@ def walk(
             images.append(x)
         return Probe(_float64(torch.cat(values)), _float64(torch.cat(changes)), (torch.cat(images),))
 
-    return search(rays.start, evaluate, (reconstructions[owner],), options=options)
+    found = search(rays.start, evaluate, (reconstructions[owner],), options=options)
+    return replace(found, backwards=np.full(len(pairs), rays.backwards, dtype=np.int64))
 
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:
@@ -226,7 +229,11 @@ def latent_shift(
     """
     options = options or SearchOptions()
     options = options if drop is None else replace(options, drop=drop)
-    _check(images)
+    if options.method != "latent-shift":
+        raise BadInput(
+            f"latent_shift makes no counterfactuals by {options.method}; counterfactuals(..., method=…) does."
+        )
+    check_images(images)
     classifiers = base.classifiers
     with undisturbed(autoencoder, *classifiers):
         device = device_of(autoencoder)
@@ -258,10 +265,12 @@ def latent_shift(
         base_before=start.score(start.value),
         base_after=start.score(found.value),
         image_change=found.image_change,
+        backwards=found.backwards,
     )
 
 
-def _check(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """BadInput for images of another shape, type or range than [n, c, h, w], floating, [0, 1]."""
     if images.ndim != 4:
         raise BadInput(f"Images must have shape [n, channel, height, width], got {tuple(images.shape)}.")
     if not images.is_floating_point():

@@ -1,7 +1,8 @@
-"""One chunk of images, measured: reconstruct, walk every pair's ray, let every classifier look, and control.
+"""One chunk of images, measured: reconstruct, walk every pair, let every classifier look, and control.
 
 The cost: one encode and one decode per image, shared by all bases; per counterfactual one decoder forward with its
-backward for the direction, k forwards for the search, and one for the control.
+backward for the direction, k forwards for the search, and one for the control; methods of many steps take a backward
+pass with every step.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign.composition import Panel, weights
+from cfalign.descent import Scene
 from cfalign.estimation import EstimateOptions
-from cfalign.latent_shift import Pairs, Rays, decode, find_rays, lambdas, reconstruct, shifted, walk
+from cfalign.latent_shift import Pairs, decode, reconstruct, shifted
+from cfalign.methods import make
 from cfalign.responses import respond
 from cfalign.results import Floats, Outcome
 from cfalign.search import Found, SearchOptions
@@ -28,7 +31,7 @@ POOL_BYTES = 128 * 2**20  # images of one pool of pairs; the search holds about 
 
 @dataclass(frozen=True)
 class Point:
-    """A point on every pair's ray, and its control: the same latent distance in a random direction; [pair, ...]."""
+    """An end of every pair's walk, and its control: the same distance in a random direction; [pair, ...]."""
 
     distances: Floats
     scores: Floats
@@ -53,6 +56,8 @@ class Walked:
     off: Point | None
     """Further along: where an attribute counts as switched off. None for pairs whose base is no attribute."""
     off_evaluations: NDArray[np.int64]
+    backwards: NDArray[np.int64]
+    off_backwards: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -136,18 +141,16 @@ def _walk_pool(
     classifiers = panel[bases[base[0]]].classifiers
     table = weights([panel[bases[b]] for b in base], classifiers)
     pairs = Pairs(torch.from_numpy(image), table)
-    rays = find_rays(
-        seen.latents, pairs, autoencoder=autoencoder, classifiers=classifiers, estimate=settings.estimate,
-        batch=settings.batch,
+    scene = Scene(
+        seen.latents, seen.reconstructions, pairs, autoencoder, classifiers, settings.estimate, settings.batch
     )  # fmt: skip
-    found = walk(
-        seen.latents, seen.reconstructions, pairs, rays,
-        autoencoder=autoencoder, classifiers=classifiers, options=settings.search, batch=settings.batch,
-    )  # fmt: skip
+    further = [_off(settings.search)] if bases[base[0]] in settings.attributes else []
+    made = make(scene, settings.search, *further)
+    found = made.ends[0]
     names = [(image_ids[i], bases[b]) for i, b in zip(image, base, strict=True)]
 
     def point(end: Found) -> Point:
-        controls = _controls(seen.latents, pairs, names, end.distance, autoencoder, settings)
+        controls = _controls(made.scene, names, end.distance, settings.seed)
         walked = np.array([o.walked for o in found.outcomes], dtype=bool)[:, None]
         scores, control_scores = (
             np.where(walked, panel.scores(respond(x, panel.classifiers, batch=settings.batch)), np.nan)
@@ -155,17 +158,15 @@ def _walk_pool(
         )
         return Point(end.distance, scores, control_scores, end.kept[0], controls)
 
-    off = None
-    if bases[base[0]] in settings.attributes:
-        off = walk(
-            seen.latents, seen.reconstructions, pairs, _further(rays, found),
-            autoencoder=autoencoder, classifiers=classifiers, options=_off(settings.search), batch=settings.batch,
-        )  # fmt: skip
+    off = made.ends[1] if further else None
+    nothing = np.zeros(len(image), dtype=np.int64)
     return Walked(
-        image, base, found.outcomes, lambdas(found, rays.start), found.evaluations, found.image_change,
+        image, base, found.outcomes, made.lambdas, found.evaluations, found.image_change,
         counterfactual=point(found),
         off=None if off is None else point(off),
-        off_evaluations=np.zeros(len(image), dtype=np.int64) if off is None else off.evaluations,
+        off_evaluations=nothing if off is None else off.evaluations,
+        backwards=found.backwards,
+        off_backwards=nothing if off is None else off.backwards,
     )  # fmt: skip
 
 
@@ -175,31 +176,17 @@ def _off(options: SearchOptions) -> SearchOptions:
     return replace(options, strategy="refined", drop=drop, tolerance=max(0.03, options.tolerance))
 
 
-def _further(rays: Rays, found: Found) -> Rays:
-    """The same rays with the slope seen up to the counterfactual, which predicts better how far there is to go."""
-    start = rays.start
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = (start.value - found.value) / found.distance
-    slope = np.where((found.distance > 0) & (seen > 0), seen, start.slope)
-    return replace(rays, start=replace(start, slope=slope))
-
-
 @torch.no_grad()
-def _controls(
-    latents: Tensor,
-    pairs: Pairs,
-    names: Sequence[tuple[str, str]],
-    distance: Floats,
-    autoencoder: Autoencoder,
-    settings: WalkSettings,
-) -> Tensor:
-    """Images at the same latent distance in a random direction, which depends on seed, image and base alone."""
+def _controls(scene: Scene, names: Sequence[tuple[str, str]], distance: Floats, seed: int) -> Tensor:
+    """Images at the same distance, in the space that the method walks, in a random direction, which depends on seed,
+    image and base alone.
+    """
     images = []
-    size = latents[0].numel()
-    for rows in torch.split(torch.arange(len(pairs)), settings.batch):
-        drawn = np.stack([generator(settings.seed, "control", *names[i]).standard_normal(size) for i in rows.tolist()])
+    size, pairs = scene.latents[0].numel(), scene.pairs
+    for rows in torch.split(torch.arange(len(pairs)), scene.batch):
+        drawn = np.stack([generator(seed, "control", *names[i]).standard_normal(size) for i in rows.tolist()])
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-        z = latents[pairs.image[rows].to(latents.device)]
+        z = scene.latents[pairs.image[rows].to(scene.latents.device)]
         direction = torch.from_numpy(drawn).to(z).view_as(z)
-        images.append(decode(shifted(z, direction, distance[rows.numpy()]), autoencoder))
+        images.append(decode(shifted(z, direction, distance[rows.numpy()]), scene.autoencoder))
     return torch.cat(images)

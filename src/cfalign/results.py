@@ -21,11 +21,11 @@ class Outcome(StrEnum):
     FLOOR = "floor"
     """The start was too low for the requested drop; the floor score was met instead."""
     TURNED = "turned"
-    """The score began to rise again before the drop was met."""
+    """The score began to rise again, or would not fall further, before the drop was met."""
     IMAGE_LIMIT = "image_limit"
     """The image had changed as much as it was allowed to."""
     LAMBDA_LIMIT = "lambda_limit"
-    """The bound on λ, on the latent distance or on evaluations came first."""
+    """The bound on λ, on the latent distance, on evaluations or on steps came first."""
     FLAT = "flat"
     """The gradient is zero: there is no direction to walk in."""
     NOT_FINITE = "not_finite"
@@ -55,11 +55,12 @@ class Counterfactuals:
     images: Tensor
     """x_λ [n, c, h, w] in [0, 1]."""
     reconstructions: Tensor
-    """x0 = D(E(x)) [n, c, h, w]."""
+    """x0 = D(E(x)) [n, c, h, w]; x itself for the method ``pixels``."""
     lambdas: Floats
-    """λ in units of the gradient of the base *score* (Eq. 1), ≥ 0, NaN where there is no counterfactual."""
+    """λ in units of the gradient of the base *score* (Eq. 1), ≥ 0; NaN where there is no counterfactual, and for every
+    method but ``latent-shift``."""
     distances: Floats
-    """‖z_λ − z_0‖."""
+    """‖z_λ − z_0‖; ‖x_λ − x0‖ for the method ``pixels``."""
     outcomes: tuple[Outcome, ...]
     evaluations: NDArray[np.int64]
     """Decoder forwards that the search spent."""
@@ -68,6 +69,8 @@ class Counterfactuals:
     base_after: Floats
     image_change: Floats
     """Σ|x0 − x_λ| / Σ|x0|."""
+    backwards: NDArray[np.int64]
+    """Backward passes through the decoder, each with a forward; that at z0 is not among the ``evaluations``."""
 
     def __len__(self) -> int:
         return len(self.outcomes)

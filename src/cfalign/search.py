@@ -7,8 +7,8 @@ walking in latent distance keeps the numbers sane where λ itself spans ten orde
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,9 +19,35 @@ from torch import Tensor
 from cfalign.errors import BadInput
 from cfalign.results import Floats, Outcome
 
+Method = Literal["latent-shift", "iterated", "latent-cf", "pixels"]
 ROUNDING = 1e-5  # a value that rises by less has not turned: a plateau goes on
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class DescentOptions:
+    """How the methods that take many steps (``iterated``, ``latent-cf``, ``pixels``) take them."""
+
+    step: float | None = None
+    """Length of a step, of an optimiser's first one, as a share of ‖z0‖; by default 0.05, and 0.01 in pixels."""
+    max_steps: int = 100
+    """Steps per counterfactual, each one decoder forward with its backward pass."""
+    optimiser: Literal["adam", "gradient"] = "adam"
+    """Of ``latent-cf`` and ``pixels``: Adam, or plain gradient descent at a constant rate."""
+    distance_weight: float = 0.1
+    """Weight of ‖z − z0‖² / ‖z0‖² beside ((value − aim) / (value0 − aim))² in their loss; it halves every 20 steps, so
+    that the aim is met in the end."""
+
+    def __post_init__(self) -> None:
+        if self.step is not None and not 0 < self.step <= 1e9:
+            raise BadInput(f"descent.step must be above 0, or None for the method's own, got {self.step!r}.")
+        if self.max_steps < 1:
+            raise BadInput(f"descent.max_steps must be at least 1, got {self.max_steps!r}.")
+        if self.optimiser not in ("adam", "gradient"):
+            raise BadInput(f"descent.optimiser must be 'adam' or 'gradient', got {self.optimiser!r}.")
+        if not 0 <= self.distance_weight <= 1e9:
+            raise BadInput(f"descent.distance_weight must be at least 0, got {self.distance_weight!r}.")
 
 
 @dataclass(frozen=True)
@@ -47,10 +73,19 @@ class SearchOptions:
     """Bound on λ (``schedule``)."""
     max_image_change: float | None = None
     """Bound on Σ|x0 − x_λ| / Σ|x0|; ``schedule`` uses 0.05 when this is None."""
+    method: Method = "latent-shift"
+    """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
+    every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder."""
+    descent: DescentOptions = field(default_factory=DescentOptions)
+    """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
 
     def __post_init__(self) -> None:
         if self.strategy not in ("refined", "schedule"):
             raise BadInput(f"strategy must be 'refined' or 'schedule', got {self.strategy!r}.")
+        if self.method not in get_args(Method):
+            raise BadInput(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}.")
+        if self.strategy == "schedule" and self.method != "latent-shift":
+            raise BadInput(f"The strategy 'schedule' belongs to the method 'latent-shift', not to {self.method!r}.")
         for name, low, high in (
             ("drop", 0, 10),
             ("floor", -100, 1),
@@ -114,6 +149,8 @@ class Found:
     evaluations: Rows
     outcomes: tuple[Outcome, ...]
     kept: tuple[Tensor, ...]
+    backwards: Rows
+    """Backward passes through the decoder; none in a search on a ray, whose direction is found before."""
 
 
 def search(start: Start, evaluate: Evaluate, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Found:
@@ -121,13 +158,13 @@ def search(start: Start, evaluate: Evaluate, kept: tuple[Tensor, ...], *, option
 
     ``kept``: what ``evaluate`` would keep at distance 0 (images, logits, …), each [row, ...].
     """
-    state = _State(start, kept, options)
+    state = State(start, kept, options)
     (_refine if options.strategy == "refined" else _schedule)(state, evaluate)
     return state.found()
 
 
-class _State:
-    """Point kept so far and outcome of every row."""
+class State:
+    """Point kept so far, outcome and cost of every row."""
 
     def __init__(self, start: Start, kept: tuple[Tensor, ...], options: SearchOptions) -> None:
         self.start, self.options = start, options
@@ -136,7 +173,7 @@ class _State:
         self.aim = np.maximum(self.score0 - options.drop, options.floor)
         self.distance, self.change = np.zeros(n), np.zeros(n)
         self.value = start.value.copy()
-        self.evaluations = np.zeros(n, dtype=np.int64)
+        self.evaluations, self.backwards = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.first, self.kept = kept, tuple(k.clone() for k in kept)
         self.outcome = np.full(n, None, dtype=object)
         self.outcome[start.slope <= 0] = Outcome.FLAT
@@ -145,7 +182,8 @@ class _State:
 
     @property
     def active(self) -> Rows:
-        return np.flatnonzero(_unset(self.outcome))
+        """Rows that go on."""
+        return np.flatnonzero(unset(self.outcome))
 
     @property
     def met(self) -> NDArray[np.object_]:
@@ -153,6 +191,26 @@ class _State:
         outcomes = np.full(len(self.score0), Outcome.REACHED, dtype=object)
         outcomes[self.score0 - self.options.drop < self.options.floor] = Outcome.FLOOR
         return outcomes
+
+    @property
+    def aim_value(self) -> Floats:
+        """The aim in the unit of ``start.value``."""
+        return np.where(self.start.on_logit, logit(np.clip(self.aim, 1e-12, 1 - 1e-12)), self.aim)
+
+    @property
+    def limit(self) -> Floats:
+        """Bound on the latent distance."""
+        return self.options.max_distance * np.where(self.start.norm > 0, self.start.norm, 1.0)
+
+    def end_at_floor(self) -> None:
+        """End rows that start at their aim or below it."""
+        active = self.active
+        self.outcome[active[(self.score0 <= self.aim)[active]]] = Outcome.FLOOR
+
+    def missed(self, rows: Rows, value: Floats) -> tuple[Floats, Floats]:
+        """|score − aim| of values seen in ``rows``, and of the best points kept so far."""
+        best = np.abs(self.start.score(self.value[rows], rows) - self.aim[rows])
+        return np.abs(self.start.score(value, rows) - self.aim[rows]), best
 
     def probe(self, rows: Rows, distance: Floats, evaluate: Evaluate) -> tuple[Probe, Flags]:
         """Evaluate rows, count it, end those that are not finite; the flags say which go on."""
@@ -163,6 +221,7 @@ class _State:
         return probe, finite
 
     def keep(self, rows: Rows, distance: Floats, probe: Probe, where: Flags) -> None:
+        """Keep what was seen of the rows that the flags name."""
         take = rows[where]
         self.distance[take], self.value[take] = distance[where], probe.value[where]
         self.change[take] = probe.image_change[where]
@@ -171,16 +230,17 @@ class _State:
             store[torch.from_numpy(take).to(store.device)] = new[chosen.to(new.device)]
 
     def found(self) -> Found:
+        """The end of every row."""
         lost = np.flatnonzero([not Outcome(o).walked for o in self.outcome])  # NaN may come after some good points
         self.distance[lost], self.change[lost], self.value[lost] = 0.0, 0.0, self.start.value[lost]
         for store, first in zip(self.kept, self.first, strict=True):
             index = torch.from_numpy(lost).to(store.device)
             store[index] = first[index]
         outcomes = tuple(Outcome(o) for o in self.outcome)  # numpy turns a StrEnum into a plain str
-        return Found(self.distance, self.value, self.change, self.evaluations, outcomes, self.kept)
+        return Found(self.distance, self.value, self.change, self.evaluations, outcomes, self.kept, self.backwards)
 
 
-class _Bracket:
+class Bracket:
     """Per row: the near end, still above the aim, and the far end, below it or a wall that must not be passed."""
 
     def __init__(self, excess: Floats, slope: Floats) -> None:
@@ -191,6 +251,7 @@ class _Bracket:
         self.wall = np.full(len(excess), None, dtype=object)
 
     def update(self, rows: Rows, t: Floats, f: Floats, inside: Flags) -> None:
+        """Take in values − aim ``f`` at distances ``t``; ``inside``: where the image change is allowed."""
         below = inside & (f < 0)
         open_end = np.isnan(self.f_high[rows])
         turned = inside & ~below & open_end & (f > self.f_low[rows] + ROUNDING)
@@ -220,14 +281,13 @@ class _Bracket:
         return np.where(np.isfinite(f_high), between, np.where(np.isfinite(high), (low + high) / 2, further))
 
 
-def _refine(state: _State, evaluate: Evaluate) -> None:
+def _refine(state: State, evaluate: Evaluate) -> None:
     """Linear prediction, then bracket and Illinois on the ray; a rise without a bracket is a turning point."""
     start, options = state.start, state.options
-    state.outcome[state.active[(state.score0 <= state.aim)[state.active]]] = Outcome.FLOOR
-    aim = np.where(start.on_logit, logit(np.clip(state.aim, 1e-12, 1 - 1e-12)), state.aim)
-    limit = options.max_distance * np.where(start.norm > 0, start.norm, 1.0)
+    state.end_at_floor()
+    aim, limit = state.aim_value, state.limit
     allowed = np.inf if options.max_image_change is None else options.max_image_change
-    bracket = _Bracket(start.value - aim, start.slope)
+    bracket = Bracket(start.value - aim, start.slope)
     distance = np.minimum((start.value - aim) / np.where(start.slope > 0, start.slope, np.inf), limit)
     for _ in range(options.max_evaluations):
         rows = state.active
@@ -236,8 +296,7 @@ def _refine(state: _State, evaluate: Evaluate) -> None:
         t = distance[rows]
         probe, good = state.probe(rows, t, evaluate)
         inside = good & (probe.image_change <= allowed)
-        miss = np.abs(start.score(probe.value, rows) - state.aim[rows])
-        best = np.abs(start.score(state.value[rows], rows) - state.aim[rows])
+        miss, best = state.missed(rows, probe.value)
         state.keep(rows, t, probe, inside & (miss < best))
         met = inside & (miss <= options.tolerance)
         state.outcome[rows[met]] = state.met[rows[met]]
@@ -245,15 +304,15 @@ def _refine(state: _State, evaluate: Evaluate) -> None:
         bracket.update(rows[on], t[on], (probe.value - aim[rows])[on], inside[on])
         far = on & (t >= limit[rows]) & ~np.isfinite(bracket.high[rows])
         state.outcome[rows[far]] = Outcome.LAMBDA_LIMIT
-        walled = on & ~_unset(bracket.wall[rows])
+        walled = on & ~unset(bracket.wall[rows])
         narrow = walled & (bracket.high[rows] - bracket.low[rows] < 0.02 * bracket.high[rows])
         state.outcome[rows[narrow]] = bracket.wall[rows[narrow]]
         distance[rows] = np.minimum(bracket.next(rows), limit[rows])
     rest = state.active
-    state.outcome[rest] = np.where(_unset(bracket.wall[rest]), Outcome.LAMBDA_LIMIT, bracket.wall[rest])
+    state.outcome[rest] = np.where(unset(bracket.wall[rest]), Outcome.LAMBDA_LIMIT, bracket.wall[rest])
 
 
-def _schedule(state: _State, evaluate: Evaluate) -> None:
+def _schedule(state: State, evaluate: Evaluate) -> None:
     """The authors' sequence 0, 10, 21, 34, … of λ and their stop rules in their order; the last λ evaluated is kept."""
     start, options = state.start, state.options
     allowed = 0.05 if options.max_image_change is None else options.max_image_change
@@ -271,11 +330,12 @@ def _schedule(state: _State, evaluate: Evaluate) -> None:
             (probe.image_change > allowed, Outcome.IMAGE_LIMIT),
         )
         for hit, outcome in rules:
-            undecided = _unset(state.outcome[rows])
+            undecided = unset(state.outcome[rows])
             state.outcome[rows[hit & undecided]] = outcome
         previous[rows] = score
         lam += 10 + np.ceil(lam / 10)
 
 
-def _unset(outcomes: NDArray[np.object_]) -> Flags:
+def unset(outcomes: NDArray[np.object_]) -> Flags:
+    """Which outcomes are still open."""
     return np.array([outcome is None for outcome in outcomes], dtype=bool)

@@ -16,7 +16,7 @@ from cfalign.composition import Composition, Panel, parse
 from cfalign.datasets import ImageSource
 from cfalign.errors import BadInput
 from cfalign.estimation import EstimateOptions
-from cfalign.illustrations import KINDS, Strip, kept, walked_again
+from cfalign.illustrations import KINDS, Strip, kept, search_of, walked_again
 from cfalign.isolation import undisturbed
 from cfalign.results import Outcome
 from cfalign.store import Run
@@ -111,7 +111,8 @@ def _walked(
             table = Panel((base,), (_composition(base, run, classifiers),))
             mine = [pair for pair in pairs if pair[1] == base]
             strips |= walked_again(
-                mine, run, source, panel=table, autoencoder=autoencoder, estimate=estimate, batch=64
+                mine, run, source, panel=table, autoencoder=autoencoder, search=search_of(run), estimate=estimate,
+                batch=64,
             )  # fmt: skip
     for pair, strip in strips.items():
         facts, seen = known[pair], strip.scores[[0, -1], 0]

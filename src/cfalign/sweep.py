@@ -63,6 +63,11 @@ class AuditOptions:
         for name in ("seed", "shown", "max_findings"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} must be at least 0, got {getattr(self, name)!r}.")
+        if self.estimate.enabled and self.search.method != "latent-shift":
+            raise BadInput(
+                f"Gradients of black boxes are estimated (--estimate) for the method latent-shift only, not for "
+                f"{self.search.method}."
+            )
         if not 0 <= self.min_effect <= 1:
             raise BadInput(f"min_effect must be between 0 and 1, got {self.min_effect!r}.")
 
@@ -280,11 +285,17 @@ def _responses(
         np.concatenate([values for _, values in blocks], axis=1),
         schema={f"{kind}.{label}": pl.Float64 for kind, _ in blocks for label in labels},
     )
-    steps = np.concatenate([*(w.off_evaluations for w in pools), np.zeros(len(others), dtype=np.int64)])
+    blank_counts = np.zeros(len(others), dtype=np.int64)
+    steps = np.concatenate([*(w.off_evaluations for w in pools), blank_counts])
+    backwards = {}
+    if plan.options.search.method != "latent-shift":  # which takes one per counterfactual, and none for "off"
+        backwards["backwards"] = np.concatenate([*(w.backwards for w in pools), blank_counts])
+        backwards["off_backwards"] = np.concatenate([*(w.off_backwards for w in pools), blank_counts])
     return frame.hstack(scores).with_columns(
         pl.Series("distance", np.concatenate([*(w.counterfactual.distances for w in pools), blank])),
         pl.Series(
             "off_distance", np.concatenate([*(p.distances if p else n for p, n in zip(off, none, strict=True)), blank])
         ),
         pl.Series("off_evaluations", steps),
+        *(pl.Series(name, counts) for name, counts in backwards.items()),
     )

@@ -55,6 +55,13 @@ Drop = Annotated[float | None, typer.Option(help="Requested drop of the base sco
 Strategy = Annotated[
     str | None, typer.Option(help="refined, or schedule: the authors' own steps.  \\[default: refined]")
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How counterfactuals are made: latent-shift, iterated, latent-cf, or pixels, the adversarial baseline.  "
+        "\\[default: latent-shift]"
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")]
 Set = Annotated[
     list[str] | None,
@@ -128,6 +135,7 @@ def audit(
     seed: Seed = None,
     batch: Batch = None,
     drop: Drop = None,
+    method: Method = None,
     strategy: Strategy = None,
     estimate: Annotated[
         bool,
@@ -148,7 +156,7 @@ def audit(
     cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
     """
     flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
-    flags["estimate.enabled"] = estimate or None
+    flags |= {"search.method": method, "estimate.enabled": estimate or None}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = _names(bases)
@@ -156,7 +164,8 @@ def audit(
         if bank is not None:
             _refuse_beside_bank(
                 images=images, autoencoder=autoencoder, reference=reference, downstream=downstream, labels=labels,
-                split=split, limit=limit, drop=drop, strategy=strategy, size=size, seed=seed,
+                split=split, limit=limit, drop=drop, method=method, strategy=strategy, size=size,
+                seed=seed,
             )  # fmt: skip
             run = run_audit(load_bank(bank), subjects, bases=heads, options=settings, out=out, progress=bars)
         else:
@@ -194,6 +203,7 @@ def bank(
     seed: Seed = None,
     batch: Batch = None,
     drop: Drop = None,
+    method: Method = None,
     size: Size = None,
     trust: Trust = False,
     config: Config = None,
@@ -201,7 +211,7 @@ def bank(
     as_json: Json = False,
 ) -> None:
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
-    flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
+    flags = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.method": method}
     settings = options(AuditOptions, config=config, assignments=assignments or (), flags=flags)
     encoder = autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:

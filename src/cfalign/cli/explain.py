@@ -42,6 +42,13 @@ def explain(
     drop: Annotated[
         float | None, typer.Option(help="Requested drop (or rise) of the base score.  \\[default: 0.6]")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How the counterfactual is made: latent-shift, iterated, latent-cf or pixels.  "
+            "\\[default: latent-shift]"
+        ),
+    ] = None,
     difference: Annotated[
         str | None,
         typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
@@ -68,8 +75,8 @@ def explain(
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
     flags = {
-        "increase": increase, "search.drop": drop, "difference": difference, "steps": steps, "size": size,
-        "saliency": None if saliency else False,
+        "increase": increase, "search.drop": drop, "search.method": method, "difference": difference, "steps": steps,
+        "size": size, "saliency": None if saliency else False,
     }  # fmt: skip
     settings = options(ExplainOptions, config=config, assignments=assignments or (), flags=flags)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]

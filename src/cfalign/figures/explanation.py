@@ -45,7 +45,8 @@ def heading(base: ExplainedBase) -> str:
     if not base.outcome.walked:
         return f"{base.base}: no counterfactual ({base.outcome.replace('_', ' ')})"
     ends = f"{style.number(base.base_scores[0])} to {style.number(base.base_scores[-1])}"
-    return f"{base.base} {verb} from {ends}   (λ = {base.lambdas[-1]:.3g}, {base.outcome.replace('_', ' ')})"
+    where = f"λ = {base.lambdas[-1]:.3g}, " if math.isfinite(base.lambdas[-1]) else ""
+    return f"{base.base} {verb} from {ends}   ({where}{base.outcome.replace('_', ' ')})"
 
 
 def _block(figure: Figure, explanation: Explanation, base: ExplainedBase, *, bottom: float, height: float) -> None:
@@ -84,8 +85,9 @@ def _strip(explanation: Explanation, base: ExplainedBase) -> list[tuple[Pixels, 
     chosen = sorted({round(at) for at in np.linspace(0, last, min(_FRAMES + 1, last + 1))})
     column = explanation.heads.index(base.base)
     strip = [(_pixels(explanation.image), "original", float(explanation.image_scores[column]))]
+    way = "λ" if math.isfinite(base.lambdas[-1]) else "the way"
     for at in chosen:
-        title = {0: "reconstruction", last: "counterfactual"}.get(at, f"{at / last:.0%} of λ")
+        title = {0: "reconstruction", last: "counterfactual"}.get(at, f"{at / last:.0%} of {way}")
         strip.append((_pixels(base.frames[at]), title, float(base.base_scores[at])))
     return strip
 

@@ -80,6 +80,8 @@ class RectificationOptions:
             raise BadInput("seed must be at least 0 and resamples at least 100.")
         if self.search.strategy != "refined" or self.search.max_image_change is not None:
             raise BadInput("Rectification searches with the strategy 'refined' and without a bound on image change.")
+        if self.search.method != "latent-shift":
+            raise BadInput(f"Rectification makes its counterfactuals by latent-shift, not by {self.search.method}.")
 
     @property
     def incoming(self) -> bool:

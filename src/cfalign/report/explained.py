@@ -69,7 +69,8 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "heads": list(explanation.heads),
         "scores_on_image": dict(zip(explanation.heads, explanation.image_scores.tolist(), strict=True)),
         "settings": {
-            "drop": options.search.drop, "strategy": options.search.strategy, "eligible": options.search.eligible,
+            "drop": options.search.drop, "strategy": options.search.strategy, "method": options.search.method,
+            "eligible": options.search.eligible,
             "min_base_change": options.min_base_change, "difference": options.difference, "steps": options.steps,
         },
         "bases": [_of_base(explanation, base) for base in explanation.bases],
