@@ -144,7 +144,7 @@ def _walk_pool(
     scene = Scene(
         seen.latents, seen.reconstructions, pairs, autoencoder, classifiers, settings.estimate, settings.batch
     )  # fmt: skip
-    further = [_off(settings.search)] if bases[base[0]] in settings.attributes else []
+    further = [off_search(settings.search)] if bases[base[0]] in settings.attributes else []
     made = make(scene, settings.search, *further)
     found = made.ends[0]
     names = [(image_ids[i], bases[b]) for i, b in zip(image, base, strict=True)]
@@ -170,7 +170,7 @@ def _walk_pool(
     )  # fmt: skip
 
 
-def _off(options: SearchOptions) -> SearchOptions:
+def off_search(options: SearchOptions) -> SearchOptions:
     """A coarser search: how far exactly does not matter, for responses are divided by the attribute's own change."""
     drop = max(options.off_drop, options.drop)
     return replace(options, strategy="refined", drop=drop, tolerance=max(0.03, options.tolerance))

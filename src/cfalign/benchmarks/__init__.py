@@ -1,9 +1,20 @@
 """Claims about the method, measured against known truth on synthetic faces.
 
-``semantics``: does a counterfactual change what it says? · ``detection``: do effects match interventions?
+``semantics``: does a counterfactual change what it says? · ``detection``: do effects match interventions? ·
+``counterfactuals``: which method makes the better counterfactuals, and at what cost?
 """
 
+from cfalign.benchmarks.comparison import Comparison
+from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals
 from cfalign.benchmarks.detection import Detection, detection
 from cfalign.benchmarks.semantics import Semantics, semantics
 
-__all__ = ["Detection", "Semantics", "detection", "semantics"]
+__all__ = [
+    "BenchmarkOptions",
+    "Comparison",
+    "Detection",
+    "Semantics",
+    "counterfactuals",
+    "detection",
+    "semantics",
+]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cfalign import benchmarks
+from cfalign.benchmarks.counterfactuals import METHODS, named
 from cfalign.cli.output import print_json, progress, say
+from cfalign.figures.methods import methods_figure
+from cfalign.figures.pixels import save_png
+from cfalign.store import write_json, written
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
@@ -37,3 +43,34 @@ def detection(seed: Seed = 0, quick: Quick = False, as_json: Json = False) -> No
     else:
         for line in result.lines():
             say(line)
+
+
+@app.command()
+def counterfactuals(
+    seed: Seed = 0,
+    quick: Quick = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for parts, result.json and methods.png; a run that was stopped goes on there."),
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Methods to compare, comma-separated.")] = ",".join(METHODS),
+    as_json: Json = False,
+) -> None:
+    """Which method makes the better counterfactuals? Judged by an oracle, by true edits of the faces, and by cost."""
+    chosen = named([name.strip() for name in methods.split(",") if name.strip()])
+    settings = benchmarks.BenchmarkOptions(seed=seed, methods=chosen)
+    if quick:
+        settings = replace(settings, images=6, cout_steps=10, resamples=200)
+    with progress() as bars:
+        result = benchmarks.counterfactuals(options=settings, out=out, progress=bars)
+    if out is not None:
+        write_json(out / "result.json", result.as_dict())
+        with written(out / "methods.png") as temporary:
+            save_png(methods_figure(result), temporary)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    for line in result.lines():
+        say(line)
+    if out is not None:
+        say(f"Figure: {out / 'methods.png'}")
