@@ -13,7 +13,18 @@ from hypothesis import settings
 # Not everywhere: beartype refuses some hints of polars, and typer reads the signatures of commands itself.
 CHECKED = (
     *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-    *("unbiasing", "roots", "engines", "measurement", "classifiers", "autoencoders", "synthetic", "training"),
+    *(
+        "descent",
+        "methods",
+        "unbiasing",
+        "roots",
+        "engines",
+        "measurement",
+        "classifiers",
+        "autoencoders",
+        "synthetic",
+        "training",
+    ),
     *("datasets.images", "datasets.folder", "datasets.tensors", "composition", "results"),
 )
 jaxtyping.install_import_hook([f"cfalign.{name}" for name in CHECKED], "beartype.beartype")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ class PixelSpace:
         return latents
 
 
+@runtime_checkable
 class Steps(Protocol):
     """The rule by which a method steps; all rows it speaks of are rows of the scene."""
 
