@@ -93,3 +93,16 @@ def test_effects_match_interventions(tmp_path: Path) -> None:
     assert headline["auroc_used"] >= 0.97
     assert headline["pearson_effect"] >= 0.75
     assert headline["rmse_effect"] <= 0.04
+
+
+def test_counterfactuals_of_every_method_are_compared(tmp_path: Path) -> None:
+    """Six counterfactuals per head: guards the order of the methods, not their figures."""
+    headline = benchmark("counterfactuals", tmp_path)
+    for method in ("latent-shift", "iterated", "latent-cf", "pixels"):
+        assert headline[f"{method}.validity"] >= 0.95
+        assert headline[f"{method}.drop"] >= 0.5
+    for method in ("latent-shift", "iterated", "latent-cf"):
+        assert headline[f"{method}.rank1"] >= 0.8
+        assert headline[f"{method}.oracle_drop"] >= headline["pixels.oracle_drop"] + 0.2
+        assert headline[f"{method}.adversarial"] <= headline["pixels.adversarial"] - 0.3
+        assert headline[f"{method}.removed"] >= headline["pixels.removed"] + 0.2
