@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 
 import worlds
+from cfalign import report
 from cfalign.audit import audit
 from cfalign.bank import bank, load_bank
 from cfalign.classifiers import black_box
@@ -331,6 +332,12 @@ def test_an_audit_resumes(method: Method, tmp_path: Path) -> None:
     assert again.record()["cost"]["decoder_backwards"] == rows["backwards"].sum() + rows["off_backwards"].sum()
     with pytest.raises(RunMismatch, match=r"settings\.search\.method"):
         _audit(tmp_path / "run", "latent-shift")
+
+
+def test_the_report_warns_of_pixels(tmp_path: Path) -> None:
+    said = {m: report.write(_audit(tmp_path / m, m).path)["md"].read_text() for m in ("pixels", "iterated")}
+    assert "redrawn pixel by pixel" in said["pixels"]
+    assert "redrawn pixel by pixel" not in said["iterated"]
 
 
 def test_the_default_run_has_no_columns_of_other_methods(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cfalign.benchmarks import Comparison
 from cfalign.benchmarks.comparison import Estimate
@@ -40,9 +41,10 @@ def methods_figure(result: Comparison) -> Figure:
         _panel(axes, values, title, hint, named=at % _COLUMNS == 0)
         if key == "frechet":
             axes.axvline(result.beside["frechet_real"].value, color=style.MUTED, linestyle="--", linewidth=0.9)
+    counts = [table["drop"].n for table in result.methods.values()]
     figure.suptitle(
-        "Methods of making counterfactuals: means over pairs that landed, 95 % intervals over faces", fontsize=9.5,
-        color=style.INK, y=0.985,
+        f"Methods of making counterfactuals: means over {min(counts)} to {max(counts)} pairs that landed, "
+        "95 % intervals over faces", fontsize=9.5, color=style.INK, y=0.985,
     )  # fmt: skip
     return figure
 
@@ -63,6 +65,7 @@ def _panel(axes: Axes, values: dict[str, Estimate], title: str, hint: str, *, na
     ends = [v for e in values.values() for v in (e.value, e.low, e.high) if math.isfinite(v)]
     low, high = min([0.0, *ends]), max([*ends, 1e-6])
     axes.set_xlim(low - 0.05 * (high - low), high + 0.08 * (high - low))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(labelsize=7, colors=style.INK, length=2)
     axes.grid(axis="x", color=style.FAINT, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -128,6 +128,12 @@ def sample_sentence(
 def cautions(data: ReportData, mark: Mark) -> list[str]:
     """What a reader should know before trusting the numbers."""
     found = []
+    search = data.settings.get("search")
+    if isinstance(search, Mapping) and search.get("method") == "pixels":
+        found.append(
+            "The images were redrawn pixel by pixel, without the autoencoder: such changes are mostly adversarial, and "
+            "heads may answer them without any attribute having faded. This is a baseline, not evidence."
+        )
     if data.skipped:
         found.append(
             f"{plural(len(data.skipped), 'image file')} could not be used and {_was(len(data.skipped))} skipped."
