@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -16,6 +16,7 @@ from cfalign.errors import BadInput
 from cfalign.findings import Conclusions, conclude
 from cfalign.illustrations import Strip, save, shown, walked_again, with_files
 from cfalign.isolation import undisturbed
+from cfalign.judges import Reference, judged, reference_of
 from cfalign.records import Stopwatch, opened, record
 from cfalign.results import Cell, Effect
 from cfalign.store import Run, write_rows
@@ -30,7 +31,7 @@ def audit(
     classifier: Audited,
     *,
     autoencoder: Autoencoder | None = None,
-    reference: Classifier | None = None,
+    reference: Classifier | Reference | None = None,
     bases: Sequence[str] | None = None,
     downstream: Sequence[str] | None = None,
     options: AuditOptions | None = None,
@@ -45,7 +46,8 @@ def audit(
             no decoder runs, and the classifier may be any black box.
         classifier: what is audited, one or several.
         autoencoder: any object with ``encode`` and ``decode``.
-        reference: the attributes it is audited against; by default its own heads, as in the paper.
+        reference: the attributes it is audited against; by default its own heads, as in the paper. A ``Reference``
+            names an independently trained judge of them too; the embedded heads have the embedded oracle.
         bases: audited heads (or compositions such as ``"smiling + 0.3*young"``) that get counterfactuals; all by
             default.
         downstream: reference heads to look at; all by default. Each gets counterfactuals too when ``reference`` is
@@ -66,7 +68,10 @@ def audit(
         return _audit_bank(images, owners, bases, options, out or mkdtemp(prefix="cfalign-"), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
-    subject = _subject(owners, reference, bases, downstream, estimating=options.estimate.enabled)
+    known = _reference(owners, reference)
+    subject = _subject(
+        owners, None if reference is None else known.classifier, bases, downstream, options.estimate.enabled
+    ).watched_by(known.judge)
     source = open_images(images, size=getattr(autoencoder, "size", None))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     start = record(
@@ -75,8 +80,9 @@ def audit(
             **plan.settings(),
             "audited": subject.audited,
             "attributes": subject.attributes,
+            "judges": subject.judges,
         },
-        classifiers=_roles(owners, reference),
+        classifiers=_roles(owners, None if reference is None else known.classifier, known.judge),
         autoencoder=autoencoder,
         source=source,
     )
@@ -103,6 +109,24 @@ class _Subject:
     bases: tuple[str, ...]
     audited: tuple[str, ...]
     attributes: tuple[str, ...]
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the judge by attribute; they come last in the panel and are no heads of the run."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(label for label in self.panel.labels if label not in self.judges.values())
+
+    def watched_by(self, judge: Classifier | None) -> _Subject:
+        table, judges = judged(self.panel, self.attributes, judge)
+        return replace(self, panel=table, judges=judges)
+
+
+def _reference(owners: Sequence[Classifier | Composition], given: Classifier | Reference | None) -> Reference:
+    """The reference heads with their judge; a classifier audited against its own heads has the judge of those."""
+    if given is not None:
+        return reference_of(given)
+    first = _modules(owners)[0]
+    return reference_of(first) if len(dict.fromkeys(_modules(owners))) == 1 else Reference(first, None)
 
 
 def _subject(
@@ -110,7 +134,6 @@ def _subject(
     reference: Classifier | None,
     bases: Sequence[str] | None,
     downstream: Sequence[str] | None,
-    *,
     estimating: bool,
 ) -> _Subject:
     audited = _audited(owners, bases)
@@ -175,9 +198,12 @@ def _labels_of(table: Panel, compositions: Sequence[Composition]) -> tuple[str, 
     return tuple(table.labels[table.compositions.index(c)] for c in compositions)
 
 
-def _roles(owners: Sequence[Classifier | Composition], reference: Classifier | None) -> list[tuple[Classifier, str]]:
+def _roles(
+    owners: Sequence[Classifier | Composition], reference: Classifier | None, judge: Classifier | None
+) -> list[tuple[Classifier, str]]:
     modules = [(m, "audited") for m in dict.fromkeys(_modules(owners))]
-    return modules if reference is None else [*modules, (reference, "reference")]
+    others = ((reference, "reference"), (judge, "judge"))
+    return [*modules, *((m, role) for m, role in others if m is not None)]
 
 
 def _audit_bank(
@@ -197,11 +223,11 @@ def _audit_bank(
             "kind": "audit",
             "audited": list(fresh),
         },
-        classifiers=_roles(owners, None),
+        classifiers=_roles(owners, None, None),
         bank=bank.identity(),
     )
     subject = _Subject(
-        Panel((*bank.heads, *fresh), ()), bank.attributes, tuple(fresh), bank.attributes
+        Panel((*bank.heads, *fresh), ()), bank.attributes, tuple(fresh), bank.attributes, bank.judges
     )  # fmt: skip
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
@@ -232,9 +258,10 @@ def _conclude(
     ends: Conclusions = conclude(
         run,
         bases=subject.bases,
-        heads=subject.panel.labels,
+        heads=subject.heads,
         audited=subject.audited,
         attributes=subject.attributes,
+        judges=subject.judges,
         options=options,
     )
     progress("statistics", 1, 1)
@@ -246,9 +273,10 @@ def _conclude(
     progress("images", 1, 1)
     counts = ends.counts
     return {
-        "heads": list(subject.panel.labels),
+        "heads": list(subject.heads),
         "bases": list(subject.bases),
         "audited": list(subject.audited),
         "attributes": list(subject.attributes),
-        **{key: counts[key] for key in ("outcomes", "exclusions", "drift", "cost", "images", "skipped")},
+        "judges": dict(subject.judges),
+        **{key: counts[key] for key in ("controls", "outcomes", "exclusions", "drift", "cost", "images", "skipped")},
     }

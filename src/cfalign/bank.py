@@ -22,6 +22,7 @@ from cfalign.engines.local import Progress, in_order, silent
 from cfalign.errors import BadInput
 from cfalign.illustrations import Strip
 from cfalign.isolation import undisturbed
+from cfalign.judges import Reference, judged, reference_of
 from cfalign.records import opened, record
 from cfalign.responses import respond
 from cfalign.results import Floats, Outcome
@@ -55,6 +56,11 @@ class Bank:
         """The reference heads whose counterfactuals it holds."""
         return tuple(self.run.record()["bases"])
 
+    @property
+    def judges(self) -> dict[str, str]:
+        """Columns of the judge by attribute; empty without one."""
+        return dict(self.run.record()["judges"])
+
     def identity(self) -> str:
         """A hash (16 hex digits) of what the bank was made from."""
         content = self.run.record()
@@ -64,7 +70,7 @@ class Bank:
 
 def bank(
     images: Any,
-    reference: Classifier,
+    reference: Classifier | Reference,
     *,
     autoencoder: Autoencoder,
     out: str | Path,
@@ -79,6 +85,8 @@ def bank(
     """
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
+    known = reference_of(reference)
+    reference, judge = known.classifier, known.judge
     heads = [head(reference, target) for target in reference.targets]
     bases = tuple(head(reference, target).name for target in dict.fromkeys(attributes or reference.targets))
     if not reference.differentiable:
@@ -86,16 +94,17 @@ def bank(
             f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
             "its heads; give a differentiable reference."
         )
-    plan = Plan(source, panel(heads, []), bases, bases, autoencoder, options, keep_images=True)
+    table, judges = judged(panel(heads, []), bases, judge)
+    plan = Plan(source, table, bases, bases, autoencoder, options, keep_images=True)
     start = record(
-        settings={"kind": "bank", **plan.settings()},
-        classifiers=[(reference, "reference")],
+        settings={"kind": "bank", **plan.settings(), "judges": judges},
+        classifiers=[(reference, "reference"), *([(judge, "judge")] if judge else [])],
         autoencoder=autoencoder,
         source=source,
     )
-    with opened(out, start) as (run, finish), undisturbed(autoencoder, reference):
+    with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
         sweep(plan, run, progress=progress)
-        finish({"heads": list(plan.panel.labels), "bases": list(bases)})
+        finish({"heads": [h.name for h in heads], "bases": list(bases), "judges": judges})
     return Bank(run)
 
 

@@ -134,6 +134,13 @@ def head(classifier: Classifier, target: str) -> Composition:
     return Composition(((1.0, Head(classifier, target)),))
 
 
+def complement(base: Composition) -> Composition:
+    """What falls as ``base`` rises: 1 − s for a head or a composition on logits, −s for one on probabilities; either
+    has minus the gradient of s.
+    """
+    return (-base).scaled("logit") if base.is_head or base.on == "logit" else -base
+
+
 def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: Scale = "probability") -> Composition:
     """``"smiling + 0.3*arched_eyebrows"`` to a composition; a number alone, as in ``"smiling - 0.1"``, is its constant.
 

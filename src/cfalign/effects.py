@@ -1,10 +1,12 @@
 """The incoming reading and its unmixing (not in the paper): what each attribute does to an audited head.
 
-A counterfactual of attribute B moves other attributes too; the reference heads say by how much: Ψ[B, C]. The audited
-head's responses r[B] = Σ_C Ψ[B, C] · e[C] are solved for the effects e under a prior that expects few of them (the
-horseshoe): a classifier uses few attributes, and ridge regression spreads an effect over all that resemble it. The
-intervals hold what the attributes leave unexplained in r, whether it comes from few images or from what a
-counterfactual changes that no attribute sees.
+Counterfactuals of an attribute lower it where it is present and raise it where it is absent, so that their mean stands
+for all images: on confounded ones taking an attribute away does something else than adding it. A counterfactual of B
+moves other attributes too; a judge that it was not made against says by how much every attribute moved: Ψ[B, C], from
+ΣΔC over the counterfactuals of B. The audited head's responses r[B] = Σ_C Ψ[B, C] · e[C] are solved for the effects e
+under a prior that expects few of them (the horseshoe): a classifier uses few attributes, and ridge regression spreads
+an effect over all that resemble it. The intervals hold what the attributes leave unexplained in r, whether it comes
+from few images or from what a counterfactual changes that no attribute sees.
 """
 
 from __future__ import annotations
@@ -53,27 +55,26 @@ class EffectOptions:
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Summed changes over images, for the counterfactuals of K attributes."""
+class Responses:
+    """Mean responses to the counterfactuals of one attribute and way each, [row]."""
 
-    reference: Floats
-    """[K, K] Σ change of reference head C over the counterfactuals of attribute B."""
+    mixing: Floats
+    """Ψ[row, attribute] = ΣΔ of who watches the attribute / ΣΔ of the row's own head."""
     audited: Floats
-    """[K, A]"""
+    """r[row, audited] = ΣΔ of the audited head / ΣΔ of the row's own head."""
 
 
-def mixing(sums: Sums) -> Floats:
-    """Ψ[B, C] = ΣΔC / ΣΔB, [K, K]; 1 on the diagonal."""
-    return sums.reference / np.diagonal(sums.reference)[:, None]
-
-
-def incoming(sums: Sums) -> Floats:
-    """r[B, a] = ΣΔa / ΣΔB, [K, A]."""
-    return sums.audited / np.diagonal(sums.reference)[:, None]
+def responses(rows: Sequence[Row], heads: Sequence[str], watched: Sequence[str], audited: Sequence[str]) -> Responses:
+    """The responses to every row's counterfactuals; ``watched``: a column of ``heads`` for each attribute."""
+    columns, targets = ([list(heads).index(h) for h in names] for names in (watched, audited))
+    total = np.stack([(row.after - row.before).sum(axis=0) for row in rows])
+    own = total[np.arange(len(rows)), [list(heads).index(row.base) for row in rows]]
+    relative = total / own[:, None]
+    return Responses(relative[:, columns], relative[:, targets])
 
 
 def unmix(psi: Floats, responses: Floats, *, ridge: float) -> Floats:
-    """Effects e [..., K, A] that minimise ‖Ψ e − r‖² + ridge · ‖e‖²."""
+    """Effects e [..., K, A] that minimise ‖Ψ e − r‖² + ridge · ‖e‖²; Ψ [..., row, K], r [..., row, A]."""
     transposed = np.swapaxes(psi, -1, -2)
     solver = np.linalg.solve(transposed @ psi + ridge * np.eye(psi.shape[-1]), transposed)
     return np.asarray(solver @ responses, dtype=np.float64)
@@ -85,61 +86,98 @@ def effects(
     audited: Sequence[str],
     *,
     outgoing: Mapping[tuple[str, str], float],
+    witnesses: Mapping[str, str] | None = None,
+    spans: Mapping[str, float] | None = None,
     options: EffectOptions,
     seed: int = 0,
 ) -> list[Effect]:
     """Effect of every attribute (base of a row, itself a head) on every audited head, with intervals and q-values.
 
-    ``rows``: usable counterfactuals per attribute. ``outgoing``: ψ(audited → attribute) where known. A head is left out
-    of its own explanation when it is among the attributes (a classifier audited against its own heads would otherwise
-    explain itself by itself). An attribute without counterfactuals has NaN effect and n = 0.
+    An effect is the mean change of the audited score when the attribute is switched from absent to present.
+
+    A head is left out of its own explanation when it is among the attributes (a classifier audited against its own
+    heads would otherwise explain itself by itself). An attribute without counterfactuals has NaN effect and n = 0.
+
+    Args:
+        rows: usable counterfactuals, one row per attribute and way (lowered, raised).
+        heads: the columns of the rows.
+        outgoing: ψ(audited → attribute) where known.
+        witnesses: the column that says how far an attribute moved; its own head where none is named.
+        spans: score of a present attribute minus that of an absent one, in its witness; 1 where not named.
     """
     used = [row for row in rows if len(row)]
-    solved = _solved(used, heads, audited, options, seed)
+    attributes = tuple(dict.fromkeys(row.base for row in rows))
+    found = tuple(dict.fromkeys(row.base for row in used))
+    watched = [(witnesses or {}).get(a, a) for a in found]
+    scene = _Scene(used, heads, found, watched, audited, np.array([(spans or {}).get(a, 1.0) for a in found]))
+    solved = _solved(scene, options, seed) if used and audited else {}
     q = q_values(np.array([e[4] for e in solved.values()]))
     nan = float("nan")
-    n_of = {row.base: len(row) for row in rows}
+    n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
     known = {key: (*value[:4], float(q[i])) for i, (key, value) in enumerate(solved.items())}
     result = []
     for a in audited:
-        for row in rows:
-            if row.base == a:
+        for b in attributes:
+            if b == a:
                 continue
-            effect, low, high, raw, q_value = known.get((a, row.base), (nan,) * 5)
-            out = outgoing.get((a, row.base), nan)
-            result.append(Effect(a, row.base, effect, low, high, raw, out, n_of[row.base], q_value))
+            effect, low, high, raw, q_value = known.get((a, b), (nan,) * 5)
+            result.append(Effect(a, b, effect, low, high, raw, outgoing.get((a, b), nan), n_of[b], q_value))
     return result
 
 
-def _solved(
-    rows: Sequence[Row], heads: Sequence[str], audited: Sequence[str], options: EffectOptions, seed: int
-) -> dict[tuple[str, str], tuple[float, ...]]:
+@dataclass(frozen=True)
+class _Scene:
+    """What is solved: usable rows, their columns, and the unknowns."""
+
+    rows: Sequence[Row]
+    heads: Sequence[str]
+    attributes: Sequence[str]
+    watched: Sequence[str]
+    audited: Sequence[str]
+    spans: Floats
+
+    @property
+    def columns(self) -> list[int]:
+        """Who watches each attribute."""
+        return [list(self.heads).index(h) for h in self.watched]
+
+    @property
+    def own(self) -> list[int]:
+        """The descended head of each row."""
+        return [list(self.heads).index(row.base) for row in self.rows]
+
+    @property
+    def targets(self) -> list[int]:
+        return [list(self.heads).index(a) for a in self.audited]
+
+    def rows_of(self, attribute: str) -> list[int]:
+        return [k for k, row in enumerate(self.rows) if row.base == attribute]
+
+
+def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str, str], tuple[float, ...]]:
     """(audited, attribute) → (effect, low, high, incoming, p)."""
-    if not rows or not audited:
-        return {}
-    names = [row.base for row in rows]
-    columns = [list(heads).index(name) for name in names]
-    targets = [list(heads).index(a) for a in audited]
-    point = _sums(rows, columns, targets)
-    psi, raw = mixing(point), incoming(point)
-    mean, low, high = _posterior(rows, columns, targets, psi, raw, audited, options, seed)
+    rows, names, audited = scene.rows, scene.attributes, scene.audited
+    point = responses(rows, scene.heads, scene.watched, audited)
+    mean, low, high = (part * scene.spans for part in _posterior(scene, point, options, seed))
     images, place = np.unique(np.concatenate([row.image for row in rows]), return_inverse=True)
     edges = np.cumsum([0, *(len(row) for row in rows)])
     signs = exchange_signs(len(images), draws=options.draws, rng=generator(seed, "effects exchange"))
     exchanged = [signs[:, place[a:b]] for a, b in pairwise(edges)]
-    p = np.ones((len(rows), len(audited)))
+    p = np.ones((len(names), len(audited)))
+    every = list(range(len(names)))
     others = [j for j, a in enumerate(audited) if a not in names]
-    every = list(range(len(rows)))
     designs = [(every, others)] if others else []
     designs += [([k for k in every if names[k] != a], [j]) for j, a in enumerate(audited) if a in names]
     for kept, some in designs:
         if kept:
+            chosen = [i for k in kept for i in scene.rows_of(names[k])]
             p[np.ix_(kept, some)] = _p_values(
-                [rows[k] for k in kept], [columns[k] for k in kept], [targets[j] for j in some],
-                psi[np.ix_(kept, kept)], [exchanged[k] for k in kept], ridge=options.ridge,
+                [rows[i] for i in chosen], [scene.own[i] for i in chosen], [scene.targets[j] for j in some],
+                point.mixing[np.ix_(chosen, kept)], [exchanged[i] for i in chosen], ridge=options.ridge,
             )  # fmt: skip
+    first = {name: scene.rows_of(name)[0] for name in names}
     return {
-        (a, name): (mean[j, k], low[j, k], high[j, k], raw[k, j], p[k, j])
+        (a, name): (mean[j, k], low[j, k], high[j, k], point.audited[first[name], j], p[k, j])
         for j, a in enumerate(audited)
         for k, name in enumerate(names)
         if name != a
@@ -147,34 +185,27 @@ def _solved(
 
 
 def _posterior(
-    rows: Sequence[Row],
-    columns: Sequence[int],
-    targets: Sequence[int],
-    psi: Floats,
-    raw: Floats,
-    audited: Sequence[str],
-    options: EffectOptions,
-    seed: int,
-) -> tuple[Floats, Floats, Floats]:
-    """Mean and 95 % interval of every effect, [audited, attribute].
+    scene: _Scene, point: Responses, options: EffectOptions, seed: int
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    """Mean and 95 % interval of every effect per unit of who watches the attribute, [audited, attribute].
 
     The response to an attribute counts the less, the more it varies between images beyond what the attributes explain.
     """
-    rough = unmix(psi, raw, ridge=options.ridge)
-    variance = np.stack([_variance(row, k, columns, targets, rough) for k, row in enumerate(rows)])
+    rough = unmix(point.mixing, point.audited, ridge=options.ridge)
+    variance = np.stack([_variance(row, own, scene, rough) for row, own in zip(scene.rows, scene.own, strict=True)])
     weight = 1 / (1 + variance.T / options.misfit**2)
-    design = np.repeat(psi[None], len(audited), axis=0)
-    for k, row in enumerate(rows):
-        own = [j for j, a in enumerate(audited) if a == row.base]
-        weight[own, k] = 0
-        design[own, :, k] = 0
+    design = np.repeat(point.mixing[None], len(scene.audited), axis=0)
+    for k, name in enumerate(scene.attributes):
+        for j in [j for j, a in enumerate(scene.audited) if a == name]:
+            weight[j, scene.rows_of(name)] = 0
+            design[j, :, k] = 0
     parts = []
-    for at in range(0, len(audited), _TOGETHER):
+    for at in range(0, len(scene.audited), _TOGETHER):
         some = slice(at, at + _TOGETHER)
         drawn = horseshoe(
-            design[some], raw.T[some], weight[some],
+            design[some], point.audited.T[some], weight[some],
             noise=options.misfit, noise_weight=options.misfit_weight, samples=options.samples,
-            streams=[generator(seed, "effects", a) for a in audited[some]],
+            streams=[generator(seed, "effects", a) for a in scene.audited[some]],
         )  # fmt: skip
         parts.append((drawn.mean(axis=0), *percentile_interval(drawn)))
     mean, low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -185,20 +216,15 @@ _TOGETHER = 16
 """Audited heads solved at once; bounds the memory of their draws."""
 
 
-def _variance(row: Row, k: int, columns: Sequence[int], targets: Sequence[int], rough: Floats) -> Floats:
-    """Sampling variance of the response to attribute k beyond what the attributes explain, [audited]; that of a single
-    image is unknown and taken as large.
+def _variance(row: Row, own: int, scene: _Scene, rough: Floats) -> Floats:
+    """Sampling variance of the response to a row beyond what the attributes explain, [audited]; that of a single image
+    is unknown and taken as large.
     """
     change = row.after - row.before
     if len(row) < 2:
-        return np.full(len(targets), 0.25)
-    beyond = change[:, targets] - change[:, columns] @ rough
-    return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, columns[k]].sum() ** 2)
-
-
-def _sums(rows: Sequence[Row], columns: Sequence[int], targets: Sequence[int]) -> Sums:
-    total = np.stack([(row.after - row.before)[:, [*columns, *targets]].sum(axis=0) for row in rows])
-    return Sums(total[:, : len(columns)], total[:, len(columns) :])
+        return np.full(len(scene.targets), 0.25)
+    beyond = change[:, scene.targets] - change[:, scene.columns] @ rough
+    return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, own].sum() ** 2)
 
 
 def _p_values(

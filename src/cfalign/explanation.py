@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cfalign.autoencoders import side_of
-from cfalign.composition import Composition, Panel, head, panel, parse
+from cfalign.composition import Composition, Panel, complement, head, panel, parse
 from cfalign.datasets import read_image
 from cfalign.descent import Scene
 from cfalign.errors import BadInput
@@ -207,12 +207,12 @@ def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float
 def mirrored(base: Composition, options: SearchOptions) -> tuple[Composition, SearchOptions]:
     """What is descended to raise ``base``, and the search that belongs to it.
 
-    For a head or logit composition its complement 1 − s, for one on probabilities −s: either has minus the gradient
-    of s. A drop of it is a rise of s; the floor, mirrored, is a ceiling, and the eligible are those not predicted.
+    A drop of the complement is a rise of the score; the floor, mirrored, is a ceiling, and the eligible are those not
+    predicted.
     """
     if base.is_head or base.on == "logit":
-        return (-base).scaled("logit"), replace(options, eligible=1 - options.eligible)
-    return -base, replace(options, floor=options.floor - 1, eligible=-options.eligible)
+        return complement(base), replace(options, eligible=1 - options.eligible)
+    return complement(base), replace(options, floor=options.floor - 1, eligible=-options.eligible)
 
 
 def _explained(

@@ -13,8 +13,9 @@ from scipy.special import logit
 from cfalign.alignment import Row, alignment, usable
 from cfalign.effects import effects
 from cfalign.results import Cell, Effect, Finding, Floats, Outcome, Sample
+from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign.store import Run
-from cfalign.sweep import AuditOptions
+from cfalign.sweep import AuditOptions, raised_label
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ def conclude(
     audited: Sequence[str],
     attributes: Sequence[str],
     options: AuditOptions,
+    judges: Mapping[str, str],
 ) -> Conclusions:
-    """Aggregate the shards of ``run``: every number follows from them, the options and the seed."""
+    """Aggregate the shards of ``run``: every number follows from them, the options and the seed.
+
+    ``judges``: the judge's column of an attribute, where it has one.
+    """
     responses, scores = run.responses(), run.scores()
     places = {image_id: i for i, image_id in enumerate(scores["image_id"].to_list())}
     rows = {base: _row(responses, base, heads, places) for base in bases}
@@ -52,12 +57,19 @@ def conclude(
         seed=options.seed,
     )
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
-    off = {a: usable(_row(responses, a, heads, places, off=True), min_base_change=minimum)[0] for a in attributes}
+    columns = [*heads, *judges.values()]
+    off = [
+        usable(_off(responses, a, columns, places, way), min_base_change=minimum)[0]
+        for way in (WAYS if options.both_ways else WAYS[:1])
+        for a in attributes
+    ]
     solved = effects(
-        [off[a] for a in attributes],
-        heads,
+        off,
+        columns,
         audited,
         outgoing=outgoing,
+        witnesses=judges,
+        spans=_spans(scores, attributes, judges, options.search.eligible),
         options=options.effects,
         seed=options.seed,
     )
@@ -66,29 +78,79 @@ def conclude(
     ids = scores["image_id"].to_list()
     ranked = _ranked(found, options)
     findings = [replace(f, samples=_samples(f, used, heads, ids, options.shown)) for f in ranked]
-    return Conclusions(cells, found, findings, _counts(responses, scores, rows, heads, minimum))
+    counts = _counts(responses, scores, rows, heads, minimum)
+    counts["controls"] = {a: followed(off, columns, a, j, seed=options.seed) for a, j in judges.items()}
+    return Conclusions(cells, found, findings, counts)
 
 
-def _row(
-    responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int], *, off: bool = False
-) -> Row:
-    """The counterfactuals of a base; with ``off``, at the point where it counts as switched off."""
+WAYS = ("lowered", "raised")
+
+
+def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int]) -> Row:
+    """The counterfactuals of a base."""
     rows = responses.filter(pl.col("base") == base)
-    after, null = ("off", "off_null") if off else ("after", "null")
+    return _as_row(base, rows, heads, places, after="after", null="null")
 
+
+def _off(responses: pl.DataFrame, attribute: str, heads: Sequence[str], places: Mapping[str, int], way: str) -> Row:
+    """The counterfactuals of an attribute where it counts as switched, off or, ``raised``, on."""
+    rows = responses.filter(pl.col("base") == (raised_label(attribute) if way == WAYS[1] else attribute))
+    return _as_row(attribute, rows, heads, places, after="off", null="off_null")
+
+
+def _as_row(
+    head: str, rows: pl.DataFrame, heads: Sequence[str], places: Mapping[str, int], *, after: str, null: str
+) -> Row:
     def block(kind: str) -> Floats:
         return np.asarray(rows.select([f"{kind}.{h}" for h in heads]).to_numpy(), dtype=np.float64)
 
     return Row(
-        base=base,
+        base=head,
         image=np.array([places[i] for i in rows["image_id"].to_list()], dtype=np.int64),
         outcomes=tuple(Outcome(o) for o in rows["outcome"].to_list()),
-        base_before=rows["base_before"].to_numpy(),
-        base_after=rows[f"{after}.{base}"].to_numpy(),
+        base_before=rows[f"before.{head}"].to_numpy(),
+        base_after=rows[f"{after}.{head}"].to_numpy(),
         before=block("before"),
         after=block(after),
         null=block(null),
     )
+
+
+def _spans(
+    scores: pl.DataFrame, attributes: Sequence[str], judges: Mapping[str, str], eligible: float
+) -> dict[str, float]:
+    """Mean score of the images on which an attribute is predicted minus that of the others, by who watches it."""
+    spans = {}
+    for attribute in attributes:
+        own, watched = (
+            scores[f"reconstruction.{label}"].cast(pl.Float64).to_numpy()
+            for label in (attribute, judges.get(attribute, attribute))
+        )
+        known = np.isfinite(own) & np.isfinite(watched)
+        has, lacks = known & (own >= eligible), known & (own < eligible)
+        span = watched[has].mean() - watched[lacks].mean() if has.any() and lacks.any() else np.nan
+        spans[attribute] = float(span) if span > 0 else 1.0
+    return spans
+
+
+def followed(
+    rows: Sequence[Row], heads: Sequence[str], attribute: str, judge: str, *, seed: int
+) -> dict[str, float | int]:
+    """How far the judge follows the counterfactuals of an attribute, ΣΔjudge / ΣΔattribute over both ways, with a 95 %
+    interval over images; what is missing to 1 is the adversarial share. NaN without counterfactuals.
+    """
+    changes = [(row.after - row.before)[:, [heads.index(judge), heads.index(attribute)]] for row in rows]
+    own = [np.sign(c[:, 1:]) * c for row, c in zip(rows, changes, strict=True) if row.base == attribute]
+    change = np.concatenate(own) if own else np.zeros((0, 2))
+    if not len(change):
+        return {"judge_share": float("nan"), "ci_low": float("nan"), "ci_high": float("nan"), "n": 0}
+    counts = bootstrap_counts(len(change), resamples=1000, rng=generator(seed, "judge", attribute))
+    sums = counts @ change
+    low, high = percentile_interval(sums[:, :1] / sums[:, 1:])
+    total = change.sum(axis=0)
+    return {
+        "judge_share": float(total[0] / total[1]), "ci_low": float(low[0]), "ci_high": float(high[0]), "n": len(change)
+    }  # fmt: skip
 
 
 def _logit_scale(scores: pl.DataFrame, heads: Sequence[str]) -> dict[str, float]:
@@ -161,7 +223,8 @@ def _counts(
     skipped = scores.filter(pl.col("skipped").is_not_null()).select("image_id", pl.col("skipped").alias("reason"))
     walked = responses.filter(pl.col("evaluations") > 0)
     made = len(walked)
-    attributes = walked.filter(pl.col("off_distance").is_not_nan())
+    searched = walked.filter(pl.col("base").is_in(list(rows)))
+    attributes = searched.filter(pl.col("off_distance").is_not_nan())
     images = len(scores) - len(skipped)
     return {
         "outcomes": outcomes,
@@ -170,8 +233,9 @@ def _counts(
         "images": images,
         "skipped": skipped.sort("image_id").to_dicts(),
         "cost": {
-            "counterfactuals": made,
-            "search_decodes_per_cf": walked["evaluations"].sum() / made if made else None,
+            "counterfactuals": len(searched),
+            "raised": made - len(searched),
+            "search_decodes_per_cf": searched["evaluations"].sum() / len(searched) if len(searched) else None,
             "off_decodes_per_cf": attributes["off_evaluations"].mean(),
             "decoder_forwards": images
             + 2 * made

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfalign.composition import Panel, weights
+from cfalign.composition import Composition, Panel, weights
 from cfalign.descent import Scene
 from cfalign.estimation import EstimateOptions
 from cfalign.latent_shift import Pairs, decode, reconstruct, shifted
@@ -52,9 +53,9 @@ class Walked:
     evaluations: NDArray[np.int64]
     image_change: Floats
     counterfactual: Point
-    """x_λ: the requested drop."""
+    """x_λ: the requested drop; the point ``off`` itself where a walk goes there at once."""
     off: Point | None
-    """Further along: where an attribute counts as switched off. None for pairs whose base is no attribute."""
+    """Where an attribute counts as switched. None for pairs whose base is no attribute."""
     off_evaluations: NDArray[np.int64]
     backwards: NDArray[np.int64]
     off_backwards: NDArray[np.int64]
@@ -96,19 +97,18 @@ def walk_all(
     chosen: Sequence[tuple[int, int]],
     *,
     panel: Panel,
-    bases: Sequence[str],
+    bases: Sequence[Base],
     image_ids: Sequence[str],
     autoencoder: Autoencoder,
     settings: WalkSettings,
 ) -> Iterator[Walked]:
     """Counterfactuals of the chosen (image, base) pairs, in pools of bounded memory.
 
-    A pool holds bases of the same modules, all attributes or none: only those are walked on until switched off.
+    A pool holds bases of the same modules that are walked to the same points.
     """
     groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
     for image, base in chosen:
-        label = bases[base]
-        groups.setdefault((label in settings.attributes, *panel[label].classifiers), []).append((image, base))
+        groups.setdefault((bases[base].to, *bases[base].composition.classifiers), []).append((image, base))
     pool = max(settings.batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
     for group in groups.values():
         for at in range(0, len(group), pool):
@@ -116,12 +116,21 @@ def walk_all(
 
 
 @dataclass(frozen=True)
+class Base:
+    """What gets counterfactuals."""
+
+    label: str
+    composition: Composition
+    """Its score is lowered; to raise a head, its complement."""
+    to: Literal["drop", "off", "both"] = "drop"
+    """How far: the requested drop, until it counts as switched off, or first the one and then the other."""
+
+
+@dataclass(frozen=True)
 class WalkSettings:
     """How a chunk's pairs are walked."""
 
     search: SearchOptions
-    attributes: frozenset[str] = frozenset()
-    """Labels of the bases that are walked on until they count as switched off."""
     estimate: EstimateOptions | None = None
     """How the gradient of a black box is found."""
     seed: int = 0
@@ -132,22 +141,22 @@ def _walk_pool(
     seen: Seen,
     chosen: Sequence[tuple[int, int]],
     panel: Panel,
-    bases: Sequence[str],
+    bases: Sequence[Base],
     image_ids: Sequence[str],
     autoencoder: Autoencoder,
     settings: WalkSettings,
 ) -> Walked:
     image, base = np.array(chosen, dtype=np.int64).T
-    classifiers = panel[bases[base[0]]].classifiers
-    table = weights([panel[bases[b]] for b in base], classifiers)
+    classifiers, to = bases[base[0]].composition.classifiers, bases[base[0]].to
+    table = weights([bases[b].composition for b in base], classifiers)
     pairs = Pairs(torch.from_numpy(image), table)
     scene = Scene(
         seen.latents, seen.reconstructions, pairs, autoencoder, classifiers, settings.estimate, settings.batch
     )  # fmt: skip
-    further = [off_search(settings.search)] if bases[base[0]] in settings.attributes else []
-    made = make(scene, settings.search, *further)
+    aims = {"drop": settings.search, "off": off_search(settings.search)}
+    made = make(scene, *(aim for name, aim in aims.items() if to in (name, "both")))
     found = made.ends[0]
-    names = [(image_ids[i], bases[b]) for i, b in zip(image, base, strict=True)]
+    names = [(image_ids[i], bases[b].label) for i, b in zip(image, base, strict=True)]
 
     def point(end: Found) -> Point:
         controls = _controls(made.scene, names, end.distance, settings.seed)
@@ -158,15 +167,16 @@ def _walk_pool(
         )
         return Point(end.distance, scores, control_scores, end.kept[0], controls)
 
-    off = made.ends[1] if further else None
+    further = made.ends[1] if to == "both" else None
     nothing = np.zeros(len(image), dtype=np.int64)
+    first = point(found)
     return Walked(
         image, base, found.outcomes, made.lambdas, found.evaluations, found.image_change,
-        counterfactual=point(found),
-        off=None if off is None else point(off),
-        off_evaluations=nothing if off is None else off.evaluations,
+        counterfactual=first,
+        off=None if to == "drop" else first if further is None else point(further),
+        off_evaluations=nothing if further is None else further.evaluations,
         backwards=found.backwards,
-        off_backwards=nothing if off is None else off.backwards,
+        off_backwards=nothing if further is None else further.backwards,
     )  # fmt: skip
 
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign.alignment import AlignmentOptions
-from cfalign.composition import Panel
+from cfalign.composition import Panel, complement
 from cfalign.datasets import ImageSource, Loaded
 from cfalign.effects import EffectOptions
 from cfalign.engines.local import Progress, in_order, silent
 from cfalign.errors import BadInput, BadModel
 from cfalign.estimation import EstimateOptions
 from cfalign.isolation import device_of
-from cfalign.measurement import Point, Seen, Walked, WalkSettings, examined, look, walk_all
+from cfalign.measurement import Base, Point, Seen, Walked, WalkSettings, examined, look, walk_all
 from cfalign.results import Floats, Outcome
 from cfalign.search import SearchOptions
 from cfalign.statistics import generator
@@ -48,6 +48,8 @@ class AuditOptions:
     shown: int = 3
     """Images shown per finding and reading."""
     max_findings: int = 12
+    both_ways: bool = True
+    """Attributes are also raised, on as many images that lack them, for the effects."""
     min_effect: float = 0.1
     """A finding needs at least this |effect|."""
     search: SearchOptions = field(default_factory=SearchOptions)
@@ -81,15 +83,28 @@ class Plan:
     bases: tuple[str, ...]
     """Labels of the panel that get counterfactuals."""
     attributes: tuple[str, ...]
-    """Those of the bases that are walked on until switched off, for effects."""
+    """Those of the bases that are walked on until switched off, and raised where they are absent, for effects."""
     autoencoder: Autoencoder
     options: AuditOptions
     keep_images: bool = False
     """Whether shards of images are written too, which makes the run a bank."""
 
+    @property
+    def walks(self) -> tuple[Base, ...]:
+        """The bases, then the raised attributes."""
+        lowered = [Base(b, self.panel[b], "both" if b in self.attributes else "drop") for b in self.bases]
+        able = [a for a in self.attributes if self.panel[a].is_head or self.panel[a].on == "logit"]
+        raised = [Base(raised_label(a), complement(self.panel[a]), "off") for a in able]
+        return (*lowered, *(raised if self.options.both_ways else ()))
+
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
         return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
+
+
+def raised_label(attribute: str) -> str:
+    """The base of the counterfactuals that raise an attribute."""
+    return f"not {attribute}"
 
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
@@ -97,7 +112,7 @@ def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
     count = len(plan.source.ids)
     order = generator(plan.options.seed, "order").permutation(count)
     chunks = [order[at : at + plan.options.chunk] for at in range(0, count, plan.options.chunk)]
-    remaining = np.full(len(plan.bases), plan.options.limit)
+    remaining = np.full(len(plan.walks), plan.options.limit)
 
     def work(unit: tuple[int, NDArray[np.int64]]) -> NDArray[np.int64]:
         number, indices = unit
@@ -124,7 +139,7 @@ def _eligible_counts(plan: Plan, rows: pl.DataFrame) -> NDArray[np.int64]:
     """Images that count towards the limit of each base, by the same rule as within a chunk."""
     before = rows["base_before"]
     eligible = rows.filter((before >= plan.options.search.eligible) & before.is_not_nan())["base"].to_list()
-    return np.array([eligible.count(base) for base in plan.bases], dtype=np.int64)
+    return np.array([eligible.count(base.label) for base in plan.walks], dtype=np.int64)
 
 
 def refuse_broken(scores: Floats, labels: Sequence[str]) -> None:
@@ -152,21 +167,20 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
     seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
     if not run.shards("responses"):
         _refuse_broken_models(plan, seen)
-    columns = [plan.panel.labels.index(base) for base in plan.bases]
-    base_scores = seen.reconstruction_scores[:, columns]
+    walks = plan.walks
+    base_scores = np.stack([_score(plan, base, seen.reconstruction_scores) for base in walks], axis=1)
     eligible = base_scores >= plan.options.search.eligible
     looked_at = examined(eligible, remaining.tolist())
     chosen = [(int(i), int(b)) for b, i in np.argwhere((looked_at & eligible).T)]
     others = [(int(i), int(b)) for b, i in np.argwhere((looked_at & ~eligible).T)]
     settings = WalkSettings(
-        plan.options.search, frozenset(plan.attributes), plan.options.estimate, seed=plan.options.seed,
-        batch=plan.options.batch,
+        plan.options.search, plan.options.estimate, seed=plan.options.seed, batch=plan.options.batch
     )  # fmt: skip
     walked = walk_all(
         seen,
         chosen,
         panel=plan.panel,
-        bases=plan.bases,
+        bases=walks,
         image_ids=ids,
         autoencoder=plan.autoencoder,
         settings=settings,
@@ -182,6 +196,13 @@ def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArr
     write_parquet(
         run.path / "responses" / f"{name}.parquet", _responses(plan, ids, seen, pools, others, other_outcomes)
     )
+
+
+def _score(plan: Plan, base: Base, scores: Floats) -> Floats:
+    """Scores of a base from those of the panel [..., column]."""
+    if base.label in plan.panel.labels:
+        return np.asarray(scores[..., plan.panel.labels.index(base.label)])
+    return np.asarray(1 - scores[..., plan.panel.labels.index(base.label.removeprefix("not "))])
 
 
 def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
@@ -250,24 +271,27 @@ def _responses(
     blank = np.full(len(others), np.nan)
     image = np.concatenate([*(w.image for w in pools), np.array([i for i, _ in others], dtype=np.int64)]).astype(int)
     base = np.concatenate([*(w.base for w in pools), np.array([b for _, b in others], dtype=np.int64)]).astype(int)
-    column = np.array([labels.index(plan.bases[b]) for b in base], dtype=int)
+    walks = plan.walks
     before = np.zeros((0, len(labels))) if seen is None else seen.reconstruction_scores[image]
     after = np.concatenate([*(w.counterfactual.scores for w in pools), nothing])
     missing = [np.full((len(w), len(labels)), np.nan) for w in pools]
     none = [np.full(len(w), np.nan) for w in pools]
-    rows = np.arange(len(image))
+    own = np.full((2, len(image)), np.nan)
+    for number, walk in enumerate(walks):
+        rows = np.flatnonzero(base == number)
+        own[:, rows] = [_score(plan, walk, scores[rows]) for scores in (before, after)]
     frame = pl.DataFrame(
         {
             "image_id": pl.Series([ids[i] for i in image], dtype=pl.String),
-            "base": pl.Series([plan.bases[b] for b in base], dtype=pl.String),
+            "base": pl.Series([walks[b].label for b in base], dtype=pl.String),
             "outcome": pl.Series(
                 [o.value for o in chain(*(w.outcomes for w in pools), other_outcomes)], dtype=pl.String
             ),
             "lambda": np.concatenate([*(w.lambdas for w in pools), blank]),
             "evaluations": np.concatenate([*(w.evaluations for w in pools), np.zeros(len(others), dtype=np.int64)]),
             "image_change": np.concatenate([*(w.image_change for w in pools), blank]),
-            "base_before": before[rows, column],
-            "base_after": after[rows, column],
+            "base_before": own[0],
+            "base_after": own[1],
         }
     )
     off = [w.off for w in pools]
