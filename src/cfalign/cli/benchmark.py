@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cfalign import benchmarks
+from cfalign.benchmarks.robustness import QUICK, RobustnessOptions
 from cfalign.cli.output import print_json, progress, say
+from cfalign.figures.pixels import save_png
+from cfalign.figures.robustness import robustness_figure
+from cfalign.store import write_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
@@ -37,3 +43,32 @@ def detection(seed: Seed = 0, quick: Quick = False, as_json: Json = False) -> No
     else:
         for line in result.lines():
             say(line)
+
+
+@app.command()
+def robustness(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for banks, measurements, summary.json and the figure; resumed.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of trained classifiers.  \\[default: planted in the cache]")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)] = 2,
+    seed: Seed = 0,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Do effects and ψ of a shortcut follow the gap of the worst group over ERM, GroupDRO, JTT, DFR and V-REx?"""
+    options = replace(QUICK if quick else RobustnessOptions(), seed=seed)
+    with progress() as bars:
+        result = benchmarks.robustness(options=options, models=models, out=out, workers=workers, progress=bars)
+    if out is not None:
+        write_json(out / "summary.json", result.as_dict())
+        save_png(robustness_figure(result), out / "robustness.png")
+    if as_json:
+        print_json(result.as_dict())
+        return
+    for line in result.lines():
+        say(line)
+    if out is not None:
+        say(f"Figure: {out / 'robustness.png'}    numbers: {out / 'summary.json'}")
