@@ -241,10 +241,9 @@ def test_spearman_is_that_of_scipy() -> None:
 
 
 def _benchmark(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "robustness", "--quick", "--json", *words]
-    return subprocess.run(
-        [*command, "--out", "out", "--models", "models"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "robustness", "--quick", "--json"]
+    where = ["--models", "models", *(() if "--out" in words else ("--out", "out"))]
+    return subprocess.run([*command, *where, *words], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_the_benchmark_runs_and_is_found_again(tmp_path: Path) -> None:
@@ -266,6 +265,9 @@ def test_the_benchmark_runs_and_is_found_again(tmp_path: Path) -> None:
     again = _benchmark(tmp_path)
     assert again.stdout == ended.stdout
     assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "models").rglob("*.safetensors")}
+    (tmp_path / "file").touch()
+    refused = _benchmark(tmp_path, "--out", "file")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     other = _benchmark(tmp_path, "--seed", "1")
     assert other.returncode == 2
     assert "holds another run" in other.stderr

@@ -20,6 +20,7 @@ from cfalign.benchmarks.agreement import Agreement, agreement
 from cfalign.benchmarks.shortcuts import CONTROL, QUICK, Measured, Pair, RobustnessOptions, kept
 from cfalign.downloads import cache_folder
 from cfalign.engines.local import Progress, silent
+from cfalign.errors import BadInput
 from cfalign.results import Floats
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign.synthetic import render, sample
@@ -164,7 +165,10 @@ def robustness(
     RunMismatch: ``out`` holds measurements of other options or classifiers.
     """
     options = options or RobustnessOptions()
-    place = (Path(models) if models is not None else cache_folder() / "planted") / f"robust-{options.training_faces}"
+    if out is not None and Path(out).expanduser().is_file():
+        raise BadInput(f"--out {out} is a file; name a folder to be made, or one of a run to resume.")
+    kept_models = Path(models).expanduser() if models is not None else cache_folder() / "planted"
+    place = kept_models / f"robust-{options.training_faces}"
     wanted = options.wanted()
     train_all_robust(wanted, place, workers=workers, progress=progress)
     independent = sample(options.independent, seed=options.seed + 80_000)

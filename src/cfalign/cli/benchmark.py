@@ -60,6 +60,7 @@ def robustness(
 ) -> None:
     """Do effects and ψ of a shortcut follow the gap of the worst group over ERM, GroupDRO, JTT, DFR and V-REx?"""
     options = replace(QUICK if quick else RobustnessOptions(), seed=seed)
+    out = None if out is None else out.expanduser()
     with progress() as bars:
         result = benchmarks.robustness(options=options, models=models, out=out, workers=workers, progress=bars)
     if out is not None:
