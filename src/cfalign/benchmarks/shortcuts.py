@@ -51,9 +51,9 @@ class RobustnessOptions:
     seeds: tuple[int, ...] = SEEDS
     methods: tuple[str, ...] = METHODS
     training_faces: int = 2000
-    faces: int = 1200
+    faces: int = 600
     """Confounded ones that are audited."""
-    limit: int = 80
+    limit: int = 40
     """Counterfactuals per head."""
     independent: int = 4000
     """Faces for accuracies."""

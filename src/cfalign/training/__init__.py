@@ -19,6 +19,8 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ``augmentation``        small random changes of training images
 ``components``          principal components, which an autoencoder can consist of
 ``held_out``            PSNR, AUROC
+``planted``             classifiers with a planted shortcut at doses: the material of benchmarks
+``robust``              the same by methods of robust training; ``last_layer``: one of them
 ======================  ====================================================================================
 """
 
