@@ -10,9 +10,11 @@ import typer
 
 from cfalign import benchmarks
 from cfalign.benchmarks.counterfactuals import METHODS, named
+from cfalign.benchmarks.robustness import QUICK, RobustnessOptions
 from cfalign.cli.output import print_json, progress, say
 from cfalign.figures.methods import methods_figure
 from cfalign.figures.pixels import save_png
+from cfalign.figures.robustness import robustness_figure
 from cfalign.store import write_json, written
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
@@ -74,3 +76,33 @@ def counterfactuals(
         say(line)
     if out is not None:
         say(f"Figure: {out / 'methods.png'}")
+
+
+@app.command()
+def robustness(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for banks, measurements, summary.json and the figure; resumed.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of trained classifiers.  \\[default: planted in the cache]")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)] = 2,
+    seed: Seed = 0,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Do effects and ψ of a shortcut follow the gap of the worst group over ERM, GroupDRO, JTT, DFR and V-REx?"""
+    options = replace(QUICK if quick else RobustnessOptions(), seed=seed)
+    out = None if out is None else out.expanduser()
+    with progress() as bars:
+        result = benchmarks.robustness(options=options, models=models, out=out, workers=workers, progress=bars)
+    if out is not None:
+        write_json(out / "summary.json", result.as_dict())
+        save_png(robustness_figure(result), out / "robustness.png")
+    if as_json:
+        print_json(result.as_dict())
+        return
+    for line in result.lines():
+        say(line)
+    if out is not None:
+        say(f"Figure: {out / 'robustness.png'}    numbers: {out / 'summary.json'}")

@@ -14,10 +14,13 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ``splitting``           which images are trained on, which measured on
 ``pixels``              every image decoded once, as bytes
 ``folder``              the files in ``out``
+``objectives``          what is minimised: the mean loss, or one that minds groups
 ``loop``                steps, moving average, checkpoints, interruption
 ``augmentation``        small random changes of training images
 ``components``          principal components, which an autoencoder can consist of
 ``held_out``            PSNR, AUROC
+``planted``             classifiers with a planted shortcut at doses: the material of benchmarks
+``robust``              the same by methods of robust training; ``last_layer``: one of them
 ======================  ====================================================================================
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from cfalign.training.folder import Folder
 from cfalign.training.held_out import Floats, TargetAuroc, aurocs, mean_auroc
 from cfalign.training.loop import State, fit, seeded
 from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
+from cfalign.training.objectives import Objective
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.training.splitting import split_images
@@ -70,14 +72,16 @@ def train_classifier(
     out: str | os.PathLike[str],
     options: ClassifierTraining | None = None,
     autoencoder: Autoencoder | None = None,
+    objective: Objective | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> ClassifierReport:
     """Train on ``images`` (a folder, tensor, array or source) with ``labels``, and measure on held-out ones.
 
     Labels may be soft (in [0, 1]; above 0.5 counts as positive when measured); missing ones (NaN) do not count, and
-    images without any are kept out. ``autoencoder`` serves ``options.reconstructed``. ``out`` receives
-    ``classifier.safetensors`` and ``measurement.json``; a training that was stopped there goes on, one that is
-    finished is not repeated. Stages of ``progress``: decode, train, measure.
+    images without any are kept out. ``autoencoder`` serves ``options.reconstructed``. ``objective`` takes the place of
+    the mean loss (a copy of it: its memory is not touched). ``out`` receives ``classifier.safetensors`` and
+    ``measurement.json``; a training that was stopped there goes on, one that is finished is not repeated. Stages of
+    ``progress``: decode, train, measure.
 
     BadInput: images, table, attributes or options that cannot serve, and a loss that is no longer finite; RunMismatch:
     ``out`` belongs to another training; StorageFailed: the disk refuses.
@@ -99,14 +103,17 @@ def train_classifier(
         extra = {"labels": _label_hash(table)}
         if options.reconstructed:
             extra["autoencoder"] = fingerprint(autoencoder)
+        if objective is not None:
+            extra["objective"] = fingerprint(objective)
         plan = planned(source, table, labelled, out=out, kind="classifier", options=options, extra=extra)
         if (found := plan.folder.finished()) is not None:
             plan.folder.clean()
             return _report(found, plan.folder, already_finished=True)
         material = prepared(plan, options, progress=progress)
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
-        state = State(network, options)
-        loss = _Loss(network, material, values, options, autoencoder)
+        objective = copy.deepcopy(objective)
+        state = State(network, options, objective=objective)
+        loss = _Loss(network, material, values, options, autoencoder, objective)
         fit(
             state, loss, rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress
         )  # fmt: skip
@@ -121,7 +128,7 @@ def train_classifier(
 
 
 class _Loss:
-    """Mean binary cross-entropy over the labels that are there."""
+    """Binary cross-entropy of the labels that are there: their mean, or what the objective makes of it."""
 
     def __init__(
         self,
@@ -130,8 +137,11 @@ class _Loss:
         values: Tensor,
         options: ClassifierTraining,
         autoencoder: Autoencoder | None,
+        objective: Objective | None,
     ) -> None:
         self.network, self.material, self.options, self.autoencoder = network, material, options, autoencoder
+        self.objective = objective
+        self.positions = torch.tensor(material.pixels.indices, device=options.device)
         self.values = values.to(options.device)
         self.positive_weight = _positive_weight(values[material.train], power=options.balance).to(options.device)
 
@@ -148,7 +158,11 @@ class _Loss:
         each = functional.binary_cross_entropy_with_logits(
             logits, wanted, pos_weight=self.positive_weight, reduction="none"
         )
-        return (each * known).sum() / known.sum().clamp_min(1)
+        if self.objective is None:
+            return (each * known).sum() / known.sum().clamp_min(1)
+        of_images = (each * known).sum(1) / known.sum(1).clamp_min(1)
+        loss: Tensor = self.objective(of_images, self.positions[rows.to(self.positions.device)])
+        return loss
 
 
 @torch.no_grad()

@@ -26,13 +26,14 @@ _SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
 
 
 class State:
-    """All that a training needs to go on: network, average, optimiser, random state, position.
+    """All that a training needs to go on: network, average, optimiser, random state, position, the loss's memory.
 
-    The network moves to the device of the options.
+    The network moves to the device of the options. ``objective``: the loss's own memory, where it has one.
     """
 
-    def __init__(self, network: nn.Module, options: Training) -> None:
+    def __init__(self, network: nn.Module, options: Training, *, objective: nn.Module | None = None) -> None:
         self.network = network.to(options.device)
+        self.objective = objective if objective is None else objective.to(options.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(network, options)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -53,11 +54,15 @@ class State:
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
+        if self.objective is not None:
+            self.objective.load_state_dict(content["objective"])
         self.step, self.seconds = content["step"], content["seconds"]
         torch.random.set_rng_state(content["random_state"])
 
     def _content(self) -> dict[str, Any]:
+        memory = {} if self.objective is None else {"objective": self.objective.state_dict()}
         return {
+            **memory,
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),

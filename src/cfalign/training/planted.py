@@ -7,20 +7,23 @@ classifier then really uses is not the dose but what interventions say (``synthe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cfalign.classifiers.loading import from_weights
+from cfalign.datasets import Labels, TensorImages
 from cfalign.errors import BadInput
-from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, sample
+from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.embedded import PAIRS as SHIPPED_PAIRS
 from cfalign.training.embedded import PLANTED_FACES, RECIPE, labelled, rendered
+from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.types import Classifier
 
@@ -79,12 +82,21 @@ def plants(
 
 def plant(wanted: Plant, folder: Path) -> Path:
     """Train one below ``folder``, or go on with it, or find it done; the path of its weights."""
+    _, images, label = material(wanted)
+    return train_classifier(images, label, out=folder / wanted.name, options=recipe(wanted)).weights
+
+
+def material(wanted: Plant) -> tuple[Faces, TensorImages, Labels]:
+    """The confounded faces that a plant is trained on, rendered, and their labels."""
     together = {(wanted.target, wanted.shortcut): wanted.dose} if wanted.dose else None
     faces = sample(wanted.faces, seed=wanted.stream, correlations=together)
     images = rendered(faces)
-    label = labelled(images, (wanted.target,), faces.labels()[:, [ATTRIBUTES.index(wanted.target)]])
-    options = replace(RECIPE.planted, seed=wanted.stream)
-    return train_classifier(images, label, out=folder / wanted.name, options=options).weights
+    return faces, images, labelled(images, (wanted.target,), faces.labels()[:, [ATTRIBUTES.index(wanted.target)]])
+
+
+def recipe(wanted: Plant) -> ClassifierTraining:
+    """How a plant is trained."""
+    return replace(RECIPE.planted, seed=wanted.stream)
 
 
 def plant_all(
@@ -98,15 +110,25 @@ def plant_all(
     progress("planted classifiers", len(wanted) - len(missing), len(wanted))
     if not missing:
         return
+    ended = len(wanted) - len(missing)
+    for done in in_workers(plant, [(p, folder) for p in missing], workers=workers):
+        progress("planted classifiers", ended + done, len(wanted))
+
+
+def in_workers(work: Callable[..., object], jobs: Sequence[tuple[Any, ...]], *, workers: int) -> Iterator[int]:
+    """Call ``work`` (a module's function) with every job's arguments, in ``workers`` processes of one thread each.
+
+    Yields the number of jobs that have ended, after each; none are begun after one has failed.
+    """
     with ProcessPoolExecutor(
-        max_workers=min(workers, len(missing)), mp_context=get_context("spawn"), initializer=torch.set_num_threads,
+        max_workers=min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=torch.set_num_threads,
         initargs=(1,),
     ) as pool:  # fmt: skip
-        running = [pool.submit(plant, p, folder) for p in missing]
+        running = [pool.submit(work, *job) for job in jobs]
         try:
-            for done, one in enumerate(as_completed(running), start=len(wanted) - len(missing) + 1):
+            for done, one in enumerate(as_completed(running), start=1):
                 one.result()
-                progress("planted classifiers", done, len(wanted))
+                yield done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
