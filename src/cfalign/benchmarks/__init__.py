@@ -7,7 +7,7 @@
 
 from cfalign.benchmarks.comparison import Comparison
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals
-from cfalign.benchmarks.detection import Detection, detection
+from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, semantics
 
@@ -15,6 +15,7 @@ __all__ = [
     "BenchmarkOptions",
     "Comparison",
     "Detection",
+    "DetectionOptions",
     "Robustness",
     "Semantics",
     "counterfactuals",
