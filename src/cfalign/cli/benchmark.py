@@ -8,8 +8,10 @@ import typer
 
 from cfalign import benchmarks
 from cfalign.cli.output import print_json, progress, say
+from cfalign.cli.photographs import photographs
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
+app.command()(photographs)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
 Seed = Annotated[int, typer.Option(help="Seed of the faces and of every random draw.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer images: a few minutes at most, noisier numbers.")]

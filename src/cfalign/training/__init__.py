@@ -16,6 +16,8 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ``folder``              the files in ``out``
 ``loop``                steps, moving average, checkpoints, interruption
 ``augmentation``        small random changes of training images
+``confounded``          classifiers trained on confounded subsets of labelled images
+``workers``             many small trainings side by side
 ``components``          principal components, which an autoencoder can consist of
 ``held_out``            PSNR, AUROC
 ======================  ====================================================================================

@@ -8,12 +8,8 @@ classifier then really uses is not the dose but what interventions say (``synthe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-
-import torch
 
 from cfalign.classifiers.loading import from_weights
 from cfalign.errors import BadInput
@@ -22,6 +18,7 @@ from cfalign.training.classifier import train_classifier
 from cfalign.training.embedded import PAIRS as SHIPPED_PAIRS
 from cfalign.training.embedded import PLANTED_FACES, RECIPE, labelled, rendered
 from cfalign.training.pixels import Progress
+from cfalign.training.workers import work_off
 from cfalign.types import Classifier
 
 PAIRS = (
@@ -95,21 +92,10 @@ def plant_all(
     A stopped run goes on where it was.
     """
     missing = [p for p in dict.fromkeys(wanted) if not _weights(p, folder).is_file()]
-    progress("planted classifiers", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(missing)), mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-        initargs=(1,),
-    ) as pool:  # fmt: skip
-        running = [pool.submit(plant, p, folder) for p in missing]
-        try:
-            for done, one in enumerate(as_completed(running), start=len(wanted) - len(missing) + 1):
-                one.result()
-                progress("planted classifiers", done, len(wanted))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    work_off(
+        plant, [(p, folder) for p in missing], workers=workers, stage="planted classifiers",
+        done=len(wanted) - len(missing), progress=progress,
+    )  # fmt: skip
 
 
 def load_plant(wanted: Plant, folder: Path) -> Classifier:
