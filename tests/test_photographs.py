@@ -217,7 +217,7 @@ def test_the_confounded_classifier_has_the_gap_and_the_effect(result: Photograph
 def test_a_pair_without_enough_images_is_left_out_and_counted(result: Photographs) -> None:
     headline = result.headline
     assert (headline["pairs"], headline["classifiers"], headline["left_out"]) == (1, 2, 3)  # two doses and the pair
-    assert "have smiling=1 and mustache=1" in result.left_out[0]
+    assert "4 training images have smiling=0 and mustache=1" in result.left_out[0]
     assert result.left_out[2].startswith("smiling from mustache: 0 dose(s)")
     assert np.isnan(headline["rank_effect_gap"])  # of two classifiers
 
@@ -231,7 +231,8 @@ def test_the_result_is_written_and_told(result: Photographs, out: Path, tmp_path
     assert "big_lips from eyeglasses" in told
     assert "Left out: smiling from mustache" in told
     save_png(photographs_figure(result), tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").size[0] > 1000
+    with Image.open(tmp_path / "a.png") as figure:
+        assert figure.size[0] > 1000
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(folder: Path, result: Photographs, out: Path) -> None:
@@ -247,6 +248,9 @@ def test_a_folder_of_other_settings_is_refused(folder: Path, result: Photographs
         measured(folder, out, replace(TINY, doses=(0.0, 0.5, 1.0)))
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(BadInput, match="holds files of something else"):
+        measured(folder, tmp_path)
+    (tmp_path / "benchmark.json").write_text("{")
+    with pytest.raises(BadInput, match=r"benchmark\.json cannot be read"):
         measured(folder, tmp_path)
 
 

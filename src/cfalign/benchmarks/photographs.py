@@ -216,9 +216,10 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     file = folder / "benchmark.json"
     if file.is_file():
         try:
-            refuse_other(json.loads(file.read_text(encoding="utf-8")), identity, folder)
+            earlier = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{file} cannot be read: {error}.") from error
+        refuse_other(earlier, identity, folder)
     elif folder.is_dir() and any(folder.iterdir()):
         raise BadInput(f"--out {folder} holds files of something else; give an empty or new folder.")
     else:
