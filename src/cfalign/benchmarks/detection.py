@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,7 @@ CORRELATION = 0.9
 """Of target and shortcut on the images."""
 USED = 0.1
 """An attribute is truly used when |effect by intervention| is above this."""
-RESAMPLES = 1000
+RESAMPLES = 300
 TRUTHS = ("truth", "truth_here")
 
 
@@ -95,10 +96,27 @@ class Detection:
         clear = (self.column("ci_low") > 0) | (self.column("ci_high") < 0)
         return np.asarray((self.column("q") < 0.05) & clear & (np.abs(self.column("effect")) >= USED))
 
+    @cached_property
+    def _scores(self) -> dict[tuple[str, str], dict[str, Score]]:
+        return {(n, t): self._scores_of(n, t) for n in DETECTORS for t in TRUTHS}
+
+    @cached_property
+    def _rates(self) -> dict[str, dict[str, Score]]:
+        return {t: self._rates_of(t) for t in TRUTHS}
+
     def scores(self, detector: str, truth: str = "truth") -> dict[str, Score]:
         """How well a detector's size tells used pairs from the others: ``auroc``, ``average_precision``, and ``rank``,
         Spearman's correlation of its size with that of the true effect.
         """
+        return self._scores[detector, truth]
+
+    def rates(self, truth: str = "truth") -> dict[str, Score]:
+        """Of findings: ``power`` over all used pairs and at dose 0.9, ``false_alarm_rate`` over the unused; and how
+        close the effect is: ``pearson``, ``rmse``, ``interval_coverage``.
+        """
+        return self._rates[truth]
+
+    def _scores_of(self, detector: str, truth: str) -> dict[str, Score]:
         size, true = np.abs(self.column(detector)), np.abs(self.column(truth))
         known = np.isfinite(size)
         kinds: dict[str, Callable[[Floats, Floats], float]] = {
@@ -108,10 +126,7 @@ class Detection:
         }
         return {k: self._scored(lambda r, f=f: f(size[r], true[r]), known) for k, f in kinds.items()}  # type: ignore[misc]
 
-    def rates(self, truth: str = "truth") -> dict[str, Score]:
-        """Of findings: ``power`` over all used pairs and at dose 0.9, ``false_alarm_rate`` over the unused; and how
-        close the effect is: ``pearson``, ``rmse``, ``interval_coverage``.
-        """
+    def _rates_of(self, truth: str) -> dict[str, Score]:
         effect, true, found = self.column("effect"), self.column(truth), self.found
         low, high = self.column("ci_low"), self.column("ci_high")
         used, strong = np.abs(true) > USED, self.column("dose") == 0.9

@@ -40,8 +40,9 @@ OUTGOING = {"psi": "outgoing", "ratio_of_means": "outgoing_ratio", "median": "ou
 DETECTORS = (
     "effect", "incoming", *OUTGOING.values(), "prediction_correlation", "label_correlation", *MAPS.values(), "tcav",
 )  # fmt: skip
-"""Effect (unmixed), incoming ψ, outgoing ψ by each estimator, correlation of the audited head's prediction with the
-attribute's head, of the labels, cosine of saliency maps by three methods, and directional derivatives along concepts."""
+"""Effect (unmixed), incoming ψ, outgoing ψ by each estimator, correlation of the audited head's prediction with that of
+the attribute's head, of the labels, cosine of saliency maps by three methods, directional derivatives along concepts.
+"""
 
 
 @dataclass(frozen=True)

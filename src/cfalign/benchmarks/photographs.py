@@ -28,6 +28,7 @@ from cfalign.datasets.images import in_batches
 from cfalign.engines.local import Progress, silent
 from cfalign.errors import BadInput
 from cfalign.isolation import undisturbed
+from cfalign.judges import Reference, reference_of
 from cfalign.responses import respond
 from cfalign.results import Floats
 from cfalign.statistics import generator
@@ -113,7 +114,7 @@ def photographs(
     images: ImageSource,
     labels: Labels,
     *,
-    reference: Classifier,
+    reference: Classifier | Reference,
     autoencoder: Autoencoder,
     out: str | Path,
     options: PhotographsOptions | None = None,
@@ -130,9 +131,10 @@ def photographs(
     enough images; RunMismatch: ``out`` belongs to other settings, images or labels.
     """
     options, folder = options or PhotographsOptions(), Path(out).expanduser()
-    unknown = [c for _, c in options.pairs if c not in reference.targets]
+    known = reference_of(reference).classifier
+    unknown = [c for _, c in options.pairs if c not in known.targets]
     if unknown:
-        raise BadInput(f"The reference {reference.name!r} has no head for the confounder {unknown[0]!r}.")
+        raise BadInput(f"The reference {known.name!r} has no head for the confounder {unknown[0]!r}.")
     plan = _planned(labels, options)
     _claim(folder, {"options": as_json(asdict(options)), "images": images.fingerprint(), "labels": _known(plan)})
     place = folder / "classifiers"

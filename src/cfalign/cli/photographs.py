@@ -17,6 +17,7 @@ from cfalign.cli.settings import Trust
 from cfalign.errors import BadInput
 from cfalign.figures.photographs import photographs_figure
 from cfalign.figures.pixels import save_png
+from cfalign.judges import Reference
 from cfalign.store import written
 from cfalign.training.confounded import RECIPE
 
@@ -36,6 +37,10 @@ def photographs(
     images: Annotated[str, typer.Option(help=IMAGES, show_default=False)],
     reference: Annotated[str, typer.Option(help="Attribute heads, e.g. a folder from `cfalign train classifier`.")],
     autoencoder: Annotated[str, typer.Option(help="Autoencoder, e.g. a folder from `cfalign train autoencoder`.")],
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Independently trained heads of the same attributes; they say how far those moved."),
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help=LABELS, show_default=False)] = None,
     pair: Annotated[
         list[str] | None,
@@ -75,7 +80,9 @@ def photographs(
         _QUICK if quick else benchmarks.PhotographsOptions(), train_split=train_split, split=split, seed=seed, **given
     )
     encoder = autoencoders.load(autoencoder, trust=trust)
-    heads = classifiers.load(reference, trust=trust)
+    heads = Reference(
+        classifiers.load(reference, trust=trust), None if judge is None else classifiers.load(judge, trust=trust)
+    )
     source, table = opened(images, size=getattr(encoder, "size", None), labels=labels)
     if table is None:
         raise BadInput("Missing --labels: these images bring none of their own.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cfalign.benchmarks.detection import Detection
+from cfalign.benchmarks.detection import USED, Detection
 from cfalign.benchmarks.detectors import DETECTORS
 from cfalign.figures import style
 from cfalign.figures.pixels import new_figure
@@ -53,7 +53,7 @@ def _detectors(panel: Axes, result: Detection) -> None:
     panel.set_yticks(range(len(order)), [NAMES[n] for n in order])
     panel.axvline(0.5, color=style.RULE, linewidth=0.8, zorder=0)
     panel.set_xlim(0.25, 1.01)
-    used = sum(p.kind(0.1) == "used" for p in result.pairs)
+    used = sum(abs(p.truth_here) > USED for p in result.pairs)
     panel.set_xlabel("AUROC, 95 % interval over classifiers", fontsize=9, color=style.INK)
     panel.set_title(
         f"Which of {len(result.pairs):,} attributes do the classifiers use? ({used} used)", fontsize=10,
