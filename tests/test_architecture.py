@@ -23,14 +23,14 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
     ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution", "relations")),
-    ("parts of stages", ("findings", "illustrations", "records")),
+    ("parts of stages", ("findings", "illustrations", "judges", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),
     (
         "core",
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots", "estimation", "descent", "methods"),
+            *("unbiasing", "roots", "estimation", "comparisons", "descent", "methods"),
         ),
     ),
     ("training", ("training",)),

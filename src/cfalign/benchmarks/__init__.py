@@ -3,7 +3,8 @@
 ``semantics``: does a counterfactual change what it says? · ``detection``: do effects match interventions? ·
 ``counterfactuals``: which method makes the better counterfactuals, and at what cost? ·
 ``robustness``: do effects follow the gap of the worst group under robust training? ·
-``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do?
+``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
+``truth``: what does every attribute truly do to a classifier?
 """
 
 from cfalign.benchmarks.comparison import Comparison
@@ -13,6 +14,7 @@ from cfalign.benchmarks.dose_response import Photographs
 from cfalign.benchmarks.photographs import PhotographsOptions, photographs
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, semantics
+from cfalign.benchmarks.truth import Truth, truth
 
 __all__ = [
     "BenchmarkOptions",
@@ -23,9 +25,11 @@ __all__ = [
     "PhotographsOptions",
     "Robustness",
     "Semantics",
+    "Truth",
     "counterfactuals",
     "detection",
     "photographs",
     "robustness",
     "semantics",
+    "truth",
 ]
