@@ -23,7 +23,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("drawing", ("figures",)),
     ("studies", ("experiments", "benchmarks")),
     ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution", "relations")),
-    ("parts of stages", ("findings", "illustrations", "records")),
+    ("parts of stages", ("findings", "illustrations", "judges", "records")),
     ("passes", ("sweep",)),
     ("engines", ("engines", "measurement")),
     (

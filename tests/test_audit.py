@@ -96,7 +96,7 @@ def test_the_columns_of_responses_are_those_promised(run: Run) -> None:
 
 def test_the_record_says_what_the_run_is(run: Run) -> None:
     record = json.loads((run.path / "run.json").read_text())
-    assert (record["schema"], record["status"], record["seed"]) == (1, "complete", 0)
+    assert (record["schema"], record["status"], record["seed"]) == (2, "complete", 0)
     assert record["cfalign"]
     assert record["torch"] == str(torch.__version__)
     assert set(record["models"]["autoencoder"]) == {"name", "hash"}

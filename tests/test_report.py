@@ -94,7 +94,7 @@ FINDING: dict[str, Any] = {
     ],
 }
 RUN: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "status": "complete",
     "cfalign": "0.1.0",
     "torch": "2.13.0+cpu",
@@ -482,13 +482,13 @@ def test_images_outside_the_run_are_not_read(run_dir: Path, tmp_path_factory: py
 @pytest.mark.parametrize(
     ("edit", "kind", "words"),
     [
-        (lambda run: run.update(schema=2), RunMismatch, "written with schema version 2, this cfalign reads version 1"),
+        (lambda run: run.update(schema=1), RunMismatch, "written with schema version 1, this cfalign reads version 2"),
         (
             lambda run: run.update(status="running"),
             BadInput,
             r"not complete \(its status is 'running'\): start the same",
         ),
-        (lambda run: run.pop("heads"), BadInput, "lacks something that schema 1 promises.*'heads'"),
+        (lambda run: run.pop("heads"), BadInput, "lacks something that schema 2 promises.*'heads'"),
         (lambda run: run.update(images="many"), BadInput, "has it in another form.*many"),
         (lambda run: run.update(models=[]), BadInput, "has it in another form"),
     ],
