@@ -30,7 +30,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "core",
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots", "estimation", "descent", "methods"),
+            *("unbiasing", "roots", "estimation", "comparisons", "descent", "methods"),
         ),
     ),
     ("training", ("training",)),

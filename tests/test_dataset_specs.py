@@ -106,6 +106,17 @@ def test_celeba_lists_as_csv_and_a_part_of_the_images(tmp_path: Path) -> None:
     assert (labels.unmatched_rows.count, labels.unmatched_rows.examples) == (1, ("000001.jpg",))
 
 
+def test_celeba_with_one_table_instead_of_its_lists(tmp_path: Path) -> None:
+    worlds.write_images(tmp_path / "images", 3)
+    (tmp_path / "labels.csv").write_text(
+        "image,identity,split,smiling\n0000.png,7,train,1\n0001.png,7,val,0\n0002.png,8,val,1\n"
+    )
+    source, labels = labelled(*open_dataset(f"celeba:{tmp_path}", size=8))
+    assert source.ids == ("0000.png", "0001.png", "0002.png")
+    assert (labels.targets, labels.split) == (("smiling",), ("train", "val", "val"))
+    assert labels.column("smiling").tolist() == [1, 0, 1]
+
+
 def _without_attributes(root: Path) -> None:
     (root / "list_attr_celeba.txt").unlink()
 

@@ -277,7 +277,7 @@ def _conclude(
     files = save(strips(shown(ends.findings)), run, labels=subject.panel.labels)
     write_rows(run.path / "matrix.csv", ends.cells, Cell)
     write_rows(run.path / "effects.csv", ends.effects, Effect)
-    run.write_findings(with_files(ends.findings, files))
+    run.write_findings(with_files(ends.findings, files), ends.relations)
     progress("images", 1, 1)
     counts = ends.counts
     return {

@@ -11,6 +11,7 @@ import polars as pl
 from scipy.special import logit
 
 from cfalign.alignment import Row, alignment, usable
+from cfalign.comparisons import Relation, relations
 from cfalign.effects import effects
 from cfalign.results import Cell, Effect, Finding, Floats, Outcome, Sample
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
@@ -25,6 +26,8 @@ class Conclusions:
     cells: list[Cell]
     effects: list[Effect]
     findings: list[Finding]
+    relations: list[Relation]
+    """What goes together against what is used."""
     counts: dict[str, Any]
     """``outcomes`` and ``exclusions`` per base, ``drift`` per head, ``images`` looked at, ``skipped`` files with
     reasons, ``cost``."""
@@ -80,7 +83,10 @@ def conclude(
     findings = [replace(f, samples=_samples(f, used, heads, ids, options.shown)) for f in ranked]
     counts = _counts(responses, scores, rows, heads, minimum)
     counts["controls"] = {a: followed(off, columns, a, j, seed=options.seed) for a, j in judges.items()}
-    return Conclusions(cells, found, findings, counts)
+    known = {h: scores[f"reconstruction.{h}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for h in heads}
+    foreign = [e for e in found if not own_concept(e.audited, e.attribute)]
+    remarkable = relations(foreign, cells, known, min_effect=options.min_effect)
+    return Conclusions(cells, found, findings, remarkable, counts)
 
 
 WAYS = ("lowered", "raised")

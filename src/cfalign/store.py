@@ -234,12 +234,19 @@ class Run:
 
     def findings(self) -> list[dict[str, Any]]:
         """The findings with their evidence, best first."""
+        return self._found("findings")
+
+    def relations(self) -> list[dict[str, Any]]:
+        """What goes together but is not used, is used but does not go together, and is used one way only."""
+        return self._found("relations")
+
+    def _found(self, key: str) -> list[dict[str, Any]]:
         try:
             content = json.loads((self.path / "findings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.path} holds no readable findings.json: the run did not end ({error}).") from error
-        findings: list[dict[str, Any]] = content["findings"]
-        return findings
+        found: list[dict[str, Any]] = content[key]
+        return found
 
     def top(self, base: str, downstream: str, *, k: int = 20) -> pl.DataFrame:
         """The images behind a cell: the ``k`` with the largest |ψ|, ψ undefined (null) where the base hardly moved."""
@@ -288,9 +295,10 @@ class Run:
         except (OSError, SafetensorError) as error:
             raise _damaged(shard, error) from error
 
-    def write_findings(self, findings: Sequence[Finding]) -> None:
-        """Write ``findings.json``."""
-        write_json(self.path / "findings.json", {"findings": [asdict(f) for f in findings]})
+    def write_findings(self, findings: Sequence[Finding], relations: Sequence[Any] = ()) -> None:
+        """Write ``findings.json``; ``relations`` are dataclasses."""
+        content = {"findings": [asdict(f) for f in findings], "relations": [asdict(r) for r in relations]}
+        write_json(self.path / "findings.json", content)
 
     def _csv(self, name: str, kind: type[Cell] | type[Effect]) -> pl.DataFrame:
         file = self.path / name

@@ -1,24 +1,35 @@
-"""Claims about the method, measured against known truth on synthetic faces.
+"""Claims about the method, measured against known truth on synthetic faces, and against labels on photographs.
 
 ``semantics``: does a counterfactual change what it says? · ``detection``: do effects match interventions? ·
 ``counterfactuals``: which method makes the better counterfactuals, and at what cost? ·
-``robustness``: do they follow the gap of the worst group under robust training?
+``robustness``: do effects follow the gap of the worst group under robust training? ·
+``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
+``truth``: what does every attribute truly do to a classifier?
 """
 
 from cfalign.benchmarks.comparison import Comparison
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals
-from cfalign.benchmarks.detection import Detection, detection
+from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
+from cfalign.benchmarks.dose_response import Photographs
+from cfalign.benchmarks.photographs import PhotographsOptions, photographs
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, semantics
+from cfalign.benchmarks.truth import Truth, truth
 
 __all__ = [
     "BenchmarkOptions",
     "Comparison",
     "Detection",
+    "DetectionOptions",
+    "Photographs",
+    "PhotographsOptions",
     "Robustness",
     "Semantics",
+    "Truth",
     "counterfactuals",
     "detection",
+    "photographs",
     "robustness",
     "semantics",
+    "truth",
 ]

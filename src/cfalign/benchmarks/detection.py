@@ -1,6 +1,6 @@
-"""Do estimated effects match interventions? On the shipped classifiers with planted shortcuts, on confounded images.
+"""Do estimated effects match interventions? Classifiers with planted shortcuts, on confounded images, all detectors.
 
-The truth comes from do-interventions on the renderer: one factor switched, everything else fixed. The estimates see
+The truth comes from do-interventions on the renderer: one factor switched, everything else fixed. The detectors see
 only images on which target and shortcut go together, where plain correlation is misled. An effect depends on the faces
 it is averaged over: where a shortcut is on, a classifier is saturated and other attributes do nothing. So there are two
 truths: over faces whose attributes are independent, and over faces distributed as the audited images are ("here"),
@@ -9,51 +9,74 @@ which is what an audit of these images can know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.stats import pearsonr, rankdata
 
 from cfalign import autoencoders, classifiers
-from cfalign.audit import audit
-from cfalign.datasets import TensorImages
+from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
+from cfalign.benchmarks.scoring import auroc, average_precision, pearson, rmse, spearman
+from cfalign.downloads import cache_folder
 from cfalign.engines.local import Progress, silent
-from cfalign.responses import respond
+from cfalign.errors import BadInput
+from cfalign.judges import Reference, reference_of
 from cfalign.results import Floats
-from cfalign.sweep import AuditOptions
-from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, effect, render, sample
-from cfalign.types import Classifier
+from cfalign.statistics import generator, percentile_interval
+from cfalign.store import as_json, fingerprint, refuse_other, write_json
+from cfalign.synthetic import sample
+from cfalign.training.planted import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all
 
 CORRELATION = 0.9
 """Of target and shortcut on the images."""
 USED = 0.1
 """An attribute is truly used when |effect by intervention| is above this."""
+RESAMPLES = 300
+TRUTHS = ("truth", "truth_here")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One audited head and one attribute that it is not meant to see."""
+class DetectionOptions:
+    """What is measured."""
 
-    classifier: str
-    attribute: str
-    planted: bool
-    truth: float
-    """Effect by intervention over faces with independent attributes."""
-    truth_here: float
-    """The same over faces distributed as the audited images."""
-    effect: float
+    pairs: tuple[tuple[str, str], ...] = PAIRS
+    """(target, shortcut)"""
+    doses: tuple[float, ...] = DOSES
+    """Correlations in training; without any, the shipped classifiers (0.9) and their twins (0) are taken."""
+    seeds: tuple[int, ...] = SEEDS
+    effort: Effort = field(default_factory=Effort)
+    seed: int = 0
+
+
+QUICK = DetectionOptions(doses=(), effort=Effort(limit=12, faces=400, interventions=20, maps=2, derivatives=16))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with its 95 % bootstrap interval over classifiers."""
+
+    value: float
     ci_low: float
     ci_high: float
-    q: float
-    incoming: float
+
+
+@dataclass(frozen=True)
+class Dose:
+    """The shortcut at one dose: means over pairs and seeds."""
+
+    target: str
+    """A target, or "all"."""
+    dose: float
+    n: int
+    effect: float
+    truth: float
+    truth_here: float
     outgoing: float
-    correlation: float
-    """Correlation of the audited head's prediction with the reference head's on the confounded images."""
 
 
 @dataclass(frozen=True)
@@ -61,145 +84,262 @@ class Detection:
     """The benchmark's result."""
 
     pairs: tuple[Pair, ...]
-    seed: int
+    options: DetectionOptions
+
+    def column(self, name: str) -> Floats:
+        """A number of every pair."""
+        return np.array([getattr(p, name) for p in self.pairs], dtype=np.float64)
+
+    @property
+    def found(self) -> Floats:
+        """Whether an audit reports the pair as a finding."""
+        clear = (self.column("ci_low") > 0) | (self.column("ci_high") < 0)
+        return np.asarray((self.column("q") < 0.05) & clear & (np.abs(self.column("effect")) >= USED))
+
+    @cached_property
+    def _scores(self) -> dict[tuple[str, str], dict[str, Score]]:
+        return {(n, t): self._scores_of(n, t) for n in DETECTORS for t in TRUTHS}
+
+    @cached_property
+    def _rates(self) -> dict[str, dict[str, Score]]:
+        return {t: self._rates_of(t) for t in TRUTHS}
+
+    def scores(self, detector: str, truth: str = "truth") -> dict[str, Score]:
+        """How well a detector's size tells used pairs from the others: ``auroc``, ``average_precision``, and ``rank``,
+        Spearman's correlation of its size with that of the true effect.
+        """
+        return self._scores[detector, truth]
+
+    def rates(self, truth: str = "truth") -> dict[str, Score]:
+        """Of findings: ``power`` over all used pairs and at dose 0.9, ``false_alarm_rate`` over the unused; and how
+        close the effect is: ``pearson``, ``rmse``, ``interval_coverage``.
+        """
+        return self._rates[truth]
+
+    def _scores_of(self, detector: str, truth: str) -> dict[str, Score]:
+        size, true = np.abs(self.column(detector)), np.abs(self.column(truth))
+        known = np.isfinite(size)
+        kinds: dict[str, Callable[[Floats, Floats], float]] = {
+            "auroc": lambda s, t: auroc(s, t > USED),
+            "average_precision": lambda s, t: average_precision(s, t > USED),
+            "rank": spearman,
+        }
+        return {k: self._scored(lambda r, f=f: f(size[r], true[r]), known) for k, f in kinds.items()}  # type: ignore[misc]
+
+    def _rates_of(self, truth: str) -> dict[str, Score]:
+        effect, true, found = self.column("effect"), self.column(truth), self.found
+        low, high = self.column("ci_low"), self.column("ci_high")
+        used, strong = np.abs(true) > USED, self.column("dose") == 0.9
+        shortcut = np.array([p.planted for p in self.pairs])
+        covered = (low <= true) & (true <= high)
+        kinds: dict[str, tuple[Callable[[Any], float], Any]] = {
+            "power": (lambda r: _share(found[r]), used),
+            "power_dose_0_9": (lambda r: _share(found[r]), used & strong & shortcut),
+            "false_alarm_rate": (lambda r: _share(found[r]), ~used),
+            "false_alarm_rate_correlated": (lambda r: _share(found[r]), ~used & shortcut),
+            "pearson": (lambda r: pearson(effect[r], true[r]), np.isfinite(effect)),
+            "rmse": (lambda r: rmse(effect[r], true[r]), np.isfinite(effect)),
+            "interval_coverage": (lambda r: _share(covered[r]), np.isfinite(effect)),
+            "interval_coverage_used": (lambda r: _share(covered[r]), np.isfinite(effect) & used),
+        }
+        return {name: self._scored(f, which) for name, (f, which) in kinds.items()}
+
+    def _scored(self, of: Callable[[Any], float], which: Any) -> Score:
+        """A number of the pairs ``which`` with its interval; classifiers are drawn whole."""
+        which = np.asarray(which, dtype=bool)
+        owners: dict[str, list[int]] = {}
+        for i in np.flatnonzero(which):
+            owners.setdefault(self.pairs[i].classifier, []).append(int(i))
+        groups = list(owners.values())
+        if not groups:
+            return Score(float("nan"), float("nan"), float("nan"))
+        rng = generator(self.options.seed, "detection")
+        drawn = [
+            of(np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))]))
+            for _ in range(RESAMPLES)
+        ]  # fmt: skip
+        low, high = percentile_interval(np.array(drawn)[:, None])
+        return Score(of(np.flatnonzero(which)), float(low[0]), float(high[0]))
+
+    @property
+    def doses(self) -> tuple[Dose, ...]:
+        """The shortcut at every dose, over all pairs and per target."""
+        rows = [p for p in self.pairs if p.planted]
+        targets = ("all", *dict.fromkeys(p.target for p in rows))
+        return tuple(
+            Dose(t, d, len(mine), *(_mean([getattr(p, k) for p in mine]) for k in (
+                "effect", "truth", "truth_here", "outgoing")))
+            for t in targets
+            for d in sorted({p.dose for p in rows})
+            if (mine := [p for p in rows if p.dose == d and t in ("all", p.target)])
+        )  # fmt: skip
+
+    @property
+    def monotone(self) -> dict[str, bool]:
+        """Target → whether the mean effect of its shortcut never falls from dose to dose by more than 0.02."""
+        curves: dict[str, list[float]] = {}
+        for d in self.doses:
+            curves.setdefault(d.target, []).append(d.effect)
+        return {t: bool((np.diff(c) >= -0.02).all()) for t, c in curves.items()}
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on."""
-        column: dict[str, Floats] = {k: np.array([getattr(p, k) for p in self.pairs], dtype=float) for k in _NUMBERS}
-        used, used_here = np.abs(column["truth"]) > USED, np.abs(column["truth_here"]) > USED
-        strong = np.array([p.planted and p.classifier.endswith("_from_" + p.attribute) for p in self.pairs])
-        effect = column["effect"]
-        found = (column["q"] < 0.05) & ((column["ci_low"] > 0) | (column["ci_high"] < 0)) & (np.abs(effect) >= USED)
-
-        def coverage(truth: Floats) -> float:
-            return float(((column["ci_low"] <= truth) & (truth <= column["ci_high"])).mean())
-
-        def rmse(truth: Floats) -> float:
-            return float(np.sqrt(np.mean((effect - truth) ** 2)))
-
-        return {
-            "pairs": len(self.pairs),
-            "used": int(used.sum()),
-            "auroc_used": auroc(np.abs(effect), used),
-            "average_precision_used": average_precision(np.abs(effect), used),
-            "auroc_incoming": auroc(np.abs(column["incoming"]), used),
-            "auroc_outgoing": auroc(np.abs(column["outgoing"]), used),
-            "auroc_prediction_correlation": auroc(np.abs(column["correlation"]), used),
-            "pearson_effect": float(pearsonr(effect, column["truth"]).statistic),
-            "rmse_effect": rmse(column["truth"]),
-            "interval_coverage": coverage(column["truth"]),
-            "false_alarm_rate": float(np.mean(found[np.logical_not(used)])),
-            "power_dose_0_9": float(found[strong].mean()),
-            "used_here": int(used_here.sum()),
-            "auroc_used_here": auroc(np.abs(effect), used_here),
-            "auroc_prediction_correlation_here": auroc(np.abs(column["correlation"]), used_here),
-            "pearson_effect_here": float(pearsonr(effect, column["truth_here"]).statistic),
-            "rmse_effect_here": rmse(column["truth_here"]),
-            "interval_coverage_here": coverage(column["truth_here"]),
-        }
+        """Names that programs rely on; ``_here``: against the truth over faces distributed as the audited ones."""
+        kinds = [p.kind(USED) for p in self.pairs]
+        result: dict[str, float] = {"pairs": len(kinds), **{k: kinds.count(k) for k in ("used", "correlated")}}
+        for truth, tail in zip(TRUTHS, ("", "_here"), strict=True):
+            effect, rates = self.scores("effect", truth), self.rates(truth)
+            result |= {
+                f"auroc_used{tail}": effect["auroc"].value,
+                f"average_precision_used{tail}": effect["average_precision"].value,
+                f"rank_effect{tail}": effect["rank"].value,
+                **{f"auroc_{n}{tail}": self.scores(n, truth)["auroc"].value for n in DETECTORS[1:]},
+                **{{"pearson": "pearson_effect", "rmse": "rmse_effect"}.get(n, n) + tail: s.value
+                   for n, s in rates.items()},
+            }  # fmt: skip
+        planted = [t for t in self.monotone if t != "all"]
+        return result | {"targets": len(planted), "monotone_targets": sum(self.monotone[t] for t in planted)}
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"headline": self.headline, "seed": self.seed, "pairs": [vars(p) for p in self.pairs]}
+        return {
+            "headline": self.headline,
+            "options": asdict(self.options),
+            "detectors": {
+                t: {n: {k: asdict(s) for k, s in self.scores(n, t).items()} for n in DETECTORS} for t in TRUTHS
+            },
+            "rates": {t: {k: asdict(s) for k, s in self.rates(t).items()} for t in TRUTHS},
+            "doses": [asdict(d) for d in self.doses],
+            "monotone": self.monotone,
+            "pairs": [{**asdict(p), "kind": p.kind(USED)} for p in self.pairs],
+        }
 
     def lines(self) -> list[str]:
-        """For the terminal: the planted pairs, then the headline."""
-        head = f"{'classifier':<36}{'shortcut':<18}{'truth':>7}{'effect':>8}  95 % interval"
-        rows = [
-            f"{p.classifier:<36}{p.attribute:<18}{p.truth:>+7.2f}{p.effect:>+8.2f}  [{p.ci_low:+.2f}, {p.ci_high:+.2f}]"
-            for p in self.pairs
-            if p.classifier.removesuffix("_0").endswith(f"_from_{p.attribute}")
+        """For the terminal: detectors, rates and doses."""
+        rows = [f"{'detector':<26}{'AUROC':>22}{'average precision':>24}{'rank correlation':>24}"]
+        for name in DETECTORS:
+            found = self.scores(name)
+            rows.append(f"{name:<26}" + "".join(f"{_text(s):>23}" for s in found.values()))
+        rows.append(f"{'findings and effects':<28}{'independent faces':>23}{'faces as audited':>24}")
+        rates = [self.rates(t) for t in TRUTHS]
+        rows += [f"{name:<28}" + "".join(f"{_text(r[name]):>24}" for r in rates) for name in rates[0]]
+        rows.append(f"{'target':<24}{'dose':>6}{'n':>4}{'effect':>9}{'truth':>8}{'here':>8}{'outgoing ψ':>12}")
+        rows += [
+            f"{d.target:<24}{d.dose:>6g}{d.n:>4}{d.effect:>+9.2f}{d.truth:>+8.2f}{d.truth_here:>+8.2f}{d.outgoing:>+12.2f}"
+            for d in self.doses
         ]
-        return [head, *rows, *(f"{name:<36}{value:.3f}" for name, value in self.headline.items())]
-
-
-_NUMBERS = ("truth", "truth_here", "effect", "ci_low", "ci_high", "q", "incoming", "outgoing", "correlation")
+        kinds = [p.kind(USED) for p in self.pairs]
+        return [*rows, *(f"pairs {k}: {kinds.count(k)}" for k in ("used", "correlated", "neither"))]
 
 
 def detection(
-    *, seed: int = 0, limit: int = 80, faces: int = 1200, interventions: int = 50, progress: Progress = silent
+    *,
+    options: DetectionOptions | None = None,
+    reference: Reference | None = None,
+    models: str | Path | None = None,
+    out: str | Path | None = None,
+    workers: int = 2,
+    progress: Progress = silent,
 ) -> Detection:
-    """Audit every shipped planted classifier and its unplanted twin on faces confounded as the planted one's training.
+    """Audit planted classifiers on confounded faces and compare every detector with interventions.
 
-    ``limit`` counterfactuals per head on ``faces`` faces; truth from ``interventions`` faces per factor.
+    Args:
+        options: pairs, doses, seeds, effort; ``QUICK`` needs no training.
+        reference: the heads to audit against, with a judge or without; the embedded ones by default.
+        models: where trained classifiers are kept; the user's cache by default. What is missing is trained.
+        out: where audits and measurements are kept and found again; a temporary folder by default.
+        workers: trainings at once.
+
+    RunMismatch: ``out`` holds measurements of other options or models.
     """
-    names = classifiers.planted()
-    loaded = {name: classifiers.load(f"embedded:{name}") for name in names}
-    progress("interventions", 0, 1)
-    truth = _intervened(loaded, sample(interventions, seed=seed + 30_000))
-    progress("interventions", 1, 1)
-    pairs: list[Pair] = []
-    by_pair = sorted({name.removesuffix("_0") for name in names})
-    for done, planted in enumerate(by_pair):
-        progress("pairs", done, len(by_pair))
-        twins = {n: loaded[n] for n in names if n.removesuffix("_0") == planted}
-        pairs += _measured(planted, twins, truth, seed + 20_000 + done, limit, faces, 2 * interventions)
-    progress("pairs", len(by_pair), len(by_pair))
-    return Detection(tuple(pairs), seed)
-
-
-def _measured(
-    planted: str,
-    twins: Mapping[str, Classifier],
-    truth: Mapping[str, Sequence[float]],
-    seed: int,
-    limit: int,
-    faces: int,
-    interventions: int,
-) -> list[Pair]:
-    reference, autoencoder = classifiers.load("embedded"), autoencoders.load("embedded")
-    target, _, shortcut = planted.partition("_from_")
-    together = {(target, shortcut): CORRELATION}
-    images = TensorImages(render(sample(faces, seed=seed, correlations=together)))
-    here = _intervened(twins, sample(interventions, seed=seed + 60_000, correlations=together))
-    audited = list(twins.values())
-    with TemporaryDirectory() as folder:
-        run = audit(
-            images, audited, reference=reference, autoencoder=autoencoder,
-            options=AuditOptions(limit=limit, seed=seed, shown=0), out=Path(folder) / "run",
-        )  # fmt: skip
-        table, scores, labels = run.effects(), run.scores(), run.record()["audited"]
-    pairs = []
-    for name, label in zip(twins, labels, strict=True):
-        rows = {row["attribute"]: row for row in table.filter(table["audited"] == label).iter_rows(named=True)}
-        mine = scores[f"reconstruction.{label}"].to_numpy()
-        for attribute, value, value_here in zip(INTERVENABLE, truth[name], here[name], strict=True):
-            if attribute == target or attribute in DERIVED or attribute not in rows:
-                continue
-            row = rows[attribute]
-            correlation = float(np.corrcoef(mine, scores[f"reconstruction.{attribute}"].to_numpy())[0, 1])
-            numbers = {k: row[k] for k in ("effect", "ci_low", "ci_high", "q", "incoming", "outgoing")}
-            pairs.append(
-                Pair(
-                    name, attribute, not name.endswith("_0"), value, value_here, **numbers, correlation=correlation
-                )
+    options = options or DetectionOptions()
+    if out is not None and Path(out).expanduser().is_file():
+        raise BadInput(f"--out {out} is a file; name a folder to be made, or one of a run to resume.")
+    reference = reference or reference_of(classifiers.load("embedded"))
+    subjects = _subjects(options, models, workers, progress)
+    independent = sample(options.effort.interventions, seed=options.seed + 30_000)
+    rows: list[Pair] = []
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary if out is None else out).expanduser()
+        for number, ((target, shortcut), mine) in enumerate(subjects.items()):
+            progress("pairs", number, len(subjects))
+            work = scene(
+                target, shortcut, mine, correlation=CORRELATION, faces=options.effort.faces,
+                seed=options.seed + 20_000 + number,
             )  # fmt: skip
-    return pairs
+            tell = _staged(progress, f"{number + 1}/{len(subjects)}")
+
+            def make(work: Scene = work, tell: Progress = tell) -> list[Pair]:
+                return measured(
+                    work, reference=reference, autoencoder=autoencoders.load("embedded"), effort=options.effort,
+                    independent=independent, out=folder / work.title / "audit", progress=tell,
+                )  # fmt: skip
+
+            rows += kept(work, make, options.effort, reference, folder / work.title)
+    progress("pairs", len(subjects), len(subjects))
+    return Detection(tuple(rows), options)
 
 
-def _intervened(classifiers: Mapping[str, Classifier], faces: Faces) -> dict[str, list[float]]:
-    """Mean change of each classifier's probability when one attribute after another is switched on, in the order of
-    INTERVENABLE. The faces are rendered once for all.
-    """
-    table = effect(lambda x: torch.sigmoid(respond(x, list(classifiers.values()))), faces)
-    return {name: table[:, k].tolist() for k, name in enumerate(classifiers)}
+def _subjects(
+    options: DetectionOptions, models: str | Path | None, workers: int, progress: Progress
+) -> Mapping[tuple[str, str], Sequence[Subject]]:
+    """The classifiers of every pair."""
+    if not options.doses:
+        shipped = classifiers.planted()
+        return {
+            (t, s): [
+                Subject(n, classifiers.load(f"embedded:{n}"), 0.0 if n.endswith("_0") else CORRELATION, 0)
+                for n in (f"{t}_from_{s}", f"{t}_from_{s}_0")
+            ]
+            for t, s in options.pairs
+            if f"{t}_from_{s}" in shipped
+        }
+    folder = Path(models).expanduser() if models is not None else cache_folder() / "planted"
+    wanted = [Plant(t, s, d, k) for t, s in options.pairs for d in options.doses for k in options.seeds]
+    plant_all(wanted, folder, workers=workers, progress=progress)
+    loaded = [Subject(p.name, load_plant(p, folder), p.dose, p.seed) for p in wanted]
+    return {
+        (t, s): [x for x, p in zip(loaded, wanted, strict=True) if (p.target, p.shortcut) == (t, s)]
+        for t, s in options.pairs
+    }
 
 
-def auroc(score: Floats, positive: Floats | Any) -> float:
-    """Area under the ROC curve by ranks; NaN without both kinds."""
-    positive = np.asarray(positive, dtype=bool)
-    p = int(np.count_nonzero(positive))
-    n = len(positive) - p
-    if not p or not n or np.isnan(score).any():
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - p * (p + 1) / 2) / (p * n))
+def kept(
+    work: Scene, make: Callable[[], list[Pair]], effort: Effort, reference: Reference, folder: Path
+) -> list[Pair]:  # fmt: skip
+    """The pairs of a scene, from ``folder`` where they are."""
+    models = {s.name: s.classifier for s in work.subjects} | {"reference": reference.classifier}
+    models |= {} if reference.judge is None else {"judge": reference.judge}
+    settings = as_json({
+        "effort": asdict(effort), "seed": work.seed, "models": {n: fingerprint(m) for n, m in models.items()},
+    })  # fmt: skip
+    file = folder / "pairs.json"
+    if file.is_file():
+        content = json.loads(file.read_text(encoding="utf-8"))
+        refuse_other(content["settings"], settings, folder)
+        return [_read(row) for row in content["pairs"]]
+    rows = make()
+    write_json(file, {"settings": settings, "pairs": [asdict(p) for p in rows]})
+    return rows
 
 
-def average_precision(score: Floats, positive: Floats | Any) -> float:
-    """Mean precision at every positive, ties in the given order; NaN without positives."""
-    positive = np.asarray(positive, dtype=bool)[np.argsort(-score, kind="stable")]
-    if not positive.any():
-        return float("nan")
-    precision = np.cumsum(positive) / np.arange(1, len(positive) + 1)
-    return float(precision[positive].mean())
+def _read(row: Mapping[str, Any]) -> Pair:
+    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in row.items()}  # JSON has no NaN
+    return Pair(**known)
+
+
+def _staged(progress: Progress, part: str) -> Progress:
+    return lambda stage, done, total: progress(f"{stage} {part}", done, total)
+
+
+def _share(flags: Floats) -> float:
+    return float(np.mean(flags)) if len(flags) else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _text(score: Score) -> str:
+    return f"{score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]"

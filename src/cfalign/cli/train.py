@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,15 @@ from cfalign import autoencoders
 from cfalign.cli.data import IMAGES, LABELS, opened
 from cfalign.cli.output import print_json, progress, say
 from cfalign.cli.settings import Trust, options
+from cfalign.downloads import cache_folder
 from cfalign.errors import BadInput
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
+from cfalign.training import planted as planting
+
+
+def _joined(values: Sequence[float]) -> str:
+    return ",".join(f"{v:g}" for v in values)
+
 
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
 
@@ -108,6 +116,31 @@ def classifier(
         say(f"No head for {name}: {reason}.")
     _skipped(len(report.skipped))
     say(f"Classifier: {report.weights}    measurement: {report.measurement}")
+
+
+@app.command()
+def planted(
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights.  \\[default: planted in the cache]")] = None,
+    doses: Annotated[str, typer.Option(help="Correlations of target and shortcut.")] = _joined(planting.DOSES),
+    seeds: Annotated[str, typer.Option(help="Seeds of faces and training.")] = _joined(planting.SEEDS),
+    workers: Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)] = 2,
+) -> None:
+    """Train classifiers with a planted shortcut on rendered faces: ten pairs at every dose and seed, 15 s for each.
+
+    They are the material of `cfalign benchmark detection`, which trains what is missing itself.
+    """
+    wanted = planting.plants(doses=_numbers(doses, "--doses"), seeds=[int(s) for s in _numbers(seeds, "--seeds")])
+    folder = cache_folder() / "planted" if out is None else out.expanduser()
+    with progress() as bars:
+        planting.plant_all(wanted, folder, workers=workers, progress=bars)
+    say(f"{len(wanted)} classifiers in {folder}.")
+
+
+def _numbers(text: str, flag: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"{flag} expects numbers separated by commas, such as 0,0.5,0.9; got {text!r}.") from None
 
 
 def _skipped(count: int) -> None:

@@ -2,7 +2,8 @@
 
 The folder holds ``list_attr_celeba.txt`` (attributes as −1/1) and, beside or below it, the images; where they are there
 too, ``list_eval_partition.txt`` says who is in train, val and test and ``identity_CelebA.txt`` who is on the image. The
-same lists as ``.csv`` are read as well.
+same lists as ``.csv`` are read as well. A folder that holds one table ``labels.csv`` instead (image, attributes, and
+where they are known split and identity), its images below it, is CelebA rearranged by somebody, and read too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from pathlib import Path
 from sys import intern
 
 from cfalign.datasets.folder import ImageFolder
-from cfalign.datasets.labels import Labels, labels_of
+from cfalign.datasets.labels import Labels, labels_of, read_labels
 from cfalign.datasets.tables import read_table, table_of
 from cfalign.errors import BadInput
 
 _ATTRIBUTES, _PARTITION, _IDENTITY = "list_attr_celeba", "list_eval_partition", "identity_CelebA"
-_IMAGES = ("img_align_celeba", "img_align_celeba_png", "img_celeba")
+_IMAGES = ("img_align_celeba", "img_align_celeba_png", "img_celeba", "images")
+_TABLE = "labels.csv"
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 _Columns = dict[str, list[str | None]]
 
@@ -32,6 +34,9 @@ def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
     if not root.is_dir():
         raise BadInput(f"No such folder of CelebA: {root}.")
     lists = _list(root, _ATTRIBUTES, names=None)
+    if lists is None and (root / _TABLE).is_file():
+        source = _images(root, size=size)
+        return source, read_labels(root / _TABLE, ids=source.ids)
     if lists is None:
         raise BadInput(
             f"The folder {root} holds no {_ATTRIBUTES}.txt; celeba:FOLDER expects CelebA's own lists beside its images "
@@ -44,9 +49,13 @@ def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
     persons = _beside(root, _IDENTITY, "identity", columns["image"])
     if persons is not None:
         columns["identity"] = persons
-    place = next((root / name for name in _IMAGES if (root / name).is_dir()), root)
-    source = ImageFolder(place, size=size, name=f"celeba:{root.name or root.resolve().name}")
+    source = _images(root, size=size)
     return source, labels_of(table_of(columns), ids=source.ids, file=file)
+
+
+def _images(root: Path, *, size: int | None) -> ImageFolder:
+    place = next((root / name for name in _IMAGES if (root / name).is_dir()), root)
+    return ImageFolder(place, size=size, name=f"celeba:{root.name or root.resolve().name}")
 
 
 def _split(part: str | None, root: Path) -> str | None:

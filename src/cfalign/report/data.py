@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cfalign.comparisons import Relation
 from cfalign.figures import Control, Walk
 from cfalign.results import Cell, Effect, Finding
 
@@ -32,6 +33,17 @@ class Skipped:
 
     image_id: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How far an independent judge follows the counterfactuals of one attribute: 1 wholly, 0 not at all."""
+
+    attribute: str
+    share: float
+    ci_low: float
+    ci_high: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,10 @@ class ReportData:
     cells: tuple[Cell, ...]
     effects: tuple[Effect, ...]
     findings: tuple[Finding, ...]
+    relations: tuple[Relation, ...]
+    """What goes together against what is used."""
+    followed: tuple[Followed, ...]
+    """How far the judge follows the counterfactuals of each attribute, least first; none without a judge."""
     controls: tuple[Control, ...]
     """Per head, in the order of ``heads``."""
     walks: Mapping[tuple[str, str], Walk]

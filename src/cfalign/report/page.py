@@ -21,6 +21,7 @@ from cfalign.results import Effect, Finding, Outcome, Sample
 IMAGE_BUDGET = 10_000_000
 """Characters of image data on a page; further strips are named instead of shown."""
 _ROWS = 15
+_RELATIONS = 8
 _OPEN_FINDINGS = 3
 _OPEN_SAMPLES = 2
 _FULL_PLOTS = 3
@@ -81,6 +82,14 @@ def _context(data: ReportData) -> dict[str, Any]:
             for o in Outcome
             if any(row.get(o.value) for row in data.outcomes.values())
         ],
+        "relations": [
+            (title, [Markup(wording.relation_sentence(r, code)) for r in data.relations if r.kind is kind][:_RELATIONS])
+            for kind, title in wording.RELATIONS.items()
+        ],
+        "followed": [
+            (f.attribute, style.number(f.share), style.interval(f.ci_low, f.ci_high), f.n) for f in data.followed
+        ],
+        "followed_words": wording.followed_words(),
         "controls": _controls(data),
         "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.cost.items()],
         "timing": _timing(data),

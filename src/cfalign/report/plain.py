@@ -27,6 +27,7 @@ def markdown(data: ReportData) -> str:
         parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
     for audited, effects in wording.by_head(data):
         parts += [f"## Effects on {code(audited)}", _effects(effects)]
+    parts += _relations(data)
     parts += ["## Alignment matrix", *_matrix(data)]
     parts += ["## What the numbers rest on", *_basis(data)]
     parts += ["## Controls", _controls(data)]
@@ -169,7 +170,23 @@ def _controls(data: ReportData) -> str:
         "as the counterfactual's, and by the counterfactuals of other heads."
     )
     header = ("head", "drift", "random step", "its 95th percentile", "counterfactuals", "n")
-    return f"{words}\n\n{_table(header, rows)}"
+    text = f"{words}\n\n{_table(header, rows)}"
+    if not data.followed:
+        return text
+    judged = [
+        (code(f.attribute), style.number(f.share), style.interval(f.ci_low, f.ci_high), str(f.n)) for f in data.followed
+    ]
+    table = _table(("attribute", "followed", "95 % interval", "counterfactuals"), judged)
+    return f"{text}\n\n{wording.followed_words()}\n\n{table}"
+
+
+def _relations(data: ReportData) -> list[str]:
+    parts = []
+    for kind, title in wording.RELATIONS.items():
+        rows = [wording.relation_sentence(r, code) for r in data.relations if r.kind is kind]
+        if rows:
+            parts += [f"### {title}", "\n".join(f"- {row}" for row in rows)]
+    return ["## What goes together, and what is used", *parts] if parts else []
 
 
 def _facts(data: ReportData) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cfalign.comparisons import Kind, Relation
 from cfalign.errors import BadInput, RunMismatch
 from cfalign.report import pictures, tables
-from cfalign.report.data import Model, Pixels, ReportData, Skipped
+from cfalign.report.data import Followed, Model, Pixels, ReportData, Skipped
 from cfalign.results import Cell, Effect, Finding, Sample
 from cfalign.store import SCHEMA
 
@@ -116,6 +117,8 @@ def _build(run_dir: Path, run: Mapping[str, Any]) -> ReportData:
         cells=tuple(_cell(row) for row in _rows(run_dir / "matrix.csv", _MATRIX)),
         effects=tuple(_effect(row) for row in _rows(run_dir / "effects.csv", _EFFECTS)),
         findings=findings,
+        relations=_relations(run_dir),
+        followed=_followed(run["controls"]),
         controls=tables.controls(responses, heads=heads, drift=drift),
         walks=tables.walks(tables.shards(run_dir / "curves"), responses, pairs=pairs),
         pictures=_pictures(run_dir, findings),
@@ -214,6 +217,34 @@ def _findings(run_dir: Path) -> tuple[Finding, ...]:
             f"{path} lacks {error} or has it in another form: it was changed or damaged; run the audit again."
         ) from error
     return tuple(sorted(findings, key=lambda f: f.rank))
+
+
+def _relations(run_dir: Path) -> tuple[Relation, ...]:
+    path = run_dir / "findings.json"
+    try:
+        return tuple(_relation(raw) for raw in _json(path)["relations"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"{path} lacks {error} or has it in another form: it was changed or damaged; run the audit again."
+        ) from error
+
+
+def _relation(raw: Mapping[str, Any]) -> Relation:
+    names = ("correlation", "effect", "ci_low", "ci_high", "q", "outgoing", "returning")
+    return Relation(
+        kind=Kind(raw["kind"]), audited=str(raw["audited"]), attribute=str(raw["attribute"]),
+        images=int(raw["images"]), **{k: _float(raw[k]) for k in names},
+    )  # fmt: skip
+
+
+def _followed(controls: Mapping[str, Mapping[str, Any]]) -> tuple[Followed, ...]:
+    rows = [
+        Followed(str(a), _float(c["judge_share"]), _float(c["ci_low"]), _float(c["ci_high"]), int(c["n"]))
+        for a, c in controls.items()
+    ]
+    return tuple(sorted(rows, key=lambda f: (not math.isfinite(f.share), f.share)))
 
 
 def _finding(raw: Mapping[str, Any]) -> Finding:

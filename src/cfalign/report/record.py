@@ -38,6 +38,8 @@ def as_json(data: ReportData) -> dict[str, Any]:
         },
         "outcomes": data.outcomes,
         "exclusions": data.exclusions,
+        "relations": [asdict(r) for r in data.relations],
+        "followed": [asdict(f) for f in data.followed],
         "controls": [asdict(c) for c in data.controls],
         "models": [asdict(m) for m in data.models],
         "cost": data.cost,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from cfalign.comparisons import Kind, Relation
 from cfalign.figures import is_own, style
 from cfalign.report.data import ReportData
 from cfalign.results import Cell, Effect, Finding, Outcome
@@ -50,6 +51,8 @@ _LABELS = {
 }
 _LISTED = 6
 _FEW = 20
+_FOLLOWED = 0.5
+"""Least share of a counterfactual's change that a judge follows before its reference head is doubted."""
 _DRIFT = 0.15
 _LANDED = 0.9
 
@@ -125,6 +128,34 @@ def sample_sentence(
     return f"{mark(base)} {b0} → {b1}, {mark(downstream)} {d0} → {d1}: ψ = {style.signed(psi)}"
 
 
+RELATIONS = {
+    Kind.NOT_USED: "They go together, but are not used",
+    Kind.UNCORRELATED: "Used, though they do not go together",
+    Kind.ASYMMETRIC: "Asymmetric: the two directions of ψ differ",
+}
+"""Titles of the kinds of relation."""
+
+
+def relation_sentence(r: Relation, mark: Mark) -> str:
+    """One relation in one sentence, its numbers with their intervals."""
+    pair = f"{mark(r.audited)} and {mark(r.attribute)}"
+    effect = f"effect {style.signed(r.effect)} {style.interval(r.ci_low, r.ci_high)}"
+    correlation = f"r = {style.signed(r.correlation)} over {plural(r.images, 'image')}"
+    if r.kind is Kind.ASYMMETRIC:
+        there, back = style.signed(r.outgoing), style.signed(r.returning)
+        return f"ψ({mark(r.audited)} → {mark(r.attribute)}) = {there}, back {back}; {correlation}"
+    return f"{pair}: {correlation}; {effect}"
+
+
+def followed_words() -> str:
+    """How far a judge follows, in two sentences."""
+    return (
+        "An independently trained judge, which no counterfactual was made against, says how far each attribute moved: "
+        "its change over that of the reference head, 1 where it follows wholly. What is missing to 1 changed the "
+        "reference head alone."
+    )
+
+
 def cautions(data: ReportData, mark: Mark) -> list[str]:
     """What a reader should know before trusting the numbers."""
     found = []
@@ -155,6 +186,12 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
         found.append(
             f"The autoencoder by itself changes the score of {list_of(drift, mark, most=6)} by more than {_DRIFT} on "
             "average: what these heads say about redrawn images carries over to real ones with care."
+        )
+    doubtful = [f.attribute for f in data.followed if f.share < _FOLLOWED]
+    if doubtful:
+        found.append(
+            f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
+            "they fool the reference head more than they change the attribute, so its effects are uncertain."
         )
     return found
 

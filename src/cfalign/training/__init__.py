@@ -17,6 +17,8 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ``objectives``          what is minimised: the mean loss, or one that minds groups
 ``loop``                steps, moving average, checkpoints, interruption
 ``augmentation``        small random changes of training images
+``confounded``          classifiers trained on confounded subsets of labelled images
+``workers``             many small trainings side by side
 ``components``          principal components, which an autoencoder can consist of
 ``held_out``            PSNR, AUROC
 ``planted``             classifiers with a planted shortcut at doses: the material of benchmarks

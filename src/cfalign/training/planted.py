@@ -7,14 +7,9 @@ classifier then really uses is not the dose but what interventions say (``synthe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, TensorImages
@@ -25,6 +20,7 @@ from cfalign.training.embedded import PAIRS as SHIPPED_PAIRS
 from cfalign.training.embedded import PLANTED_FACES, RECIPE, labelled, rendered
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
+from cfalign.training.workers import work_off
 from cfalign.types import Classifier
 
 PAIRS = (
@@ -107,31 +103,10 @@ def plant_all(
     A stopped run goes on where it was.
     """
     missing = [p for p in dict.fromkeys(wanted) if not _weights(p, folder).is_file()]
-    progress("planted classifiers", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    ended = len(wanted) - len(missing)
-    for done in in_workers(plant, [(p, folder) for p in missing], workers=workers):
-        progress("planted classifiers", ended + done, len(wanted))
-
-
-def in_workers(work: Callable[..., object], jobs: Sequence[tuple[Any, ...]], *, workers: int) -> Iterator[int]:
-    """Call ``work`` (a module's function) with every job's arguments, in ``workers`` processes of one thread each.
-
-    Yields the number of jobs that have ended, after each; none are begun after one has failed.
-    """
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=torch.set_num_threads,
-        initargs=(1,),
-    ) as pool:  # fmt: skip
-        running = [pool.submit(work, *job) for job in jobs]
-        try:
-            for done, one in enumerate(as_completed(running), start=1):
-                one.result()
-                yield done
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    work_off(
+        plant, [(p, folder) for p in missing], workers=workers, stage="planted classifiers",
+        done=len(wanted) - len(missing), progress=progress,
+    )  # fmt: skip
 
 
 def load_plant(wanted: Plant, folder: Path) -> Classifier:

@@ -39,7 +39,8 @@ from cfalign.training.embedded import rendered
 from cfalign.training.last_layer import retrained
 from cfalign.training.objectives import GroupDRO, Objective, VREx, Weighted
 from cfalign.training.pixels import Progress
-from cfalign.training.planted import Plant, in_workers, material, recipe
+from cfalign.training.planted import Plant, material, recipe
+from cfalign.training.workers import work_off
 from cfalign.types import Classifier
 
 METHODS = ("erm", "group_dro", "jtt", "dfr", "rex")
@@ -116,8 +117,11 @@ def train_all_robust(
         (plant, tuple(r.method for r in missing if r.plant == plant), folder)
         for plant in dict.fromkeys(r.plant for r in missing)
     ]
-    for _ in in_workers(_train_some, jobs, workers=workers):
-        progress("robust classifiers", sum(weights_of(r, folder).is_file() for r in wanted), len(wanted))
+
+    def tell(stage: str, done: int, total: int) -> None:
+        progress(stage, sum(weights_of(r, folder).is_file() for r in wanted), len(wanted))  # a job makes several
+
+    work_off(_train_some, jobs, workers=workers, stage="robust classifiers", progress=tell)
 
 
 def load_robust(wanted: Robust, folder: Path) -> Classifier:

@@ -1,0 +1,95 @@
+"""How much worse a classifier serves one group than the average: measured on labelled images, no counterfactual.
+
+The groups are the four combinations of target and confounder. Every group counts the same, however many images it has,
+so that the numbers are those of group-balanced images and no image is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from cfalign.results import Floats
+from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Of C classifiers of one target on the same images; the groups in the order (1, 1), (1, 0), (0, 1), (0, 0)."""
+
+    accuracies: Floats
+    """[4, C] share of images on the right side of 0.5."""
+    worst: Floats
+    """[C] mean of the four accuracies minus the lowest."""
+    worst_drawn: Floats
+    """[resample, C] the same, images drawn with replacement within their group; the same images for all C."""
+    prediction: Floats
+    """[C] mean probability with the confounder minus without, at fixed target (mean of the two)."""
+    prediction_drawn: Floats
+    """[resample, C]"""
+
+    def interval(self, name: str) -> tuple[Floats, Floats]:
+        """95 % interval [C] of ``worst`` or ``prediction``."""
+        low, high = percentile_interval(getattr(self, f"{name}_drawn"))
+        return low, high
+
+
+def gaps(scores: Sequence[Floats], *, seed: int, name: str, resamples: int = 1000) -> Gaps:
+    """Gaps from the probabilities [image, C] of each of the four groups, in their order; no group is empty."""
+    accuracies, means, drawn_accuracies, drawn_means = [], [], [], []
+    for k, p in enumerate(scores):
+        right = ((p >= 0.5) == (k < 2)).astype(np.float64)  # the first two groups have the target
+        counts = bootstrap_counts(len(p), resamples=resamples, rng=generator(seed, "gaps", name, str(k))) / len(p)
+        accuracies.append(right.mean(axis=0))
+        means.append(p.mean(axis=0))
+        drawn_accuracies.append(counts @ right)
+        drawn_means.append(counts @ p)
+    table, drawn = np.stack(accuracies), np.stack(drawn_accuracies)
+    return Gaps(
+        accuracies=table,
+        worst=table.mean(axis=0) - table.min(axis=0),
+        worst_drawn=drawn.mean(axis=0) - drawn.min(axis=0),
+        prediction=_prediction(means),
+        prediction_drawn=_prediction(drawn_means),
+    )
+
+
+def _prediction(means: Sequence[Floats]) -> Floats:
+    with_target, without_target = means[0] - means[1], means[2] - means[3]
+    return np.asarray((with_target + without_target) / 2, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Spearman's rank correlation over n classifiers; NaN below three, or where one side does not vary."""
+
+    rho: float
+    ci_low: float
+    ci_high: float
+    """95 % bootstrap over classifiers."""
+    n: int
+
+
+def ranked(x: Floats, y: Floats, *, seed: int, name: str, resamples: int = 2000) -> Ranked:
+    """Rank correlation of two columns; pairs with a NaN are left out."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    n = len(x)
+    if n < 3:
+        return Ranked(float("nan"), float("nan"), float("nan"), n)
+    drawn = generator(seed, "ranked", name).integers(0, n, size=(resamples, n))
+    low, high = percentile_interval(spearman(x[drawn], y[drawn])[:, None])
+    return Ranked(float(spearman(x, y)), float(low[0]), float(high[0]), n)
+
+
+def spearman(x: Floats, y: Floats) -> NDArray[np.float64]:
+    """Rank correlation along the last axis, ties with their mean rank; NaN where a side does not vary."""
+    a, b = (rankdata(v, axis=-1) for v in (x, y))
+    a, b = (v - v.mean(axis=-1, keepdims=True) for v in (a, b))
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(scale > 0, (a * b).sum(axis=-1) / scale, np.nan), dtype=np.float64)

@@ -1,0 +1,145 @@
+"""The truth for any classifier of faces: what every attribute does to every head, by intervention on rendered faces.
+
+Two effects of an attribute B on a score A are told apart where attributes are correlated:
+
+- *direct*: E[A | do(B = on)] − E[A | do(B = off)], the mean over faces of the change when B alone is switched and all
+  else stays, pixel noise included (``synthetic.effect``). This is what an audit's effects estimate.
+- *total*: E[A | B on] − E[A | B off] over the same faces: everything that goes along with B is counted as coming from
+  B, which is its effect if B is a cause of its correlates and nothing causes B. Without correlations the two agree but
+  for chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfalign.engines.local import Progress, silent
+from cfalign.errors import BadInput
+from cfalign.isolation import undisturbed
+from cfalign.responses import respond
+from cfalign.results import Floats
+from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, render, sample, switched
+from cfalign.types import Classifier
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class TrueEffect:
+    """What one attribute does to one head, in probability, with 95 % bootstrap intervals over faces."""
+
+    head: str
+    attribute: str
+    direct: float
+    direct_low: float
+    direct_high: float
+    total: float
+    """NaN where all faces have the attribute, or none."""
+    total_low: float
+    total_high: float
+    n: int
+    """Faces."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The matrix of true effects."""
+
+    effects: tuple[TrueEffect, ...]
+    seed: int
+    correlations: Mapping[tuple[str, str], float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        together = {f"{a}:{b}": phi for (a, b), phi in self.correlations.items()}
+        strongest = {e.head: max((x for x in self.effects if x.head == e.head), key=_size) for e in self.effects}
+        return {
+            "headline": {f"strongest.{h}": e.direct for h, e in strongest.items()},
+            "seed": self.seed,
+            "correlations": together,
+            "effects": [asdict(e) for e in self.effects],
+        }
+
+    def lines(self) -> list[str]:
+        """For the terminal: the strongest five per head."""
+        interval = f"  {'95 % interval':<16}"
+        rows = [f"{'head':<28}{'attribute':<22}{'direct':>8}{interval}{'total':>8}{interval}{'n':>5}"]
+        for name in dict.fromkeys(e.head for e in self.effects):
+            mine = sorted((e for e in self.effects if e.head == name), key=_size, reverse=True)
+            rows += [
+                f"{e.head:<28}{e.attribute:<22}{e.direct:>+8.3f}  {_interval(e.direct_low, e.direct_high):<16}"
+                f"{e.total:>+8.3f}  {_interval(e.total_low, e.total_high):<16}{e.n:>5}"
+                for e in mine[:5]
+            ]
+        return rows
+
+
+def truth(
+    classifier: Classifier,
+    *,
+    faces: int = 100,
+    correlations: Mapping[tuple[str, str], float] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Truth:
+    """Direct and total effect of every attribute that can be intervened on, on every head of ``classifier``.
+
+    ``correlations``: of labels on the faces, as ``synthetic.sample`` takes them. BadInput for fewer than two faces.
+    """
+    if faces < 2:
+        raise BadInput(f"Expected at least two faces to measure effects on, got {faces}.")
+    drawn = sample(faces, seed=seed + 30_000, correlations=correlations)
+    counts = bootstrap_counts(faces, resamples=RESAMPLES, rng=generator(seed, "truth"))
+    labels = drawn.labels().double().numpy()
+    with undisturbed(classifier):
+        plain = _scores(classifier, drawn)
+        rows: list[TrueEffect] = []
+        for done, attribute in enumerate(INTERVENABLE):
+            progress("interventions", done, len(INTERVENABLE))
+            off, on = (_scores(classifier, side) for side in switched(drawn, attribute))
+            has = labels[:, ATTRIBUTES.index(attribute)]
+            direct = _with_interval(on - off, counts)
+            total = _contrast(plain, has, counts)
+            rows += [
+                TrueEffect(
+                    target, attribute, float(direct[0, k]), float(direct[1, k]), float(direct[2, k]),
+                    float(total[0, k]), float(total[1, k]), float(total[2, k]), faces,
+                )
+                for k, target in enumerate(classifier.targets)
+            ]  # fmt: skip
+    progress("interventions", len(INTERVENABLE), len(INTERVENABLE))
+    return Truth(tuple(rows), seed, dict(correlations or {}))
+
+
+@torch.no_grad()
+def _scores(classifier: Classifier, faces: Faces) -> Floats:
+    scores: Floats = torch.sigmoid(respond(render(faces), [classifier])).double().numpy()
+    return scores
+
+
+def _with_interval(change: Floats, counts: Floats) -> Floats:
+    """Mean, low and high over faces, [3, head]."""
+    return np.stack([change.mean(axis=0), *percentile_interval(counts @ change / len(change))])
+
+
+def _contrast(scores: Floats, has: Floats, counts: Floats) -> Floats:
+    """Mean of those that have it minus mean of the others, low, high, [3, head]; NaN where a side is empty."""
+    drawn = np.concatenate([np.ones((1, len(has))), counts])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = [(drawn * side) @ scores / (drawn @ side)[:, None] for side in (has, 1 - has)]
+    contrast = sides[0] - sides[1]
+    return np.stack([contrast[0], *percentile_interval(contrast[1:])])
+
+
+def _size(found: TrueEffect) -> float:
+    return abs(found.direct)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.2f}, {high:+.2f}]"
