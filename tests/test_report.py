@@ -114,6 +114,8 @@ RUN: dict[str, Any] = {
     "bases": list(BASES),
     "audited": list(AUDITED),
     "attributes": list(REFERENCE),
+    "judges": {},
+    "controls": {},
     "outcomes": {
         "smiling": {"reached": 38, "floor": 4, "not_eligible": 48},
         "eyeglasses": {"reached": 30, "turned": 8, "not_eligible": 52},
@@ -283,7 +285,7 @@ def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     (tmp_path / "matrix.csv").write_text(MATRIX)
     (tmp_path / "effects.csv").write_text(EFFECTS)
-    (tmp_path / "findings.json").write_text(json.dumps({"findings": [FINDING]}))
+    (tmp_path / "findings.json").write_text(json.dumps({"findings": [FINDING], "relations": []}))
     for folder in ("responses", "curves", "images/eyeglasses"):
         (tmp_path / folder).mkdir(parents=True)
     responses().write_parquet(tmp_path / "responses" / "00000.parquet")
@@ -423,7 +425,7 @@ def test_json_is_plain_and_has_no_nan(run_dir: Path) -> None:
 
 
 def test_no_findings_and_no_images(run_dir: Path) -> None:
-    (run_dir / "findings.json").write_text('{"findings": []}')
+    (run_dir / "findings.json").write_text('{"findings": [], "relations": []}')
     data = report.load(run_dir)
     expected = (
         "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
