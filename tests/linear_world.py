@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cfalign.alignment import Row
 from cfalign.composition import Composition, Panel, head
-from cfalign.measurement import WalkSettings, look, walk_all
+from cfalign.measurement import Base, WalkSettings, look, walk_all
 from cfalign.results import Floats
 from cfalign.search import SearchOptions
 
@@ -134,7 +134,7 @@ def measured_rows(
         seen,
         chosen,
         panel=panel,
-        bases=bases,
+        bases=[Base(base, panel[base]) for base in bases],
         image_ids=[f"image_{i}" for i in range(len(images))],
         autoencoder=autoencoder,
         settings=settings,

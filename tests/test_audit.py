@@ -15,8 +15,10 @@ from torch import nn
 
 import worlds
 from cfalign.audit import audit
-from cfalign.classifiers import black_box, wrap
+from cfalign.classifiers import black_box, load, wrap
+from cfalign.composition import panel
 from cfalign.errors import BadInput, BadModel
+from cfalign.judges import Reference, judged, reference_of
 from cfalign.report import write as write_report
 from cfalign.results import Outcome
 from cfalign.search import SearchOptions
@@ -96,7 +98,7 @@ def test_the_columns_of_responses_are_those_promised(run: Run) -> None:
 
 def test_the_record_says_what_the_run_is(run: Run) -> None:
     record = json.loads((run.path / "run.json").read_text())
-    assert (record["schema"], record["status"], record["seed"]) == (1, "complete", 0)
+    assert (record["schema"], record["status"], record["seed"]) == (2, "complete", 0)
     assert record["cfalign"]
     assert record["torch"] == str(torch.__version__)
     assert set(record["models"]["autoencoder"]) == {"name", "hash"}
@@ -118,7 +120,12 @@ def test_the_record_says_what_the_run_is(run: Run) -> None:
     assert record["timing"]["seconds"] > 0
     cost, responses = record["cost"], run.responses()
     walked = responses.filter(pl.col("evaluations") > 0)
-    assert cost["counterfactuals"] == cost["decoder_backwards"] == len(walked)
+    lowered = walked.filter(pl.col("base").is_in(record["bases"]))
+    assert cost["decoder_backwards"] == len(walked)
+    assert cost["counterfactuals"] == len(lowered) == 25 * len(BASES)
+    assert cost["raised"] == len(walked) - len(lowered) == 25 * len(worlds.TARGETS)
+    assert cost["search_decodes_per_cf"] == pytest.approx(lowered["evaluations"].mean())
+    assert record["judges"] == record["controls"] == {}
     switched_off = walked.filter(pl.col("base").is_in(record["attributes"]))
     assert switched_off["off_distance"].is_not_nan().all()
     assert cost["decoder_forwards"] == (
@@ -128,7 +135,9 @@ def test_the_record_says_what_the_run_is(run: Run) -> None:
         + len(switched_off)
         + switched_off["off_evaluations"].sum()
     )
-    assert sum(sum(o.values()) for o in record["outcomes"].values()) == len(responses)
+    assert sum(sum(o.values()) for o in record["outcomes"].values()) == len(
+        responses.filter(pl.col("base").is_in(record["bases"]))
+    )
 
 
 def test_psi_is_what_the_linear_world_says(run: Run) -> None:
@@ -255,7 +264,7 @@ def test_effects_are_read_where_attributes_are_off_whatever_the_requested_drop(r
     short = run_audit(tmp_path / "run", options={"search": SearchOptions(drop=0.2)})
     assert short.matrix()["n"].sum() == 0
     ours, theirs = short.effects(), run.effects()
-    assert ours["n"].to_list() == [25] * len(worlds.TARGETS)
+    assert ours["n"].to_list() == [50] * len(worlds.TARGETS)
     np.testing.assert_allclose(ours["effect"], theirs["effect"], atol=0.02)
     assert ours["incoming"].null_count() == len(ours)
     assert [(f["attribute"], f["samples"]) for f in short.findings()] == [("wearing_hat", [])]
@@ -276,6 +285,156 @@ def test_off_points_lie_further_on(run: Run) -> None:
         # a drop of 0.85 where the score has that much above the floor, else down to the floor, within 0.03
         goal = np.maximum(here["base_before"] - 0.85, 0.05)
         assert np.abs(here[f"off.{base}"].to_numpy() - goal).max() <= 0.031
+
+
+def test_raised_rows_are_of_the_complement(run: Run) -> None:
+    """Attributes are raised, nothing else; how far is measured in 1 − score, and they go straight to where it is on."""
+    scores, responses = run.scores(), run.responses()
+    raised = responses.filter(~pl.col("base").is_in(BASES))
+    assert raised["base"].unique().sort().to_list() == sorted(f"not {t}" for t in worlds.TARGETS)
+    for target in worlds.TARGETS:
+        rows = raised.filter(pl.col("base") == f"not {target}")
+        np.testing.assert_array_equal(rows["base_before"], 1 - rows[f"before.{target}"].to_numpy())
+        walked = rows.filter(pl.col("evaluations") > 0)
+        np.testing.assert_array_equal(walked["base_after"], 1 - walked[f"after.{target}"].to_numpy())
+        lacking = scores.filter(pl.col(f"reconstruction.{target}") <= 0.5)["image_id"].to_list()[:25]
+        assert set(walked["image_id"]) == set(lacking), "a limit of its own: the first 25 that lack it"
+        goal = np.minimum(walked[f"before.{target}"] + 0.85, 0.95)
+        assert np.abs(walked[f"off.{target}"].to_numpy() - goal).max() <= 0.031
+        for head in BASES:
+            np.testing.assert_array_equal(walked[f"off.{head}"], walked[f"after.{head}"])
+        assert walked["off_evaluations"].sum() == 0
+
+
+def test_without_both_ways_the_rows_are_those_of_the_bases(run: Run, tmp_path: Path) -> None:
+    one_way = run_audit(tmp_path / "run", options={"both_ways": False})
+    keys = ["image_id", "base"]
+    expected = run.responses().filter(pl.col("base").is_in(BASES)).sort(keys)
+    assert one_way.responses().sort(keys).equals(expected, null_equal=True)
+    assert one_way.effects()["n"].to_list() == [25] * len(worlds.TARGETS)
+    assert one_way.record()["cost"]["raised"] == 0
+    columns = ["base", "downstream", "psi", "ci_low", "ci_high", "n", "excluded", "p", "q"]
+    assert one_way.matrix().select(columns).equals(run.matrix().select(columns))
+    assert one_way.record()["outcomes"] == run.record()["outcomes"]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_audit(tmp_path_factory.mktemp("judge") / "run", reference=Reference(worlds.heads(), worlds.judge()))
+
+
+JUDGED = {"young": "judge:young", "wearing_hat": "judge:wearing_hat"}
+
+
+def test_a_judge_is_in_the_shards_and_in_no_conclusion(run: Run, watched: Run) -> None:
+    record, responses, scores = watched.record(), watched.responses(), watched.scores()
+    assert record["judges"] == JUDGED
+    assert [(c["name"], c["role"]) for c in record["models"]["classifiers"]][-1] == ("second", "judge")
+    kinds = ("before", "after", "null", "off", "off_null")
+    columns = {f"{kind}.{label}" for kind in kinds for label in JUDGED.values()}
+    assert columns == {c for c in responses.columns if "judge" in c}
+    images = {f"{kind}.{label}" for kind in ("image", "reconstruction") for label in JUDGED.values()}
+    assert images == {c for c in scores.columns if "judge" in c}
+    assert record["heads"] == [*worlds.TARGETS, "friendly"]
+    assert record["bases"] == list(BASES)
+    for part in ("drift", "outcomes", "exclusions"):
+        assert not [name for name in record[part] if "judge" in name]
+    for name in ("matrix.csv", "effects.csv", "findings.json"):
+        assert "judge" not in (watched.path / name).read_text()
+    assert (watched.path / "matrix.csv").read_bytes() == (run.path / "matrix.csv").read_bytes()
+    assert write_report(watched.path)["html"].is_file()
+
+
+def test_the_share_that_a_judge_follows(watched: Run) -> None:
+    rows = watched.responses().filter(pl.col("off_distance").is_not_nan())
+    assert set(watched.record()["controls"]) == set(JUDGED)
+    for attribute, judge in JUDGED.items():
+        change = {
+            label: np.concatenate(
+                [
+                    sign * (some[f"off.{label}"] - some[f"before.{label}"]).to_numpy()
+                    for sign, base in ((-1, attribute), (1, f"not {attribute}"))
+                    for some in [rows.filter(pl.col("base") == base)]
+                ]
+            )
+            for label in (attribute, judge)
+        }
+        share = watched.record()["controls"][attribute]
+        assert share["n"] == len(change[judge]) == 50
+        assert share["judge_share"] == pytest.approx(change[judge].sum() / change[attribute].sum())
+        assert share["ci_low"] < share["judge_share"] < share["ci_high"]
+        assert 0.3 < share["judge_share"] < 1
+
+
+def test_an_effect_is_the_change_between_absent_and_present(run: Run, watched: Run) -> None:
+    """Whoever watches, the hat is worth what the audited score differs by: in this world the head reads hardly more."""
+    table = watched.scores()
+    has = table["reconstruction.wearing_hat"].to_numpy() >= 0.5
+    audited = table["reconstruction.friendly"].to_numpy()
+    gap = audited[has].mean() - audited[~has].mean()
+    for each in (run, watched):
+        effect = each.effects().filter(pl.col("attribute") == "wearing_hat")["effect"][0]
+        assert effect == pytest.approx(gap, abs=0.15)
+    assert [f["attribute"] for f in watched.findings()] == ["wearing_hat"]
+
+
+def test_spans_are_of_the_images_that_attributes_looked_at(tmp_path: Path) -> None:
+    """Not of those that happen to share a chunk with the last of them."""
+    whole, single = (run_audit(tmp_path / str(chunk), options={"chunk": chunk, "limit": 5}) for chunk in (90, 1))
+    assert len(single.scores()) < len(whole.scores()) == IMAGES
+    np.testing.assert_allclose(single.effects()["effect"], whole.effects()["effect"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("judge", "sentence"),
+    [
+        (worlds.heads, "The judge is the reference classifier itself"),
+        (worlds.audited, r"The judge 'audited' knows none of the attributes \(smiling, young, eyeglasses, …\)"),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_refused(judge: Any, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        run_audit(tmp_path / "run", reference=Reference(worlds.heads(), judge()))
+    heads = worlds.heads()
+    with pytest.raises(BadInput, match="The judge is the reference classifier itself"):
+        run_audit(tmp_path / "run", reference=Reference(heads, heads))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_called_judge(tmp_path: Path) -> None:
+    """Only where its column would be one of the judge's it needs another name."""
+    reference = Reference(worlds.heads(), worlds.judge())
+    plain = wrap(worlds.LinearHeads(worlds.SHORTCUT), ["friendly"], name="judge")
+    run = run_audit(tmp_path / "run", classifier=plain, reference=reference)
+    assert run.record()["audited"] == ["friendly"]
+    assert run.record()["judges"] == JUDGED
+    twin = wrap(worlds.LinearHeads(worlds.SHORTCUT), ["young"], name="judge")
+    with pytest.raises(BadInput, match=r"Two heads are called 'judge:young': give the audited classifier another name"):
+        run_audit(tmp_path / "twin", classifier=twin, reference=reference)
+    assert run_audit(tmp_path / "alone", classifier=twin).record()["audited"] == ["judge:young"]
+
+
+def test_compositions_have_no_judge() -> None:
+    heads = worlds.heads()
+    table = panel([], [("heads", heads["smiling"] + 0.3 * heads["young"])])
+    assert judged(table, table.labels, worlds.judge()) == (table, {})
+
+
+def test_the_embedded_heads_have_the_embedded_oracle() -> None:
+    known = reference_of(load("embedded"))
+    assert getattr(known.judge, "spec", None) == "embedded:oracle"
+    assert reference_of(worlds.heads()).judge is None
+    assert reference_of(Reference(load("embedded"), None)).judge is None
+
+
+def test_a_head_with_the_name_of_raised_counterfactuals_is_refused(tmp_path: Path) -> None:
+    names = ["young", "not young", "eyeglasses", "wearing_hat"]
+    reference = wrap(worlds.LinearHeads(), names, name="heads")
+    with pytest.raises(BadInput, match=r"A head is called 'not young', as the counterfactuals that raise 'young' are"):
+        run_audit(tmp_path / "run", reference=reference)
+    assert not (tmp_path / "run").exists()
+    run = run_audit(tmp_path / "run", reference=reference, options={"both_ways": False})
+    assert run.record()["attributes"] == names
 
 
 def test_incoming_is_the_matrix_read_the_other_way(run: Run) -> None:

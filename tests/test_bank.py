@@ -15,7 +15,10 @@ from torch import Tensor
 import worlds
 from cfalign.audit import audit
 from cfalign.bank import COLUMNS, TENSORS, Bank, bank, load_bank
+from cfalign.classifiers import wrap
 from cfalign.errors import BadInput
+from cfalign.judges import Reference
+from cfalign.search import SearchOptions
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions, pixels
 
@@ -73,6 +76,37 @@ def test_one_more_classifier_costs_no_decoder_pass_and_gives_the_same(
     cells = run.matrix().join(direct.matrix(), on=["base", "downstream"])
     assert len(cells) == 4 * 5
     np.testing.assert_allclose(cells["psi"], cells["psi_right"], atol=2e-3)
+
+
+def test_a_bank_with_a_judge_gives_what_the_audit_of_its_images_gives(tmp_path: Path) -> None:
+    reference = Reference(worlds.bent_heads(), worlds.judge())
+    given = {"autoencoder": worlds.BentAutoencoder(), "options": OPTIONS}
+    made = bank(worlds.images(60), reference, out=tmp_path / "bank", **given)
+    assert made.judges == {a: f"judge:{a}" for a in ("young", "wearing_hat")}
+    assert made.heads == worlds.TARGETS
+    direct = audit(worlds.images(60), worlds.numpy_box(), reference=reference, out=tmp_path / "direct", **given)
+    runs = [
+        audit(made, worlds.numpy_box(), options=options, out=tmp_path / f"{k}")
+        for k, options in enumerate((OPTIONS, AuditOptions(both_ways=False, search=SearchOptions(eligible=0.8))))
+    ]
+    for run in runs:
+        assert run.record()["judges"] == direct.record()["judges"]
+        assert run.record()["controls"] == direct.record()["controls"]
+        ours, theirs = (r.effects().sort("attribute") for r in (run, direct))
+        assert ours["n"].to_list() == theirs["n"].to_list()
+        for column in ("effect", "ci_low", "ci_high", "incoming"):
+            np.testing.assert_allclose(ours[column], theirs[column], atol=1e-3)
+    texts = [(run.path / "effects.csv").read_bytes() for run in runs]
+    assert texts[0] == texts[1], "which images count is the bank's to say"
+
+
+def test_a_classifier_called_judge_is_told_to_take_another_name(tmp_path: Path) -> None:
+    reference = Reference(worlds.heads(), worlds.judge())
+    made = bank(worlds.images(30), reference, autoencoder=worlds.autoencoder(), options=OPTIONS, out=tmp_path / "bank")
+    twin = wrap(worlds.LinearHeads(worlds.SHORTCUT), ["young"], name="judge")
+    with pytest.raises(BadInput, match=r"Two heads are called 'judge:young'"):
+        audit(made, twin, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_matrix_of_a_bank_has_ones_on_its_diagonal(made: Bank, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_an_audit_prints_what_it_found(images: Path, tmp_path: Path) -> None:
     assert lines[0] == "Findings: attributes that the audited heads react to"
     assert lines[1] == "# audited head reacts to effect 95 % interval q incoming outgoing ψ n"
     assert lines[2].startswith("1 friendly wearing_hat +0.")
-    assert lines[2].endswith(" 15")
+    assert lines[2].endswith(" 30"), "15 lowered and 15 raised"
     assert lines[3].startswith("60 images, 75 counterfactuals of 5 bases, 100.0% of 75 searches landed, 1.")
     assert lines[-1] == f"Report: {tmp_path / 'run' / 'report.html'}"
     assert "counterfactuals: 1 of 1" in ended.err, "progress is for stderr"
@@ -142,6 +142,42 @@ def test_a_bank_and_its_audit(images: Path, tmp_path: Path) -> None:
     assert direct.code == 0
     ours, theirs = (pl.read_csv(tmp_path / run / "effects.csv") for run in ("run", "direct"))
     assert (ours["effect"] - theirs["effect"]).abs().max() < 1e-3
+
+
+def test_a_judge_watches_the_reference(images: Path, tmp_path: Path) -> None:
+    watched = ["--judge", f"{WORLDS}:judge"]
+    ended = worlds.cfalign(*words(images, tmp_path / "run"), *watched, "--json", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    content = json.loads(ended.out)
+    assert content["judges"] == {a: f"judge:{a}" for a in ("young", "wearing_hat")}
+    assert set(content["controls"]) == {"young", "wearing_hat"}
+    ended = worlds.cfalign(*words(images, tmp_path / "none"), "--judge", "none", "--json", folder=tmp_path)
+    assert json.loads(ended.out)["judges"] == {}
+    made = [
+        "bank", "--images", images, "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder",
+        "--limit", 5, *watched, "--out", tmp_path / "bank",
+    ]  # fmt: skip
+    assert worlds.cfalign(*made, folder=tmp_path).code == 0
+    of_bank = ["audit", "--bank", tmp_path / "bank", "--classifier", f"{WORLDS}:numpy_box", "--out", tmp_path / "of"]
+    ended = worlds.cfalign(*of_bank, *watched, folder=tmp_path)
+    assert ended.code == 2
+    assert "--judge does not go with --bank" in ended.err
+    assert worlds.cfalign(*of_bank, folder=tmp_path).code == 0
+    assert json.loads((tmp_path / "of" / "run.json").read_text())["judges"] == content["judges"]
+
+
+def test_a_judge_that_cannot_watch_is_refused(images: Path, tmp_path: Path) -> None:
+    given = words(images, tmp_path / "run")
+    alone = [word for k, word in enumerate(given) if "--reference" not in (word, given[k - 1])]
+    for line, sentence in (
+        ([*given, "--judge", f"{WORLDS}:heads"], "The judge is the reference classifier itself"),
+        ([*given, "--judge", f"{WORLDS}:audited"], "The judge 'audited' knows none of the attributes"),
+        ([*alone, "--judge", f"{WORLDS}:judge"], "--judge watches the heads of --reference"),
+    ):
+        ended = worlds.cfalign(*line, folder=tmp_path)
+        assert (ended.code, ended.err.count("cfalign: "), "Traceback" in ended.err) == (2, 1, False), ended.err
+        assert sentence in ended.err
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_report_is_written_again(images: Path, tmp_path: Path) -> None:

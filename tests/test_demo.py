@@ -45,8 +45,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(Run(folder / "run"), json.loads(ended.stdout), seconds, peak)
 
 
-def made(demo: Demo) -> pl.DataFrame:
-    return demo.run.responses().filter(pl.col("evaluations") > 0)
+def made(demo: Demo, *, raised: bool = False) -> pl.DataFrame:
+    """Counterfactuals with the requested drop; or those that raise an attribute, which go as far as they get."""
+    known = pl.col("base").is_in(demo.run.record()["bases"])
+    return demo.run.responses().filter((pl.col("evaluations") > 0) & (~known if raised else known))
 
 
 def test_it_takes_little_time_and_memory(demo: Demo) -> None:
@@ -82,6 +84,17 @@ def test_searches_land(demo: Demo) -> None:
     drop = reached["base_before"] - reached["base_after"]
     assert drop.mean() == pytest.approx(0.6, abs=0.01)
     assert (drop - 0.6).abs().max() <= 0.01 + 1e-6
+    raised = made(demo, raised=True)
+    assert len(raised) == demo.run.record()["cost"]["raised"] > 0
+    assert raised["outcome"].is_in([Outcome.REACHED, Outcome.FLOOR]).mean() >= 0.85
+
+
+def test_the_oracle_watches_every_attribute(demo: Demo) -> None:
+    record = demo.run.record()
+    assert record["judges"] == {a: f"judge:{a}" for a in record["attributes"]}
+    for share in record["controls"].values():
+        assert share["n"] > 0
+        assert share["ci_low"] <= share["judge_share"] <= share["ci_high"]
 
 
 def test_a_search_needs_few_decodes(demo: Demo) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cfalign.alignment import Row, usable
 from cfalign.composition import panel
-from cfalign.effects import EffectOptions, Sums, effects, incoming, mixing, unmix
+from cfalign.effects import EffectOptions, effects, responses, unmix
 from cfalign.errors import BadInput
 from cfalign.results import Effect, Floats, Outcome
 from cfalign.statistics import exchange_signs, generator, horseshoe
@@ -26,20 +26,24 @@ ATTRIBUTES = ("a", "b", "c", "d")
 HEADS = (*ATTRIBUTES, "audited")
 
 
-def row_of(base: str, *, n: int = 30, seed: int = 0, drawn_from: int = 50, n_heads: int = 5) -> Row:
+def row_of(
+    base: str, *, n: int = 30, seed: int = 0, drawn_from: int = 50, n_heads: int = 5, raised: bool = False
+) -> Row:
     """Counterfactuals of one attribute that also move the others, on some of the images."""
-    rng = np.random.default_rng([seed, ATTRIBUTES.index(base)])
+    rng = np.random.default_rng([seed, ATTRIBUTES.index(base), int(raised)])
     image = np.sort(rng.choice(drawn_from, size=n, replace=False)).astype(np.int64)
-    before = rng.uniform(0.6, 0.95, size=(n, n_heads))
-    change = -rng.uniform(0.0, 0.3, size=(n, n_heads))
+    before = rng.uniform(0.05, 0.4, size=(n, n_heads)) if raised else rng.uniform(0.6, 0.95, size=(n, n_heads))
+    change = rng.uniform(0.0, 0.3, size=(n, n_heads)) * (1 if raised else -1)
     column = ATTRIBUTES.index(base)
-    change[:, column] = -rng.uniform(0.4, 0.6, size=n)
+    change[:, column] = rng.uniform(0.4, 0.6, size=n) * (1 if raised else -1)
     after = before + change
     null = before + rng.normal(0, 0.02, size=before.shape)
     return Row(base, image, (Outcome.REACHED,) * n, before[:, column], after[:, column], before, after, null)
 
 
 ROWS = [row_of(base) for base in ATTRIBUTES]
+BOTH = [*ROWS, *(row_of(base, n=20 + 3 * k, raised=True) for k, base in enumerate(ATTRIBUTES))]
+"""Lowered and raised."""
 
 
 def run(rows: list[Row], audited: tuple[str, ...] = ("audited",), heads: tuple[str, ...] = HEADS, **how: Any) -> Any:
@@ -74,40 +78,44 @@ def test_unmixing_without_penalty_inverts_the_mixing() -> None:
 
 
 def test_ratios_of_summed_changes() -> None:
-    rng = np.random.default_rng(0)
-    sums = Sums(rng.uniform(0.5, 2.0, size=(4, 4)), rng.normal(size=(4, 2)))
-    psi, raw = mixing(sums), incoming(sums)
-    for b in range(4):
-        assert psi[b, b] == 1.0
-        np.testing.assert_allclose(psi[b], sums.reference[b] / sums.reference[b, b])
-        np.testing.assert_allclose(raw[b], sums.audited[b] / sums.reference[b, b])
+    """Every row by the change of its own head, whichever way that went and whoever watches."""
+    found = responses(BOTH, HEADS, ("a", "audited", "c", "d"), ("audited", "b"))
+    assert found.mixing.shape == (8, 4)
+    assert found.audited.shape == (8, 2)
+    for k, row in enumerate(BOTH):
+        total = [sum(row.after[i, c] - row.before[i, c] for i in range(len(row))) for c in range(5)]
+        own = total[HEADS.index(row.base)]
+        np.testing.assert_allclose(found.mixing[k], [total[c] / own for c in (0, 4, 2, 3)])
+        np.testing.assert_allclose(found.audited[k], [total[c] / own for c in (4, 1)])
+    np.testing.assert_array_equal([found.mixing[k, k % 4] for k in (0, 2, 3, 4, 6, 7)], 1.0)
 
 
 # --- every number by a loop ---------------------------------------------------------------------------------
 
 
 def solved(psi: Floats, responses: Floats, ridge: float) -> Floats:
-    k = len(psi)
+    k = psi.shape[1]
     tall = np.concatenate([psi, np.sqrt(ridge) * np.eye(k)])
     return np.linalg.lstsq(tall, np.concatenate([responses, np.zeros(k)]), rcond=None)[0]
 
 
-def by_hand(rows: list[Row], column: int, seed: int) -> Floats:
+def by_hand(rows: list[Row], column: int, seed: int, watched: dict[str, str] | None = None) -> Floats:
     """Mean and interval of the effects of all attributes on a head, [3, attribute]."""
-    k = len(rows)
-    psi, response, weight = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-    columns = [HEADS.index(row.base) for row in rows]
+    names = list(dict.fromkeys(row.base for row in rows))
+    columns = [HEADS.index((watched or {}).get(name, name)) for name in names]
+    own = [HEADS.index(row.base) for row in rows]
+    psi, response, weight = np.zeros((len(rows), len(names))), np.zeros(len(rows)), np.zeros(len(rows))
     changes = []
     for b, row in enumerate(rows):
         changes.append([row.after[i] - row.before[i] for i in range(len(row))])
         total = sum(changes[b])
-        psi[b], response[b] = total[columns] / total[columns[b]], total[column] / total[columns[b]]
+        psi[b], response[b] = total[columns] / total[own[b]], total[column] / total[own[b]]
     rough = solved(psi, response, FEW.ridge)
-    for b in range(k):
+    for b in range(len(rows)):
         beyond = [change[column] - change[columns] @ rough for change in changes[b]]
         mean = sum(beyond) / len(beyond)
         spread = sum((x - mean) ** 2 for x in beyond) / (len(beyond) - 1)
-        spread *= len(beyond) / sum(change[columns[b]] for change in changes[b]) ** 2
+        spread *= len(beyond) / sum(change[own[b]] for change in changes[b]) ** 2
         weight[b] = FEW.misfit**2 / (FEW.misfit**2 + spread)
     drawn = horseshoe(
         psi[None], response[None], weight[None], noise=FEW.misfit, noise_weight=FEW.misfit_weight,
@@ -116,26 +124,28 @@ def by_hand(rows: list[Row], column: int, seed: int) -> Floats:
     return np.stack([drawn.mean(axis=0), *np.percentile(drawn, [2.5, 97.5], axis=0)])
 
 
-def test_effects_intervals_and_p_values_by_a_loop() -> None:
-    found = run(ROWS, seed=7)
-    point, low, high = by_hand(ROWS, 4, 7)
-    images = sorted({int(i) for row in ROWS for i in row.image})
+@pytest.mark.parametrize("rows", [ROWS, BOTH], ids=["lowered", "both ways"])
+@pytest.mark.parametrize("watched", [{}, {"b": "c", "d": "audited"}], ids=["own", "watched"])
+def test_effects_intervals_and_p_values_by_a_loop(rows: list[Row], watched: dict[str, str]) -> None:
+    found = run(rows, seed=7, witnesses=watched)
+    point, low, high = by_hand(rows, 4, 7, watched)
+    images = sorted({int(i) for row in rows for i in row.image})
     signs = exchange_signs(len(images), draws=300, rng=generator(7, "effects exchange"))
-    psi = np.array([[r.after[:, c].sum() - r.before[:, c].sum() for c in range(4)] for r in ROWS])
-    base = np.diag(psi).copy()
-    psi /= base[:, None]
-    p = exchange_by_hand(ROWS, psi, base, images, signs)
+    columns = [HEADS.index(watched.get(a, a)) for a in ATTRIBUTES]
+    base = np.array([(r.after - r.before)[:, HEADS.index(r.base)].sum() for r in rows])
+    psi = np.array([[(r.after - r.before)[:, c].sum() for c in columns] for r in rows]) / base[:, None]
+    p = exchange_by_hand(rows, psi, base, images, signs)
     q_of = np.array([found["audited", a].q for a in ATTRIBUTES])
     order = np.argsort(p)
     for rank, k in enumerate(order):
         assert q_of[k] == pytest.approx(min(1.0, *(4 * p[order[j]] / (j + 1) for j in range(rank, 4)), 1.0))
     for k, attribute in enumerate(ATTRIBUTES):
         effect = found["audited", attribute]
-        change = ROWS[k].after - ROWS[k].before
+        change = rows[k].after - rows[k].before
         assert effect.effect == pytest.approx(point[k], abs=1e-9)
         assert effect.incoming == pytest.approx(change[:, 4].sum() / change[:, k].sum())
         assert (effect.ci_low, effect.ci_high) == pytest.approx((low[k], high[k]))
-        assert effect.n == 30
+        assert effect.n == sum(len(row) for row in rows if row.base == attribute)
         assert np.isnan(effect.outgoing)
 
 
@@ -150,7 +160,7 @@ def exchange_by_hand(rows: list[Row], psi: Floats, base: Floats, images: list[in
 
     ours = effect(lambda row, i: row.after[i, 4] - row.before[i, 4])
     control = effect(lambda row, i: row.null[i, 4] - row.before[i, 4])
-    hits = np.zeros(len(rows))
+    hits = np.zeros(psi.shape[1])
     for sign in signs:
         at = dict(zip(images, sign, strict=True))
         exchanged = effect(lambda row, i, at=at: at[int(row.image[i])] * (row.after[i, 4] - row.null[i, 4]))
@@ -175,6 +185,14 @@ def test_a_head_does_not_explain_itself() -> None:
     assert all(0 < value <= 1 for value in q)
 
 
+def test_a_head_does_not_explain_itself_either_way() -> None:
+    found = run(BOTH, audited=("a",))
+    without = by_hand([r for r in BOTH if r.base != "a"], 0, 0)
+    for k, x in enumerate("bcd"):
+        effect = found["a", x]
+        np.testing.assert_allclose((effect.effect, effect.ci_low, effect.ci_high), without[:, k], atol=3 * CHANCE)
+
+
 def test_audited_heads_do_not_disturb_one_another() -> None:
     def wider(values: Floats) -> Floats:
         return np.column_stack([values, values[:, 0]])
@@ -197,6 +215,18 @@ def test_an_attribute_without_counterfactuals_is_listed_without_numbers() -> Non
     np.testing.assert_allclose([found["audited", a].effect for a in "abd"], rest, atol=1e-9)
     assert all(np.isnan(e.effect) for e in run([empty]).values())
     assert run([]) == {}
+
+
+@pytest.mark.parametrize("missing", [2, 6], ids=["raised only", "lowered only"])
+def test_an_attribute_with_counterfactuals_of_one_way_only(missing: int) -> None:
+    empty = BOTH[missing].where(np.zeros(len(BOTH[missing]), dtype=bool))
+    rows = [empty if k == missing else row for k, row in enumerate(BOTH)]
+    there = [row for k, row in enumerate(BOTH) if k != missing]
+    found = run(rows, options=MANY)
+    assert found["audited", "c"].n == len(BOTH[8 - missing])
+    for key, effect in run(there, options=MANY).items():
+        same(effect, found[key])
+        assert np.isfinite((effect.effect, effect.ci_low, effect.ci_high, effect.q)).all()
 
 
 def test_the_outgoing_reading_stands_beside() -> None:
@@ -229,6 +259,33 @@ def test_order_of_attributes_heads_and_names_does_not_matter() -> None:
     named = run([replace(r, base=f"x_{r.base}") for r in ROWS], heads=heads, options=MANY)
     for (_, attribute), effect in named.items():
         assert effect.effect == pytest.approx(one["audited", attribute.removeprefix("x_")].effect, abs=1e-9)
+
+
+def test_order_of_the_ways_does_not_matter() -> None:
+    """All lowered rows and then the raised ones, in turns, or raised first: only ``incoming`` is that of the first."""
+    one = run(BOTH, options=MANY)
+    turns = [row for k in range(4) for row in (BOTH[k], BOTH[k + 4])]
+    raised_first = [*BOTH[4:], *BOTH[:4]]
+    for rows in (turns, raised_first):
+        other = run(rows, options=MANY)
+        for key in one:
+            same(replace(one[key], incoming=0.0), replace(other[key], incoming=0.0))
+            assert other[key].n == one[key].n
+    assert run(turns)["audited", "b"].incoming == one["audited", "b"].incoming
+    change = BOTH[5].after - BOTH[5].before
+    assert run(raised_first)["audited", "b"].incoming == pytest.approx(change[:, 4].sum() / change[:, 1].sum())
+
+
+@pytest.mark.parametrize("rows", [ROWS, BOTH], ids=["lowered", "both ways"])
+def test_spans_scale_effects_and_intervals_exactly(rows: list[Row]) -> None:
+    spans = {"a": 0.5, "b": 0.8, "c": 2.0}
+    one, other = run(rows), run(rows, spans=spans)
+    for (audited, attribute), effect in one.items():
+        span, scaled = spans.get(attribute, 1.0), other[audited, attribute]
+        assert (scaled.effect, scaled.ci_low, scaled.ci_high) == pytest.approx(
+            (span * effect.effect, span * effect.ci_low, span * effect.ci_high), rel=1e-12
+        )
+        assert (scaled.incoming, scaled.n, scaled.q) == (effect.incoming, effect.n, effect.q)
 
 
 @settings(max_examples=6)
@@ -273,6 +330,89 @@ def test_unmixing_recovers_a_planted_mixture_that_raw_alignment_gets_wrong(share
         assert found[a].n > 20
         if abs(share) > 0.25:
             assert found[a].q < 0.01
+
+
+EXACT = EffectOptions(ridge=1e-6, misfit=1e-4, samples=1000, draws=200)
+
+
+def both_ways(attribute: str, head: np.ndarray[Any, Any], witness: Floats, audited: Floats, switched: Floats) -> Any:
+    """Rows of one attribute from scores on all images before [n, 3] and after [n, 3] it is switched there."""
+    before, after = (
+        np.column_stack([head[0], witness[0], audited[0]]),
+        np.column_stack([head[1], witness[1], audited[1]]),
+    )
+    rows = []
+    for way in (True, False):
+        at = np.flatnonzero(switched == way)
+        rows.append(
+            Row(
+                attribute, at.astype(np.int64), (Outcome.REACHED,) * len(at), before[at, 0], after[at, 0], before[at],
+                after[at], before[at],
+            )
+        )  # fmt: skip
+    return rows
+
+
+def saturating(z: Floats, has: np.ndarray[Any, Any]) -> Floats:
+    """A head that hardly rises above what the images that have the attribute already show."""
+    return 1 - np.exp(-1.5 * has - 2.0 * z)
+
+
+def test_the_two_ways_together_are_the_mean_over_all_images() -> None:
+    """The attribute goes with what else the head sees, so switching it off moves the head less than switching it on."""
+    rng = np.random.default_rng(0)
+    has = np.arange(2000) % 2 == 0
+    z = rng.uniform(0, 0.5, size=2000) + 0.6 * has
+    exact = np.stack([has, ~has]).astype(float)
+    score = np.stack([saturating(z, has), saturating(z, ~has)])
+    true = float((saturating(z, np.ones(2000)) - saturating(z, np.zeros(2000))).mean())
+    rows = both_ways("a", exact, exact, score, has)
+    of = {"heads": ("a", "w", "audited"), "options": EffectOptions(draws=200)}
+    both, lowered, raised = (run(some, **of)["audited", "a"].effect for some in (rows, rows[:1], rows[1:]))
+    assert both == pytest.approx(true, abs=0.02)
+    assert lowered < true - 0.1
+    assert raised > true + 0.1
+
+
+@pytest.mark.parametrize("spans", [{}, {"a": 0.4}])
+def test_a_fooled_head_halves_the_effect_unless_someone_else_watches(spans: dict[str, float]) -> None:
+    """Its own column moves twice as far as the attribute does; a witness that was not descended tells."""
+    rng = np.random.default_rng(0)
+    has = np.arange(60) % 2 == 0
+    start = np.where(has, 0.9, 0.1) + rng.uniform(-0.05, 0.05, size=60)
+    moved = np.where(has, -1.0, 1.0) * rng.uniform(0.35, 0.42, size=60)
+    other = rng.uniform(0.3, 0.6, size=60)
+    head, witness = np.stack([start, start + 2 * moved]), np.stack([start, start + moved])
+    audited = np.stack([other + 0.5 * start, other + 0.5 * (start + moved)])
+    rows = both_ways("a", head, witness, audited, has)
+    of = {"heads": ("a", "judge:a", "audited"), "options": EXACT, "spans": spans}
+    span = spans.get("a", 1.0)
+    fooled, right = (run(rows, witnesses=w, **of)["audited", "a"] for w in ({}, {"a": "judge:a"}))
+    assert fooled.effect == pytest.approx(0.25 * span, abs=0.003)
+    assert right.effect == pytest.approx(0.5 * span, abs=0.003)
+    assert right.ci_low - 1e-3 <= 0.5 * span <= right.ci_high + 1e-3
+    assert right.incoming == fooled.incoming == pytest.approx(0.25)
+
+
+def test_a_witness_tells_which_of_two_attributes_moved() -> None:
+    """Counterfactuals of ``b`` fool only its own head and really move ``a``, which the audited head uses."""
+    rng = np.random.default_rng(0)
+    heads, rows = ("a", "b", "judge:a", "judge:b", "audited"), []
+    for base, real in (("a", (1.0, 0.0)), ("b", (0.5, 0.5))):
+        step = -rng.uniform(0.5, 0.7, size=50)
+        seen = np.column_stack([step * (base == "a"), step * (base == "b"), step * real[0], step * real[1]])
+        before = rng.uniform(0.8, 0.9, size=(50, 5))
+        after = before + np.column_stack([seen, 0.6 * step * real[0]])
+        column = heads.index(base)
+        image = np.arange(50, dtype=np.int64)
+        rows.append(
+            Row(base, image, (Outcome.REACHED,) * 50, before[:, column], after[:, column], before, after, before)
+        )
+    plain = run(rows, heads=heads, options=EXACT)
+    watched = run(rows, heads=heads, options=EXACT, witnesses={"a": "judge:a", "b": "judge:b"})
+    assert plain["audited", "b"].effect == pytest.approx(0.3, abs=0.01)
+    assert watched["audited", "b"].effect == pytest.approx(0.0, abs=0.01)
+    assert watched["audited", "a"].effect == pytest.approx(0.6, abs=0.01)
 
 
 def test_the_default_options_are_close() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cfalign import measurement
 from cfalign.composition import Panel, panel
 from cfalign.latent_shift import latent_shift
-from cfalign.measurement import WalkSettings, examined, look, walk_all
+from cfalign.measurement import Base, WalkSettings, examined, look, walk_all
 from cfalign.results import Outcome
 from cfalign.search import SearchOptions
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
@@ -62,10 +62,11 @@ def walked(
     """Every pair's fields by (image_id, base)."""
     autoencoder = autoencoder or LinearAutoencoder()
     seen = look(images, table, autoencoder=autoencoder, batch=batch)
-    settings = WalkSettings(search or SearchOptions(), frozenset(attributes), seed=seed, batch=batch)
+    bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
+    settings = WalkSettings(search or SearchOptions(), seed=seed, batch=batch)
     pools = list(
         walk_all(
-            seen, chosen, panel=table, bases=BASES, image_ids=ids, autoencoder=autoencoder, settings=settings
+            seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings
         )
     )  # fmt: skip
     out = {}
@@ -313,10 +314,10 @@ def test_a_base_beside_an_attribute_of_the_same_module_is_not_walked_on() -> Non
             seen,
             [(i, b) for i in range(4) for b in (0, 1)],
             panel=PANEL,
-            bases=("a", "b"),
+            bases=(Base("a", PANEL["a"]), Base("b", PANEL["b"], "both")),
             image_ids=IDS,
             autoencoder=ae,
-            settings=WalkSettings(SearchOptions(), frozenset({"b"})),
+            settings=WalkSettings(SearchOptions()),
         )
     )
     assert sorted((*set(pool.base.tolist()), pool.off is None) for pool in pools) == [(0, True), (1, False)]

@@ -15,7 +15,7 @@ from cfalign import autoencoders, classifiers
 from cfalign.composition import head, panel
 from cfalign.isolation import modules_of, undisturbed
 from cfalign.latent_shift import latent_shift
-from cfalign.measurement import WalkSettings, look, walk_all
+from cfalign.measurement import Base, WalkSettings, look, walk_all
 from cfalign.rectification import RectificationOptions, rectify
 from cfalign.search import SearchOptions
 
@@ -145,7 +145,13 @@ def measure(ae: Encoderish, clf: Heads) -> None:
         pairs = [(i, b) for b in range(3) for i in range(len(IMAGES))]
         ids = [str(i) for i in range(len(IMAGES))]
         for _ in walk_all(
-            seen, pairs, panel=table, bases=("a", "b", "c"), image_ids=ids, autoencoder=ae, settings=WalkSettings(ANY)
+            seen,
+            pairs,
+            panel=table,
+            bases=[Base(t, table[t]) for t in "abc"],
+            image_ids=ids,
+            autoencoder=ae,
+            settings=WalkSettings(ANY),
         ):
             pass
 

@@ -209,6 +209,19 @@ def test_walked_again_the_rows_are_those_of_the_run(run: cfalign.Run, images: Pa
         assert abs(seen - after[row.image_id]) < 0.02
 
 
+def test_raised_rows_are_walked_again_too(run: cfalign.Run, images: Path) -> None:
+    models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
+    found = run.query(base="not wearing_hat", downstream="friendly", limit=4)
+    after = dict(found.select("image_id", "base_after").iter_rows())
+    for row in sheet_rows(found, run, source=ImageFolder(images, size=worlds.SIZE), models=models):
+        assert row.counterfactual is not None
+        pixels = torch.from_numpy(row.counterfactual.copy())
+        logits = worlds.heads().logits(pixels.permute(2, 0, 1)[None]).detach()
+        seen = float(logits[0, worlds.TARGETS.index("wearing_hat")].sigmoid())
+        assert seen > 0.8
+        assert abs(1 - seen - after[row.image_id]) < 0.02
+
+
 def test_models_and_images_of_another_run_are_refused(run: cfalign.Run, images: Path, tmp_path: Path) -> None:
     found, source = run.query(base="wearing_hat", downstream="friendly"), ImageFolder(images, size=worlds.SIZE)
     other = ImageFolder(worlds.write_images(tmp_path / "other", 60, seed=5), size=worlds.SIZE)

@@ -94,7 +94,7 @@ FINDING: dict[str, Any] = {
     ],
 }
 RUN: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "status": "complete",
     "cfalign": "0.1.0",
     "torch": "2.13.0+cpu",
@@ -114,6 +114,8 @@ RUN: dict[str, Any] = {
     "bases": list(BASES),
     "audited": list(AUDITED),
     "attributes": list(REFERENCE),
+    "judges": {},
+    "controls": {},
     "outcomes": {
         "smiling": {"reached": 38, "floor": 4, "not_eligible": 48},
         "eyeglasses": {"reached": 30, "turned": 8, "not_eligible": 52},
@@ -283,7 +285,7 @@ def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     (tmp_path / "matrix.csv").write_text(MATRIX)
     (tmp_path / "effects.csv").write_text(EFFECTS)
-    (tmp_path / "findings.json").write_text(json.dumps({"findings": [FINDING]}))
+    (tmp_path / "findings.json").write_text(json.dumps({"findings": [FINDING], "relations": []}))
     for folder in ("responses", "curves", "images/eyeglasses"):
         (tmp_path / folder).mkdir(parents=True)
     responses().write_parquet(tmp_path / "responses" / "00000.parquet")
@@ -423,7 +425,7 @@ def test_json_is_plain_and_has_no_nan(run_dir: Path) -> None:
 
 
 def test_no_findings_and_no_images(run_dir: Path) -> None:
-    (run_dir / "findings.json").write_text('{"findings": []}')
+    (run_dir / "findings.json").write_text('{"findings": [], "relations": []}')
     data = report.load(run_dir)
     expected = (
         "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
@@ -482,13 +484,13 @@ def test_images_outside_the_run_are_not_read(run_dir: Path, tmp_path_factory: py
 @pytest.mark.parametrize(
     ("edit", "kind", "words"),
     [
-        (lambda run: run.update(schema=2), RunMismatch, "written with schema version 2, this cfalign reads version 1"),
+        (lambda run: run.update(schema=1), RunMismatch, "written with schema version 1, this cfalign reads version 2"),
         (
             lambda run: run.update(status="running"),
             BadInput,
             r"not complete \(its status is 'running'\): start the same",
         ),
-        (lambda run: run.pop("heads"), BadInput, "lacks something that schema 1 promises.*'heads'"),
+        (lambda run: run.pop("heads"), BadInput, "lacks something that schema 2 promises.*'heads'"),
         (lambda run: run.update(images="many"), BadInput, "has it in another form.*many"),
         (lambda run: run.update(models=[]), BadInput, "has it in another form"),
     ],

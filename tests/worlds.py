@@ -143,6 +143,12 @@ def heads() -> Any:
     return _wrapped(LinearHeads(), name="heads")
 
 
+def judge() -> Any:
+    """Another view of two of the attributes, with a habit of its own."""
+    seen = 0.5 * MIXING[:, [1, 3]] + torch.tensor([[0.0, 0.0]] * 5 + [[0.1, 0.2]])
+    return _wrapped(LinearHeads(seen), [TARGETS[1], TARGETS[3]], name="second")
+
+
 def bent_heads() -> Any:
     return _wrapped(BentHeads(), name="heads")
 

@@ -9,6 +9,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``counterfactuals``     the same by any of four methods
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
 ``LatentShift``         the same difference as a Captum attribution
+``Reference``           trusted attribute heads and an independent judge of them, for ``audit`` and ``bank``
 ``check``               the effects of a run that nobody expected
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
@@ -31,6 +32,7 @@ from cfalign.effects import EffectOptions
 from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign.estimation import EstimateOptions
 from cfalign.explanation import ExplainOptions, Explanation, explain
+from cfalign.judges import Reference
 from cfalign.latent_shift import latent_shift
 from cfalign.methods import counterfactuals
 from cfalign.rectification import RectificationOptions, Rectified, rectify
@@ -61,6 +63,7 @@ __all__ = [
     "Outcome",
     "RectificationOptions",
     "Rectified",
+    "Reference",
     "Run",
     "RunMismatch",
     "SearchOptions",

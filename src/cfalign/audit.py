@@ -214,7 +214,8 @@ def _audit_bank(
     out: str | Path,
     progress: Progress,
 ) -> Run:
-    fresh = labelled(_audited(owners, bases), taken=bank.heads)
+    fresh = labelled(_audited(owners, bases), taken=(*bank.heads, *bank.judges.values()))
+    options = _with_search_of(bank, options)
     audited = Panel(tuple(fresh), tuple(fresh.values()))
     start = record(
         settings={
@@ -238,6 +239,13 @@ def _audit_bank(
 
         finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
     return run
+
+
+def _with_search_of(bank: Bank, options: AuditOptions) -> AuditOptions:
+    """The options with those of the bank where its images and counterfactuals are meant."""
+    made = bank.run.record()["settings"]
+    search = replace(options.search, eligible=made["search"]["eligible"])
+    return replace(options, both_ways=made["both_ways"], search=search)
 
 
 def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def conclude(
         audited,
         outgoing=outgoing,
         witnesses=judges,
-        spans=_spans(scores, attributes, judges, options.search.eligible),
+        spans=_spans(_examined(scores, responses, attributes), attributes, judges, options.search.eligible),
         options=options.effects,
         seed=options.seed,
     )
@@ -120,6 +120,13 @@ def _as_row(
         after=block(after),
         null=block(null),
     )
+
+
+def _examined(scores: pl.DataFrame, responses: pl.DataFrame, attributes: Sequence[str]) -> pl.DataFrame:
+    """Scores of the images that any attribute looked at, which are the same for every size of chunk."""
+    bases = [*attributes, *map(raised_label, attributes)]
+    seen = responses.filter(pl.col("base").is_in(bases)).select("image_id").unique()
+    return scores.join(seen, on="image_id", how="semi")
 
 
 def _spans(

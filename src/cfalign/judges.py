@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cfalign import classifiers
 from cfalign.composition import Composition, Panel, head
 from cfalign.errors import BadInput
+from cfalign.store import fingerprint
 from cfalign.types import Classifier
 
 
@@ -29,7 +30,7 @@ class Reference:
 def reference_of(given: Classifier | Reference) -> Reference:
     """A reference with its judge; that of the embedded heads is the embedded oracle."""
     if isinstance(given, Reference):
-        if given.judge is given.classifier:
+        if given.judge is not None and _same(given.judge, given.classifier):
             raise BadInput(
                 "The judge is the reference classifier itself; expected one trained independently of it (another seed "
                 "or architecture, other images), or None."
@@ -39,14 +40,18 @@ def reference_of(given: Classifier | Reference) -> Reference:
     return Reference(given, classifiers.load("embedded:oracle") if embedded else None)
 
 
+def _same(one: Classifier, other: Classifier) -> bool:
+    return one is other or fingerprint(one) == fingerprint(other)
+
+
 def judged(
     table: Panel, attributes: Sequence[str], judge: Classifier | None
 ) -> tuple[Panel, dict[str, str]]:  # fmt: skip
     """The panel with a column of the judge for every attribute that it knows, and those columns' labels by attribute.
 
-    ``attributes``: labels of the panel. BadInput when the judge knows none of them.
+    ``attributes``: labels of the panel. BadInput when the judge knows none of them; compositions have no judge.
     """
-    if judge is None:
+    if judge is None or not any(table[label].is_head for label in attributes):
         return table, {}
     columns: dict[str, Composition] = {}
     of: dict[str, str] = {}

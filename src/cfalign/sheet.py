@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cfalign.composition import Composition, Panel, parse
+from cfalign.composition import Composition, Panel, complement, parse
 from cfalign.datasets import ImageSource
 from cfalign.errors import BadInput
 from cfalign.estimation import EstimateOptions
 from cfalign.illustrations import KINDS, Strip, kept, search_of, walked_again
 from cfalign.isolation import undisturbed
+from cfalign.measurement import off_search
 from cfalign.results import Outcome
 from cfalign.store import Run
+from cfalign.sweep import RAISED
 from cfalign.types import Autoencoder, Classifier
 
 Pixels = NDArray[np.float32]
@@ -109,9 +111,10 @@ def _walked(
     with undisturbed(autoencoder, *classifiers):
         for base in dict.fromkeys(base for _, base in pairs):
             table = Panel((base,), (_composition(base, run, classifiers),))
+            search = off_search(search_of(run)) if base.startswith(RAISED) else search_of(run)
             mine = [pair for pair in pairs if pair[1] == base]
             strips |= walked_again(
-                mine, run, source, panel=table, autoencoder=autoencoder, search=search_of(run), estimate=estimate,
+                mine, run, source, panel=table, autoencoder=autoencoder, search=search, estimate=estimate,
                 batch=64,
             )  # fmt: skip
     for pair, strip in strips.items():
@@ -127,7 +130,8 @@ def _walked(
 
 def _composition(base: str, run: Run, classifiers: Sequence[Classifier]) -> Composition:
     try:
-        return parse(base, {c.name: c for c in classifiers})
+        known = {c.name: c for c in classifiers}
+        return complement(parse(base.removeprefix(RAISED), known)) if base.startswith(RAISED) else parse(base, known)
     except BadInput:
         names = [c["name"] for c in run.record()["models"]["classifiers"]]
         given = ", ".join(c.name for c in classifiers)

@@ -32,7 +32,7 @@ from cfalign.isolation import held_by
 from cfalign.results import Cell, Effect, Finding
 from cfalign.selection import Selection, select, sql
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @contextmanager

@@ -89,6 +89,18 @@ class Plan:
     keep_images: bool = False
     """Whether shards of images are written too, which makes the run a bank."""
 
+    def __post_init__(self) -> None:
+        if (
+            taken := {raised_label(a) for a in self.attributes} & set(self.panel.labels)
+            if self.options.both_ways
+            else ()
+        ):
+            name = min(taken)
+            raise BadInput(
+                f"A head is called {name!r}, as the counterfactuals that raise {name.removeprefix(RAISED)!r} are: "
+                "rename that target, or lower attributes only (both_ways = false)."
+            )
+
     @property
     def walks(self) -> tuple[Base, ...]:
         """The bases, then the raised attributes."""
@@ -104,7 +116,11 @@ class Plan:
 
 def raised_label(attribute: str) -> str:
     """The base of the counterfactuals that raise an attribute."""
-    return f"not {attribute}"
+    return f"{RAISED}{attribute}"
+
+
+RAISED = "not "
+"""How the labels of such bases begin."""
 
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
@@ -202,7 +218,7 @@ def _score(plan: Plan, base: Base, scores: Floats) -> Floats:
     """Scores of a base from those of the panel [..., column]."""
     if base.label in plan.panel.labels:
         return np.asarray(scores[..., plan.panel.labels.index(base.label)])
-    return np.asarray(1 - scores[..., plan.panel.labels.index(base.label.removeprefix("not "))])
+    return np.asarray(1 - scores[..., plan.panel.labels.index(base.label.removeprefix(RAISED))])
 
 
 def _refuse_broken_models(plan: Plan, seen: Seen) -> None:

@@ -23,9 +23,10 @@ from cfalign.cli.settings import Trust, options
 from cfalign.datasets import ImageSource
 from cfalign.errors import BadInput
 from cfalign.experiments import demo as experiment
+from cfalign.judges import Reference
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions
-from cfalign.types import Autoencoder
+from cfalign.types import Autoencoder, Classifier
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +73,13 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square images, where the autoencoder does not say.")]
 Labels = Annotated[Path | None, typer.Option(help=LABELS)]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="An independently trained classifier of the same attributes that says how far they really moved, or "
+        "none.  \\[default: embedded:oracle for the embedded reference, else none]"
+    ),
+]
 Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
 
 
@@ -116,6 +124,7 @@ def audit(
         str | None,
         typer.Option(help="Trusted attribute heads to audit against; by default the classifier's own heads."),
     ] = None,
+    judge: Judge = None,
     bank: Annotated[
         Path | None, typer.Option(help="A bank from `cfalign bank`, instead of images: forward passes only.")
     ] = None,
@@ -163,8 +172,8 @@ def audit(
     with progress() as bars:
         if bank is not None:
             _refuse_beside_bank(
-                images=images, autoencoder=autoencoder, reference=reference, downstream=downstream, labels=labels,
-                split=split, limit=limit, drop=drop, method=method, strategy=strategy, size=size,
+                images=images, autoencoder=autoencoder, reference=reference, judge=judge, downstream=downstream,
+                labels=labels, split=split, limit=limit, drop=drop, method=method, strategy=strategy, size=size,
                 seed=seed,
             )  # fmt: skip
             run = run_audit(load_bank(bank), subjects, bases=heads, options=settings, out=out, progress=bars)
@@ -173,12 +182,14 @@ def audit(
                 raise BadInput(
                     "An audit needs --images and --autoencoder, or --bank from `cfalign bank` instead of both."
                 )
+            if reference is None and judge is not None:
+                raise BadInput("--judge watches the heads of --reference: give both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
             run = run_audit(
                 _source(images, encoder, size, labels, split),
                 subjects,
                 autoencoder=encoder,
-                reference=None if reference is None else classifiers.load(reference, trust=trust),
+                reference=None if reference is None else _watched(reference, judge, trust),
                 bases=heads,
                 downstream=_names(downstream),
                 options=settings,
@@ -193,6 +204,7 @@ def bank(
     images: Images,
     reference: Annotated[str, typer.Option(help=f"Trusted attribute heads: {SPEC}.", show_default=False)],
     autoencoder: Annotated[str, typer.Option(help=f"{SPEC}.", show_default=False)],
+    judge: Judge = None,
     attributes: Annotated[
         str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  \\[default: all]")
     ] = None,
@@ -217,7 +229,7 @@ def bank(
     with progress() as bars:
         made = make_bank(
             _source(images, encoder, size, labels, split),
-            classifiers.load(reference, trust=trust),
+            _watched(reference, judge, trust),
             autoencoder=encoder,
             attributes=_names(attributes),
             options=settings,
@@ -248,6 +260,14 @@ def _names(text: str | None) -> list[str] | None:
     return names
 
 
+def _watched(spec: str, judge: str | None, trust: bool) -> Classifier | Reference:
+    """The reference heads with who watches them."""
+    reference = classifiers.load(spec, trust=trust)
+    if judge is None:
+        return reference
+    return Reference(reference, None if judge == "none" else classifiers.load(judge, trust=trust))
+
+
 def _refuse_beside_bank(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
@@ -270,6 +290,8 @@ def _finish(run: Run, as_json: bool) -> None:
             "bases",
             "audited",
             "attributes",
+            "judges",
+            "controls",
             "outcomes",
             "exclusions",
             "cost",
