@@ -74,6 +74,14 @@ def test_rates_count_findings() -> None:
     assert found.headline["power_dose_0_9"] == rates["power_dose_0_9"]
 
 
+def test_findings_per_audit_where_nothing_was_planted() -> None:
+    rows = [pair(c, f"y{k}", truth=0.0, effect=0.0, dose=0.0) for c in ("a", "b") for k in range(9)]
+    rows += [pair("a", "x", truth=0.0, effect=0.4, dose=0.0), pair("b", "x", truth=0.0, effect=0.0, dose=0.0)]
+    rows += [pair("c", f"y{k}", truth=0.5, effect=0.5) for k in range(10)]
+    headline = result(*rows).headline
+    assert (headline["unplanted_audits"], headline["findings_per_unplanted_audit"]) == (2, pytest.approx(0.5))
+
+
 def test_intervals_draw_classifiers_whole() -> None:
     """Two classifiers of many equal pairs vary as two, not as many."""
     few = [
