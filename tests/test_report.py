@@ -66,6 +66,7 @@ FINDING: dict[str, Any] = {
     "ci_high": 0.44,
     "q": 0.0002,
     "incoming": 0.4,
+    "null": 0.01,
     "outgoing": 0.15,
     "n": 38,
     "samples": [
@@ -141,7 +142,7 @@ Audited here: 2 classifier heads (`shortcut:smiling` and `clean:smiling`), again
 
 1. `shortcut:smiling` reacts to `eyeglasses`: switching it on changes its probability by +0.39 [0.34, 0.44], n = 38, q < 0.001.
 
-Finding 1: incoming +0.40, outgoing +0.15.
+Finding 1: incoming +0.40 (random steps +0.01), outgoing +0.15.
 
 | original | reconstruction | counterfactual |
 | --- | --- | --- |
