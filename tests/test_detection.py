@@ -15,9 +15,10 @@ from scipy.stats import spearmanr
 from cfalign import classifiers
 from cfalign.benchmarks.detection import Detection, DetectionOptions, kept
 from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Subject, scene
-from cfalign.benchmarks.scoring import auroc, average_precision, pearson, rmse, spearman
+from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.errors import RunMismatch
 from cfalign.judges import Reference
+from cfalign.training.held_out import auroc
 
 
 def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> Pair:
@@ -35,7 +36,7 @@ def result(*pairs: Pair) -> Detection:
 def test_auroc_counts_pairs_in_the_right_order(rows: list[tuple[float, bool]]) -> None:
     score, positive = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     wins = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
-    assert auroc(score, positive) == pytest.approx(np.mean(wins) if wins else np.nan, nan_ok=True)
+    assert auroc(score, positive.astype(float)) == pytest.approx(np.mean(wins) if wins else np.nan, nan_ok=True)
 
 
 def test_other_scores_by_hand() -> None:
@@ -96,7 +97,7 @@ def test_an_undefined_detector_takes_no_part() -> None:
         pair("a", f"y{k}", truth=0.5 * (k < 3), effect=0.1 * k, outgoing=np.nan if k == 5 else -k) for k in range(6)
     ]
     scores = result(*rows).scores("outgoing")
-    assert scores["auroc"].value == pytest.approx(auroc(np.arange(5.0), np.arange(5) < 3))
+    assert scores["auroc"].value == pytest.approx(auroc(np.arange(5.0), (np.arange(5) < 3).astype(float)))
 
 
 def test_doses_are_means_of_the_shortcut_alone_and_monotone_is_said_per_target() -> None:

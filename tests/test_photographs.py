@@ -22,7 +22,8 @@ from scipy.stats import spearmanr
 import worlds
 from cfalign import autoencoders, classifiers
 from cfalign.benchmarks import Photographs, PhotographsOptions, photographs
-from cfalign.benchmarks.gaps import gaps, ranked, spearman
+from cfalign.benchmarks.gaps import gaps, ranked
+from cfalign.benchmarks.scoring import spearman
 from cfalign.cli.photographs import _QUICK
 from cfalign.datasets import Labels, open_dataset
 from cfalign.errors import BadInput, RunMismatch

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from cfalign.benchmarks.agreement import agreement, spearman
+from cfalign.benchmarks.agreement import agreement
+from cfalign.benchmarks.scoring import spearman
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.errors import BadInput, RunMismatch

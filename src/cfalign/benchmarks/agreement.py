@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
+from cfalign.benchmarks.scoring import spearman
 from cfalign.results import Floats
 from cfalign.statistics import generator, percentile_interval
 
@@ -52,10 +52,3 @@ def agreement(x: Floats, y: Floats, groups: Sequence[Hashable], *, seed: int) ->
     means = np.where(counted > 0, np.nansum(table, axis=0) / np.maximum(counted, 1), np.nan)
     low, high = percentile_interval(means[:, None])
     return Agreement(float(np.mean(values)), float(low[0]), float(high[0]), n, len(values))
-
-
-def spearman(x: Floats, y: Floats) -> Floats:
-    """Of every row of [row, classifier]: Pearson's correlation of mid-ranks; NaN where a row of either is constant."""
-    a, b = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (x, y))
-    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.asarray(np.where(size > 0, (a * b).sum(1) / np.where(size > 0, size, 1.0), np.nan), dtype=np.float64)

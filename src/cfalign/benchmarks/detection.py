@@ -21,7 +21,7 @@ import numpy as np
 
 from cfalign import autoencoders, classifiers
 from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
-from cfalign.benchmarks.scoring import auroc, average_precision, pearson, rmse, spearman
+from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.downloads import cache_folder
 from cfalign.engines.local import Progress, silent
 from cfalign.errors import BadInput
@@ -30,6 +30,7 @@ from cfalign.results import Floats
 from cfalign.statistics import generator, percentile_interval
 from cfalign.store import as_json, fingerprint, refuse_other, write_json
 from cfalign.synthetic import sample
+from cfalign.training.held_out import auroc
 from cfalign.training.planted import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all
 
 CORRELATION = 0.9
@@ -120,9 +121,9 @@ class Detection:
         size, true = np.abs(self.column(detector)), np.abs(self.column(truth))
         known = np.isfinite(size)
         kinds: dict[str, Callable[[Floats, Floats], float]] = {
-            "auroc": lambda s, t: auroc(s, t > USED),
+            "auroc": lambda s, t: auroc(s, (t > USED).astype(np.float64)),
             "average_precision": lambda s, t: average_precision(s, t > USED),
-            "rank": spearman,
+            "rank": lambda s, t: float(spearman(s, t)),
         }
         return {k: self._scored(lambda r, f=f: f(size[r], true[r]), known) for k, f in kinds.items()}  # type: ignore[misc]
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from cfalign.benchmarks.scoring import spearman
 from cfalign.results import Floats
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 
@@ -84,12 +83,3 @@ def ranked(x: Floats, y: Floats, *, seed: int, name: str, resamples: int = 2000)
     drawn = generator(seed, "ranked", name).integers(0, n, size=(resamples, n))
     low, high = percentile_interval(spearman(x[drawn], y[drawn])[:, None])
     return Ranked(float(spearman(x, y)), float(low[0]), float(high[0]), n)
-
-
-def spearman(x: Floats, y: Floats) -> NDArray[np.float64]:
-    """Rank correlation along the last axis, ties with their mean rank; NaN where a side does not vary."""
-    a, b = (rankdata(v, axis=-1) for v in (x, y))
-    a, b = (v - v.mean(axis=-1, keepdims=True) for v in (a, b))
-    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(scale > 0, (a * b).sum(axis=-1) / scale, np.nan), dtype=np.float64)

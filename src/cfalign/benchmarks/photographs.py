@@ -22,7 +22,8 @@ import torch
 from cfalign.audit import audit
 from cfalign.bank import bank
 from cfalign.benchmarks.dose_response import Measured, Photographs, read
-from cfalign.benchmarks.gaps import Gaps, gaps, spearman
+from cfalign.benchmarks.gaps import Gaps, gaps
+from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import ImageSource, Labels
 from cfalign.datasets.images import in_batches
 from cfalign.engines.local import Progress, silent

@@ -10,16 +10,6 @@ from scipy.stats import rankdata
 from cfalign.results import Floats
 
 
-def auroc(score: Floats, positive: Floats | Any) -> float:
-    """Area under the ROC curve by ranks; NaN without both kinds."""
-    positive = np.asarray(positive, dtype=bool)
-    p = int(np.count_nonzero(positive))
-    n = len(positive) - p
-    if not p or not n or np.isnan(score).any():
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - p * (p + 1) / 2) / (p * n))
-
-
 def average_precision(score: Floats, positive: Floats | Any) -> float:
     """Mean precision at every positive, ties in the given order; NaN without positives."""
     positive = np.asarray(positive, dtype=bool)[np.argsort(-score, kind="stable")]
@@ -36,9 +26,12 @@ def pearson(estimate: Floats, truth: Floats) -> float:
     return float(np.corrcoef(estimate, truth)[0, 1])
 
 
-def spearman(estimate: Floats, truth: Floats) -> float:
-    """NaN where one of them does not vary."""
-    return pearson(rankdata(estimate), rankdata(truth))
+def spearman(x: Floats, y: Floats) -> Floats:
+    """Rank correlation along the last axis, ties with their mean rank; NaN where a side does not vary."""
+    a, b = (rankdata(v, axis=-1) for v in (x, y))
+    a, b = (v - v.mean(axis=-1, keepdims=True) for v in (a, b))
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    return np.asarray(np.where(scale > 0, (a * b).sum(axis=-1) / np.where(scale > 0, scale, 1.0), np.nan))
 
 
 def rmse(estimate: Floats, truth: Floats) -> float:
