@@ -66,6 +66,7 @@ FINDING: dict[str, Any] = {
     "ci_high": 0.44,
     "q": 0.0002,
     "incoming": 0.4,
+    "null": 0.01,
     "outgoing": 0.15,
     "n": 38,
     "samples": [
@@ -141,7 +142,7 @@ Audited here: 2 classifier heads (`shortcut:smiling` and `clean:smiling`), again
 
 1. `shortcut:smiling` reacts to `eyeglasses`: switching it on changes its probability by +0.39 [0.34, 0.44], n = 38, q < 0.001.
 
-Finding 1: incoming +0.40, outgoing +0.15.
+Finding 1: incoming +0.40 (random steps +0.01), outgoing +0.15.
 
 | original | reconstruction | counterfactual |
 | --- | --- | --- |
@@ -548,3 +549,24 @@ def test_difference_shows_signed_change() -> None:
     assert same.tolist() == [255, 255, 255]
     with pytest.raises(ValueError, match="one size"):
         pictures.difference(before, after[:2])
+
+
+def test_relations_and_the_judge_stand_in_page_and_text(run_dir: Path) -> None:
+    relation = {
+        "kind": "correlated_not_used", "audited": "shortcut:smiling", "attribute": "young", "correlation": 0.62,
+        "images": 90, "effect": 0.01, "ci_low": -0.02, "ci_high": 0.04, "q": 0.7, "outgoing": None, "returning": 0.02,
+    }  # fmt: skip
+    (run_dir / "findings.json").write_text(json.dumps({"findings": [FINDING], "relations": [relation]}))
+    share = {"judge_share": 0.31, "ci_low": 0.2, "ci_high": 0.41, "n": 38}
+    controls = {"eyeglasses": share, "young": {**share, "judge_share": 0.97}}
+    (run_dir / "run.json").write_text(json.dumps({**RUN, "controls": controls}))
+    data = report.load(run_dir)
+    page, text = text_of(report.html(data)), report.markdown(data)
+    sentence = "r = +0.62 over 90 images; effect +0.01 [−0.02, 0.04]"
+    for content in (page, text):
+        assert "They go together, but are not used" in content
+        assert "Used, though they do not go together" not in content
+        assert sentence in content
+        assert "by less than 50%" in content, "a head that its judge does not follow is doubted"
+    assert "| `eyeglasses` | 0.31 | [0.20, 0.41] | 38 |" in text
+    assert text.index("`eyeglasses` | 0.31") < text.index("`young` | 0.97")

@@ -80,7 +80,9 @@ def conclude(
     found = [replace(e, incoming=incoming[e.audited, e.attribute]) for e in solved]
     ids = scores["image_id"].to_list()
     ranked = _ranked(found, options)
-    findings = [replace(f, samples=_samples(f, used, heads, ids, options.shown)) for f in ranked]
+    findings = [
+        replace(f, null=_null(f, used, heads), samples=_samples(f, used, heads, ids, options.shown)) for f in ranked
+    ]
     counts = _counts(responses, scores, rows, heads, minimum)
     counts["controls"] = {a: followed(off, columns, a, j, seed=options.seed) for a, j in judges.items()}
     known = {h: scores[f"reconstruction.{h}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for h in heads}
@@ -196,10 +198,19 @@ def _ranked(found: Sequence[Effect], options: AuditOptions) -> list[Finding]:
         and not own_concept(e.audited, e.attribute)
     ]
     worth.sort(key=lambda e: -abs(e.effect))
+    nan = float("nan")
     return [
-        Finding(i, e.audited, e.attribute, e.effect, e.ci_low, e.ci_high, e.q, e.incoming, e.outgoing, e.n, ())
+        Finding(i, e.audited, e.attribute, e.effect, e.ci_low, e.ci_high, e.q, e.incoming, nan, e.outgoing, e.n, ())
         for i, e in enumerate(worth[: options.max_findings], start=1)
     ]
+
+
+def _null(finding: Finding, used: Mapping[str, Row], heads: Sequence[str]) -> float:
+    row = used.get(finding.attribute)
+    if row is None or not len(row):
+        return float("nan")
+    moved = (row.null - row.before)[:, list(heads).index(finding.audited)]
+    return float(moved.sum() / row.base_change.sum())
 
 
 def _samples(

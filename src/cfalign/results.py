@@ -147,6 +147,8 @@ class Finding:
     ci_high: float
     q: float
     incoming: float
+    null: float
+    """The incoming reading of the control: steps as long in random directions instead of the counterfactuals."""
     outgoing: float
     n: int
     samples: tuple[Sample, ...]

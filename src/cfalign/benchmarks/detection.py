@@ -144,6 +144,19 @@ class Detection:
         }
         return {name: self._scored(f, which) for name, (f, which) in kinds.items()}
 
+    @cached_property
+    def unplanted(self) -> Score:
+        """Findings per audit of a classifier in which nothing was planted (dose 0); NaN without any."""
+        found = self.found
+        return self._scored(
+            lambda r: float(found[r].sum() / max(1, len(r)) * self._attributes), self.column("dose") == 0.0
+        )
+
+    @property
+    def _attributes(self) -> float:
+        """Mean number of attributes that a classifier is audited against."""
+        return len(self.pairs) / max(1, len({p.classifier for p in self.pairs}))
+
     def _scored(self, of: Callable[[Any], float], which: Any) -> Score:
         """A number of the pairs ``which`` with its interval; classifiers are drawn whole."""
         which = np.asarray(which, dtype=bool)
@@ -198,6 +211,8 @@ class Detection:
                    for n, s in rates.items()},
             }  # fmt: skip
         planted = [t for t in self.monotone if t != "all"]
+        bare = len({p.classifier for p in self.pairs if p.dose == 0.0})
+        result |= {"unplanted_audits": bare, "findings_per_unplanted_audit": self.unplanted.value}
         return result | {"targets": len(planted), "monotone_targets": sum(self.monotone[t] for t in planted)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -223,6 +238,7 @@ class Detection:
         rows.append(f"{'findings and effects':<28}{'independent faces':>23}{'faces as audited':>24}")
         rates = [self.rates(t) for t in TRUTHS]
         rows += [f"{name:<28}" + "".join(f"{_text(r[name]):>24}" for r in rates) for name in rates[0]]
+        rows.append(f"{'findings per unplanted audit':<28}{_text(self.unplanted):>24}")
         rows.append(f"{'target':<24}{'dose':>6}{'n':>4}{'effect':>9}{'truth':>8}{'here':>8}{'outgoing ψ':>12}")
         rows += [
             f"{d.target:<24}{d.dose:>6g}{d.n:>4}{d.effect:>+9.2f}{d.truth:>+8.2f}{d.truth_here:>+8.2f}{d.outgoing:>+12.2f}"

@@ -70,7 +70,8 @@ def _findings(data: ReportData) -> list[str]:
 
 
 def _readings(finding: Finding) -> str:
-    return f"incoming {style.signed(finding.incoming)}, outgoing {style.signed(finding.outgoing)}"
+    null = f" (random steps {style.signed(finding.null)})" if math.isfinite(finding.null) else ""
+    return f"incoming {style.signed(finding.incoming)}{null}, outgoing {style.signed(finding.outgoing)}"
 
 
 def _strip(sample: Sample) -> str:

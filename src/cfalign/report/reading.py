@@ -248,7 +248,7 @@ def _followed(controls: Mapping[str, Mapping[str, Any]]) -> tuple[Followed, ...]
 
 
 def _finding(raw: Mapping[str, Any]) -> Finding:
-    numbers = {k: _float(raw[k]) for k in ("effect", "ci_low", "ci_high", "q", "incoming", "outgoing")}
+    numbers = {k: _float(raw[k]) for k in ("effect", "ci_low", "ci_high", "q", "incoming", "null", "outgoing")}
     return Finding(
         rank=int(raw["rank"]),
         audited=str(raw["audited"]),

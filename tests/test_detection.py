@@ -1,0 +1,133 @@
+"""The detection benchmark's arithmetic on pairs whose scores are known: kinds, rates, doses, and its parts on disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from cfalign import classifiers
+from cfalign.benchmarks.detection import Detection, DetectionOptions, kept
+from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Subject, scene
+from cfalign.benchmarks.scoring import auroc, average_precision, pearson, rmse, spearman
+from cfalign.errors import RunMismatch
+from cfalign.judges import Reference
+
+
+def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> Pair:
+    numbers = dict.fromkeys(DETECTORS, 0.0) | {"effect": effect}
+    rest = {"q": 0.001, "ci_low": effect - 0.05, "ci_high": effect + 0.05, "outgoing_q": 1.0, "truth_here": truth}
+    given = {"target": "t", "shortcut": "x", "dose": 0.9, "seed": 0, **rest, **numbers, **more}
+    return Pair(classifier=classifier, attribute=attribute, truth=truth, **given)
+
+
+def result(*pairs: Pair) -> Detection:
+    return Detection(pairs, DetectionOptions())
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=30))
+def test_auroc_counts_pairs_in_the_right_order(rows: list[tuple[float, bool]]) -> None:
+    score, positive = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    wins = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
+    assert auroc(score, positive) == pytest.approx(np.mean(wins) if wins else np.nan, nan_ok=True)
+
+
+def test_other_scores_by_hand() -> None:
+    score, used = np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])
+    assert average_precision(score, used) == pytest.approx((1 + 2 / 3) / 2)
+    assert np.isnan(average_precision(score, ~used & used))
+    truth = np.array([0.5, 0.1, 0.6, 0.0])
+    assert spearman(score, truth) == pytest.approx(spearmanr(score, truth).statistic)
+    assert pearson(score, truth) == pytest.approx(np.corrcoef(score, truth)[0, 1])
+    assert np.isnan(pearson(np.ones(4), truth))
+    assert rmse(score, truth) == pytest.approx(np.sqrt(np.mean((score - truth) ** 2)))
+
+
+def test_kinds_of_pairs() -> None:
+    assert pair(truth=0.5, effect=0).kind(0.1) == "used"
+    assert pair(truth=-0.5, effect=0, attribute="y").kind(0.1) == "used"
+    assert pair(truth=0.05, effect=0).kind(0.1) == "correlated"
+    assert pair(truth=0.05, effect=0, attribute="y").kind(0.1) == "neither"
+
+
+def test_rates_count_findings() -> None:
+    found = result(
+        pair("a", truth=0.6, effect=0.5),
+        pair("b", truth=0.6, effect=0.5, q=0.2),
+        pair("c", truth=0.6, effect=0.08, dose=0.5),
+        pair("d", truth=0.0, effect=0.3),
+        pair("e", truth=0.0, effect=0.3, ci_low=-0.1),
+        pair("f", "y", truth=0.0, effect=0.02),
+    )
+    rates = {name: score.value for name, score in found.rates().items()}
+    assert rates["power"] == pytest.approx(1 / 3)
+    assert rates["power_dose_0_9"] == pytest.approx(1 / 2)
+    assert rates["false_alarm_rate"] == pytest.approx(1 / 3)
+    assert rates["false_alarm_rate_correlated"] == pytest.approx(1 / 2)
+    assert rates["interval_coverage"] == pytest.approx(2 / 6), "e's interval holds 0, and f's does"
+    assert found.headline["power_dose_0_9"] == rates["power_dose_0_9"]
+
+
+def test_findings_per_audit_where_nothing_was_planted() -> None:
+    rows = [pair(c, f"y{k}", truth=0.0, effect=0.0, dose=0.0) for c in ("a", "b") for k in range(9)]
+    rows += [pair("a", "x", truth=0.0, effect=0.4, dose=0.0), pair("b", "x", truth=0.0, effect=0.0, dose=0.0)]
+    rows += [pair("c", f"y{k}", truth=0.5, effect=0.5) for k in range(10)]
+    headline = result(*rows).headline
+    assert (headline["unplanted_audits"], headline["findings_per_unplanted_audit"]) == (2, pytest.approx(0.5))
+
+
+def test_intervals_draw_classifiers_whole() -> None:
+    """Two classifiers of many equal pairs vary as two, not as many."""
+    few = [
+        pair(c, f"y{k}", truth=0.0, effect=0.0, ci_low=low) for c, low in (("a", -1.0), ("b", 1.0)) for k in range(50)
+    ]
+    rate = result(*few).rates()["interval_coverage"]
+    assert (rate.value, rate.ci_low, rate.ci_high) == (0.5, 0.0, 1.0)
+
+
+def test_an_undefined_detector_takes_no_part() -> None:
+    rows = [
+        pair("a", f"y{k}", truth=0.5 * (k < 3), effect=0.1 * k, outgoing=np.nan if k == 5 else -k) for k in range(6)
+    ]
+    scores = result(*rows).scores("outgoing")
+    assert scores["auroc"].value == pytest.approx(auroc(np.arange(5.0), np.arange(5) < 3))
+
+
+def test_doses_are_means_of_the_shortcut_alone_and_monotone_is_said_per_target() -> None:
+    rows = [pair(f"{d}{s}", truth=d, effect=d + 0.1 * s, dose=d, seed=s) for d in (0.0, 0.5, 1.0) for s in (0, 1)]
+    rows += [pair("z", truth=0.2, effect=0.9 - d, dose=d, target="u") for d in (0.0, 1.0)]
+    rows += [pair("0.50", "y", truth=0.0, effect=9.0, dose=0.5)]
+    found = result(*rows)
+    curve = {(d.target, d.dose): d for d in found.doses}
+    assert curve["t", 0.5].effect == pytest.approx(0.55)
+    assert (curve["t", 0.5].n, curve["all", 0.0].n) == (2, 3)
+    assert found.monotone == {"all": True, "t": True, "u": False}
+    assert (found.headline["targets"], found.headline["monotone_targets"]) == (2, 1)
+
+
+def test_parts_are_found_again_and_those_of_other_models_refused(tmp_path: Path) -> None:
+    twin = classifiers.load("embedded:chubby_from_pale_skin_0")
+    work = scene("chubby", "pale_skin", [Subject("twin", twin, 0.0, 0)], correlation=0.9, faces=4, seed=1)
+    reference = Reference(classifiers.load("embedded"), None)
+    made = [pair("twin", truth=0.1, effect=float("nan"), target="chubby", shortcut="pale_skin")]
+    calls: list[int] = []
+
+    def make() -> list[Pair]:
+        calls.append(1)
+        return made
+
+    first = kept(work, make, Effort(), reference, tmp_path)
+    again = kept(work, make, Effort(), reference, tmp_path)
+    assert len(calls) == 1
+    assert [str(asdict(p)) for p in again] == [str(asdict(p)) for p in first]
+    other = Reference(reference.classifier, classifiers.load("embedded:oracle"))
+    with pytest.raises(RunMismatch):
+        kept(work, make, Effort(), other, tmp_path)
+    with pytest.raises(RunMismatch):
+        kept(work, make, replace(Effort(), limit=3), reference, tmp_path)
