@@ -429,7 +429,8 @@ def test_the_embedded_heads_have_the_embedded_oracle() -> None:
 
 def test_a_head_with_the_name_of_raised_counterfactuals_is_refused(tmp_path: Path) -> None:
     names = ["young", "not young", "eyeglasses", "wearing_hat"]
-    reference = wrap(worlds.LinearHeads(), names, name="heads")
+    reference = worlds.heads()
+    reference.targets = tuple(names)  # `wrap` takes no spaces, a classifier of one's own may have them
     with pytest.raises(BadInput, match=r"A head is called 'not young', as the counterfactuals that raise 'young' are"):
         run_audit(tmp_path / "run", reference=reference)
     assert not (tmp_path / "run").exists()

@@ -90,11 +90,8 @@ class Plan:
     """Whether shards of images are written too, which makes the run a bank."""
 
     def __post_init__(self) -> None:
-        if (
-            taken := {raised_label(a) for a in self.attributes} & set(self.panel.labels)
-            if self.options.both_ways
-            else ()
-        ):
+        taken = {raised_label(a) for a in self.attributes} & set(self.panel.labels)
+        if taken and self.options.both_ways:
             name = min(taken)
             raise BadInput(
                 f"A head is called {name!r}, as the counterfactuals that raise {name.removeprefix(RAISED)!r} are: "
