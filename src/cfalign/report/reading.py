@@ -1,4 +1,4 @@
-"""A run directory (schema 1) into ``ReportData``; whatever does not fit is one clear sentence."""
+"""A run directory into ``ReportData``; whatever does not fit is one clear sentence."""
 
 from __future__ import annotations
 

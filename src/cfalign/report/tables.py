@@ -42,7 +42,7 @@ def controls(responses: pl.DataFrame, *, heads: Sequence[str], drift: Mapping[st
 
 
 def _control(made: pl.DataFrame, head: str, drift: float) -> Control:
-    others = made.filter(pl.col("base") != head) if "base" in made.columns else made
+    others = made.filter(~pl.col("base").is_in([head, f"not {head}"])) if "base" in made.columns else made
     random, response = _change(others, head, "null"), _change(others, head, "after")
     return Control(
         head=head,
