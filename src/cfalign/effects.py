@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -158,23 +157,10 @@ def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str,
     """(audited, attribute) → (effect, low, high, incoming, p)."""
     rows, names, audited = scene.rows, scene.attributes, scene.audited
     point = responses(rows, scene.heads, scene.watched, audited)
-    mean, low, high = (part * scene.spans for part in _posterior(scene, point, options, seed))
-    images, place = np.unique(np.concatenate([row.image for row in rows]), return_inverse=True)
-    edges = np.cumsum([0, *(len(row) for row in rows)])
-    signs = exchange_signs(len(images), draws=options.draws, rng=generator(seed, "effects exchange"))
-    exchanged = [signs[:, place[a:b]] for a, b in pairwise(edges)]
-    p = np.ones((len(names), len(audited)))
-    every = list(range(len(names)))
-    others = [j for j, a in enumerate(audited) if a not in names]
-    designs = [(every, others)] if others else []
-    designs += [([k for k in every if names[k] != a], [j]) for j, a in enumerate(audited) if a in names]
-    for kept, some in designs:
-        if kept:
-            chosen = [i for k in kept for i in scene.rows_of(names[k])]
-            p[np.ix_(kept, some)] = _p_values(
-                [rows[i] for i in chosen], [scene.own[i] for i in chosen], [scene.targets[j] for j in some],
-                point.mixing[np.ix_(chosen, kept)], [exchanged[i] for i in chosen], ridge=options.ridge,
-            )  # fmt: skip
+    drawn = _posterior(scene, point, options, seed)
+    mean, low, high = (part * scene.spans for part in drawn)
+    itself = np.array([[a == name for name in names] for a in audited])
+    p = _p_values(scene, np.where(itself, 0.0, drawn[0]), draws=options.draws, seed=seed)
     first = {name: scene.rows_of(name)[0] for name in names}
     return {
         (a, name): (mean[j, k], low[j, k], high[j, k], point.audited[first[name], j], p[k, j])
@@ -227,28 +213,30 @@ def _variance(row: Row, own: int, scene: _Scene, rough: Floats) -> Floats:
     return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, own].sum() ** 2)
 
 
-def _p_values(
-    rows: Sequence[Row],
-    columns: Sequence[int],
-    targets: Sequence[int],
-    psi: Floats,
-    signs: Sequence[Floats],
-    *,
-    ridge: float,
-) -> Floats:
-    """P-values of the linear effects against those that the random-direction control would give, [attribute, audited].
+def _p_values(scene: _Scene, found: Floats, *, draws: int, seed: int) -> Floats:
+    """P-values of every attribute, [attribute, audited], by exchanging counterfactuals and controls.
 
-    An image is exchanged in all rows together: what it does to the audited head is shared between them. 1 where the
-    control's effect is as large or larger.
+    What the other attributes explain (``found`` [audited, attribute], per unit of who watches) is taken out of the
+    audited head's changes on the counterfactuals of the attribute, and on the controls; what is left is summed over
+    both ways, a rise of the attribute counting as it is and a fall with the other sign, and compared with its sums when
+    images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). 1 where the control's sum
+    is as large or larger.
     """
-    observed, control, drawn = [], [], []
-    for column, row, sign in zip(columns, rows, signs, strict=True):
-        base = (row.after - row.before)[:, column].sum()
-        change = (row.after - row.before)[:, targets] / base
-        null = np.nan_to_num((row.null - row.before)[:, targets] / base)
-        observed.append(change.sum(axis=0))
-        control.append(null.sum(axis=0))
-        drawn.append(sign @ (change - null))
-    ours, theirs, exchanged = (unmix(psi, np.stack(part, axis=-2), ridge=ridge) for part in (observed, control, drawn))
-    p = exchange_p(ours - theirs, exchanged)
-    return np.where(np.abs(ours) > np.abs(theirs), p, 1.0)
+    images = np.unique(np.concatenate([row.image for row in scene.rows]))
+    signs = exchange_signs(len(images), draws=draws, rng=generator(seed, "effects exchange"))
+    p = np.ones((len(scene.attributes), len(scene.audited)))
+    for k, name in enumerate(scene.attributes):
+        others = np.where(np.arange(len(scene.attributes)) == k, 0.0, found)
+        parts, places = [], []
+        for i in scene.rows_of(name):
+            row = scene.rows[i]
+            way = np.sign((row.after - row.before)[:, scene.own[i]].sum())
+            moved, control = row.after - row.before, np.nan_to_num(row.null - row.before)
+            left = [x[:, scene.targets] - x[:, scene.columns] @ others.T for x in (moved, control)]
+            parts.append(way * np.stack(left))
+            places.append(np.searchsorted(images, row.image))
+        ours, theirs = np.concatenate(parts, axis=1)
+        exchanged = signs[:, np.concatenate(places)] @ (ours - theirs)
+        tested = exchange_p((ours - theirs).sum(axis=0), exchanged)
+        p[k] = np.where(np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0)), tested, 1.0)
+    return p
