@@ -61,11 +61,7 @@ def conclude(
     )
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
     columns = [*heads, *judges.values()]
-    off = [
-        usable(_off(responses, a, columns, places, way), min_base_change=minimum)[0]
-        for way in (WAYS if options.both_ways else WAYS[:1])
-        for a in attributes
-    ]
+    off = switched_off(run, attributes, columns, options=options)
     solved = effects(
         off,
         columns,
@@ -90,6 +86,49 @@ def conclude(
 
 
 WAYS = ("lowered", "raised")
+
+
+def switched_off(run: Run, attributes: Sequence[str], columns: Sequence[str], *, options: AuditOptions) -> list[Row]:
+    """The usable counterfactuals of every attribute where it counts as switched, off and then, where made, on."""
+    responses, ids = run.responses(), run.scores()["image_id"].to_list()
+    places = {image_id: i for i, image_id in enumerate(ids)}
+    return [
+        usable(_off(responses, a, columns, places, way), min_base_change=options.alignment.min_base_change)[0]
+        for way in (WAYS if options.both_ways else WAYS[:1])
+        for a in attributes
+    ]
+
+
+def check_heads(
+    run: Run, attributes: Sequence[str], *, judges: Mapping[str, str], options: AuditOptions
+) -> dict[str, dict[str, float]]:
+    """What a run itself says of how well its reference heads read their attributes, by attribute.
+
+    ``disagreement``: mean |judge − head| over the reconstructions. ``entangled``: the most that another attribute
+    moves, as its judge sees it, per unit of the head's own counterfactuals. ``misread``: the most that the head moves
+    beyond its judge in the counterfactuals of another attribute, per unit of that. The first and last need a judge of
+    the attribute. NaN where undefined.
+    """
+    columns = [*attributes, *judges.values()]
+    rows = [r for r in switched_off(run, attributes, columns, options=options) if len(r)]
+    names = list(dict.fromkeys(r.base for r in rows))
+    total = np.array([sum((r.after - r.before).sum(axis=0) for r in rows if r.base == n) for n in names])
+    own = np.array([total[k, columns.index(n)] for k, n in enumerate(names)])
+    change = total.reshape(len(names), -1) / own[:, None]
+    scores = run.scores()
+    found = {}
+    for a in attributes:
+        seen = [columns.index(judges.get(b, b)) for b in attributes if b != a]
+        others = [k for k, n in enumerate(names) if n != a]
+        mine, judge = columns.index(a), columns.index(judges.get(a, a))
+        beyond = np.abs(change[others, mine] - change[others, judge])
+        gap = (scores[f"reconstruction.{a}"] - scores[f"reconstruction.{columns[judge]}"]).abs().mean()
+        found[a] = {
+            "disagreement": float(gap) if a in judges and isinstance(gap, float) else float("nan"),
+            "entangled": float(np.abs(change[names.index(a), seen]).max()) if a in names and seen else float("nan"),
+            "misread": float(beyond.max()) if a in judges and others else float("nan"),
+        }
+    return found
 
 
 def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int]) -> Row:

@@ -36,7 +36,7 @@ replaced by their reconstructions; ``balanced``: that, and every head's loss wei
 say nothing about its own (``balancing``). The judges are ``reconstructed`` and ``balanced`` in a slightly smaller
 network, from another seed and another draw of faces, as confounded."""
 EXPOSURES = 45_000
-"""Faces seen in a training at least, the same one again counted anew; never fewer than the recipe's five epochs."""
+"""Faces seen in a training, the same one again counted anew, where that is more than the recipe's five epochs."""
 CLIP = 0.05
 """Probabilities in the weights stay in [CLIP, 1 − CLIP]: a few faces that contradict the rest must not be all."""
 
@@ -50,6 +50,7 @@ class Imperfect:
     faces: int
     network: str
     seed: int = 0
+    exposures: int = EXPOSURES
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -59,8 +60,9 @@ class Imperfect:
 
     @property
     def name(self) -> str:
-        """``references@DOSE#FACES.NETWORK``, and the seed where it is not 0; also the name of its folder."""
-        return f"references@{self.dose:g}#{self.faces}.{self.network}" + (f"-{self.seed}" if self.seed else "")
+        """``references@DOSE#FACES.NETWORK`` and what differs from the defaults; also the name of its folder."""
+        rest = f"-{self.seed}" * bool(self.seed) + f"~{self.exposures}" * (self.exposures != EXPOSURES)
+        return f"references@{self.dose:g}#{self.faces}.{self.network}{rest}"
 
     @property
     def judging(self) -> bool:
@@ -76,7 +78,7 @@ class Imperfect:
 def recipe(wanted: Imperfect) -> ClassifierTraining:
     """How it is trained."""
     options = replace(
-        RECIPE.attributes, seed=wanted.stream, epochs=max(RECIPE.attributes.epochs, EXPOSURES / wanted.faces)
+        RECIPE.attributes, seed=wanted.stream, epochs=max(RECIPE.attributes.epochs, wanted.exposures / wanted.faces)
     )
     if wanted.network == "plain":
         return replace(options, reconstructed=0.0)
@@ -96,7 +98,7 @@ def balancing(labels: Float[Tensor, "face attribute"]) -> Float[Tensor, "face at
     for k, own in enumerate(values.T):
         if np.ptp(own) == 0:
             continue
-        cells = [(values.T == b) @ (own == a) for a in (0, 1) for b in (0, 1)]
+        cells = [np.equal(values.T, b) @ np.equal(own, a) for a in (0, 1) for b in (0, 1)]
         others = values[:, (np.min(cells, axis=0) > 0) & (np.arange(values.shape[1]) != k)]
         coefficients, constant = logistic(others, own > 0.5)
         chance = np.clip(1 / (1 + np.exp(-(others @ coefficients + constant))), CLIP, 1 - CLIP)
