@@ -105,9 +105,9 @@ def check_heads(
     """What a run itself says of how well its reference heads read their attributes, by attribute.
 
     ``disagreement``: mean |judge − head| over the reconstructions. ``entangled``: the most that another attribute
-    moves, as its judge sees it, per unit of the head's own counterfactuals. ``misread``: the most that the head moves
-    beyond its judge in the counterfactuals of another attribute, per unit of that. The first and last need a judge of
-    the attribute. NaN where undefined.
+    moves, as its judge sees it, per unit of the head's own counterfactuals. ``answers``: the most that the head moves
+    in the counterfactuals of another attribute, per unit of that one's head. ``misread``: the same of what it moves
+    beyond its judge. The first and the last need a judge of the attribute. NaN where undefined.
     """
     columns = [*attributes, *judges.values()]
     rows = [r for r in switched_off(run, attributes, columns, options=options) if len(r)]
@@ -126,6 +126,7 @@ def check_heads(
         found[a] = {
             "disagreement": float(gap) if a in judges and isinstance(gap, float) else float("nan"),
             "entangled": float(np.abs(change[names.index(a), seen]).max()) if a in names and seen else float("nan"),
+            "answers": float(np.abs(change[others, mine]).max()) if others else float("nan"),
             "misread": float(beyond.max()) if a in judges and others else float("nan"),
         }
     return found

@@ -26,10 +26,10 @@ from cfalign.types import Classifier
 
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
 """Attribute → the one that it goes together with where reference heads are trained."""
-CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "misread")
+CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread")
 """Of one head, from an audit alone: how far the judge follows and the lower end of its interval; mean |judge − head|
 over reconstructions; mean change of its score by the autoencoder; and by ``findings.check_heads`` how far another
-attribute moves with it, and how differently from its judge it answers to another attribute's counterfactuals."""
+attribute moves with it, how far it answers to the counterfactuals of another, and how far beyond its judge."""
 LOW_IS_BAD = ("judge_share", "judge_share_low")
 
 
