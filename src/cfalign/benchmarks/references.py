@@ -46,7 +46,6 @@ from cfalign.results import Effect, Floats
 from cfalign.store import Run, as_json, fingerprint, refuse_other, write_json
 from cfalign.sweep import AuditOptions
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
-from cfalign.training.embedded import PAIRS
 from cfalign.training.references import load_reference, train_references
 from cfalign.types import Classifier
 
@@ -105,7 +104,8 @@ class _Job:
 
 
 def _jobs(options: ReferencesOptions, place: Path) -> list[_Job]:
-    jobs = [_Job(EMBEDDED, float("nan"), 0, (EMBEDDED,), reference_of(classifiers.load("embedded")))]
+    shipped = _Job(EMBEDDED, float("nan"), 0, (EMBEDDED,), reference_of(classifiers.load("embedded")))
+    jobs = [shipped] if options.embedded else []
     for p in options.points:
         for network in dict.fromkeys(VARIANTS[v][0] for v in p.variants):
             variants = tuple(v for v in p.variants if VARIANTS[v][0] == network)
@@ -135,9 +135,9 @@ class _Scene:
 
 
 def _scene(options: ReferencesOptions, progress: Progress) -> _Scene:
-    names = [n for n in classifiers.planted() if n.removesuffix("_0") in {f"{t}_from_{s}" for t, s in PAIRS}]
+    names = [n for n in classifiers.planted() if n.removesuffix("_0") in {f"{t}_from_{s}" for t, s in options.pairs}]
     audited = tuple(classifiers.load(f"embedded:{n}") for n in names)
-    faces = sample(options.audited, seed=options.seed + 90_000, correlations=dict.fromkeys(PAIRS, CORRELATION))
+    faces = sample(options.audited, seed=options.seed + 90_000, correlations=dict.fromkeys(options.pairs, CORRELATION))
     independent = sample(options.independent, seed=options.seed + 95_000)
     attributes = tuple(a for a in INTERVENABLE if a not in DERIVED)
     chosen = [INTERVENABLE.index(a) for a in attributes]
@@ -148,11 +148,15 @@ def _scene(options: ReferencesOptions, progress: Progress) -> _Scene:
     return _Scene(audited, faces, material, attributes, truth, options)
 
 
+_TOLD_OTHERWISE = ("points", "embedded", "pairs")
+"""By a job's models."""
+
+
 def _kept(job: _Job, scene: _Scene, folder: Path, progress: Progress) -> list[Measured]:
     """The measurements, from ``folder`` where they are; RunMismatch where it holds others."""
     models = [*scene.audited, job.reference.classifier]
     models += [] if job.reference.judge is None else [job.reference.judge]
-    options = {k: v for k, v in asdict(scene.options).items() if k != "points"}
+    options = {k: v for k, v in asdict(scene.options).items() if k not in _TOLD_OTHERWISE}
     settings = as_json({
         "options": options, "variants": list(job.variants), "models": {m.name: fingerprint(m) for m in models},
     })  # fmt: skip

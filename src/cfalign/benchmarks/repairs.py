@@ -20,6 +20,7 @@ from cfalign.benchmarks.heads import CHECKS, LOW_IS_BAD, Head
 from cfalign.benchmarks.scoring import auroc
 from cfalign.errors import BadInput
 from cfalign.statistics import generator, percentile_interval
+from cfalign.training.embedded import PAIRS
 from cfalign.training.references import EXPOSURES, Imperfect
 
 VARIANTS: dict[str, tuple[str, str | None]] = {
@@ -74,6 +75,10 @@ class ReferencesOptions:
     """What is trained and measured."""
 
     points: tuple[Point, ...] = POINTS
+    embedded: bool = True
+    """Whether the embedded heads are measured too."""
+    pairs: tuple[tuple[str, str], ...] = PAIRS
+    """(target, shortcut) of the shipped classifiers that are audited, each with its twin."""
     limit: int = 30
     """Counterfactuals per reference head and way."""
     audited: int = 600
@@ -92,8 +97,8 @@ class ReferencesOptions:
 
 
 QUICK = ReferencesOptions(
-    points=(Point(0.5, 500, ("balanced", "balanced_judged")),), limit=6, audited=200, interventions=10, independent=60,
-    exposures=12_000,
+    points=(Point(0.5, 400, ("balanced", "balanced_judged")),), embedded=False, pairs=PAIRS[:2], limit=4, audited=150,
+    interventions=8, independent=60, exposures=6_000,
 )  # fmt: skip
 
 
