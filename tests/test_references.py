@@ -102,18 +102,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
 
 
 def _benchmark(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "cfalign.cli",
-        "benchmark",
-        "references",
-        "--quick",
-        "--json",
-        "--models",
-        "models",
-    ]
-    where = [] if "--out" in words else ["--out", "out"]
+    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "references", "--quick", "--json"]
+    where = ["--models", "models", "--out", "out"]
     return subprocess.run([*command, *where, *words], cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -122,14 +112,12 @@ def test_the_benchmark_runs_and_is_found_again(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stdout)
     headline, rows = result["headline"], {row["variant"]: row for row in result["references"]}
-    assert list(rows) == ["embedded", *QUICK.points[0].variants]
+    assert list(rows) == list(QUICK.points[0].variants)
     assert headline["auroc_used_dose_0_5_here"] == headline["balanced_judged.auroc_used_here"]
-    assert headline["embedded.rmse_effect"] < headline["balanced.rmse_effect"], "good heads are better than bad ones"
-    assert rows["embedded"]["accuracy"] > 0.97 > rows["balanced"]["accuracy"] > 0.6
-    assert rows["embedded"]["leak"] < 0.05 < rows["balanced"]["leak"]
-    assert all(
-        a["truth"] == b["truth"] for a, b in zip(*(rows[v]["pairs"] for v in rows if v != "balanced"), strict=True)
-    )
+    assert 0.97 > rows["balanced"]["accuracy"] > 0.55, "heads that learnt something from few faces"
+    assert rows["balanced"]["leak"] > 0.02, "… and the partner with it"
+    truths = {tuple(p["truth"] for p in row["pairs"]) for row in rows.values()}
+    assert len(truths) == 1, "the truth is the same for all references"
     judged, unjudged = ([p["effect"] for p in rows[v]["pairs"]] for v in ("balanced_judged", "balanced"))
     assert judged != unjudged
     assert (tmp_path / "out" / "references.png").read_bytes()[:4] == b"\x89PNG"
