@@ -9,17 +9,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from cfalign.alignment import Row
 from cfalign.benchmarks.repairs import QUICK, VARIANTS, Point
 from cfalign.errors import BadInput
+from cfalign.findings import check_heads
+from cfalign.results import Outcome
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.embedded import RECIPE
 from cfalign.training.objectives import BalancedLabels, Weighted
 from cfalign.training.planted import PAIRS
 from cfalign.training.references import CLIP, EXPOSURES, Imperfect, balancing, load_reference, recipe
 
+COLUMNS = ["a", "b", "judge:a", "judge:b"]
 FEW = [
     ATTRIBUTES.index(a) for a in ("big_lips", "eyeglasses", "goatee", "no_beard", "black_hair", "gray_hair", "smiling")
 ]
@@ -130,3 +135,29 @@ def test_the_benchmark_runs_and_is_found_again(tmp_path: Path) -> None:
     assert other.returncode == 2
     assert "holds another run" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def _row(base: str, before: list[list[float]], after: list[list[float]]) -> Row:
+    count = len(before)
+    start, end = (np.array(x, dtype=np.float64) for x in (before, after))
+    k = COLUMNS.index(base)
+    return Row(
+        base=base, image=np.arange(count), outcomes=(Outcome.REACHED,) * count, base_before=start[:, k],
+        base_after=end[:, k], before=start, after=end, null=start,
+    )  # fmt: skip
+
+
+def test_what_a_run_says_of_its_heads_in_closed_form() -> None:
+    rows = [
+        _row("a", [[1.0, 0.5, 0.9, 0.5]], [[0.0, 0.5, 0.4, 0.2]]),  # judge:b falls by 0.3 of 1
+        _row("b", [[0.5, 1.0, 0.5, 1.0], [0.5, 0.0, 0.5, 0.0]], [[0.3, 0.5, 0.5, 0.6], [0.3, 0.0, 0.6, 0.0]]),
+    ]  # Σ over b: own −0.5, a −0.4, judge:a +0.1
+    scores = pl.DataFrame({f"reconstruction.{c}": [0.5, x] for c, x in zip(COLUMNS, (0.1, 0.2, 0.5, 0.2), strict=True)})
+    found = check_heads(
+        rows, COLUMNS, scores=scores, attributes=["a", "b"], judges={"a": "judge:a", "b": "judge:b"}
+    )  # fmt: skip
+    assert found["a"] == pytest.approx({"disagreement": 0.2, "entangled": 0.3, "answers": 0.8, "misread": 1.0})
+    assert found["b"] == pytest.approx({"disagreement": 0.0, "entangled": 0.2, "answers": 0.0, "misread": 0.3})
+    alone = check_heads(rows[:1], COLUMNS[:2], scores=scores, attributes=["a", "b"], judges={})
+    assert math.isnan(alone["a"]["misread"])
+    assert math.isnan(alone["b"]["entangled"])

@@ -100,7 +100,12 @@ def switched_off(run: Run, attributes: Sequence[str], columns: Sequence[str], *,
 
 
 def check_heads(
-    run: Run, attributes: Sequence[str], *, judges: Mapping[str, str], options: AuditOptions
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    scores: pl.DataFrame,
+    attributes: Sequence[str],
+    judges: Mapping[str, str],
 ) -> dict[str, dict[str, float]]:
     """What a run itself says of how well its reference heads read their attributes, by attribute.
 
@@ -108,14 +113,14 @@ def check_heads(
     moves, as its judge sees it, per unit of the head's own counterfactuals. ``answers``: the most that the head moves
     in the counterfactuals of another attribute, per unit of that one's head. ``misread``: the same of what it moves
     beyond its judge. The first and the last need a judge of the attribute. NaN where undefined.
+
+    ``rows``: of ``switched_off``, with these ``columns``.
     """
-    columns = [*attributes, *judges.values()]
-    rows = [r for r in switched_off(run, attributes, columns, options=options) if len(r)]
+    columns, rows = list(columns), [r for r in rows if len(r)]
     names = list(dict.fromkeys(r.base for r in rows))
     total = np.array([sum((r.after - r.before).sum(axis=0) for r in rows if r.base == n) for n in names])
     own = np.array([total[k, columns.index(n)] for k, n in enumerate(names)])
     change = total.reshape(len(names), -1) / own[:, None]
-    scores = run.scores()
     found = {}
     for a in attributes:
         seen = [columns.index(judges.get(b, b)) for b in attributes if b != a]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cfalign.engines.local import Progress
-from cfalign.findings import check_heads
+from cfalign.findings import check_heads, switched_off
 from cfalign.isolation import undisturbed
 from cfalign.responses import respond
 from cfalign.results import Floats
@@ -93,7 +93,10 @@ def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, mater
     labels = material.labels[:, [ATTRIBUTES.index(t) for t in reference.targets]]
     right = ((scores > 0) == (labels > 0.5)).double().mean(dim=0).tolist()
     content = run.record()
-    found = check_heads(run, content["attributes"], judges=content["judges"], options=options)
+    attributes, judges = content["attributes"], content["judges"]
+    columns = [*attributes, *judges.values()]
+    rows = switched_off(run, attributes, columns, options=options)
+    found = check_heads(rows, columns, scores=run.scores(), attributes=attributes, judges=judges)
     result = []
     for k, target in enumerate(reference.targets):
         own = table[INTERVENABLE.index(target), k] if target in INTERVENABLE else float("nan")
