@@ -151,7 +151,8 @@ def test_what_a_run_says_of_its_heads_in_closed_form() -> None:
     rows = [
         _row("a", [[1.0, 0.5, 0.9, 0.5]], [[0.0, 0.5, 0.4, 0.2]]),  # judge:b falls by 0.3 of 1
         _row("b", [[0.5, 1.0, 0.5, 1.0], [0.5, 0.0, 0.5, 0.0]], [[0.3, 0.5, 0.5, 0.6], [0.3, 0.0, 0.6, 0.0]]),
-    ]  # Σ over b: own −0.5, a −0.4, judge:a +0.1
+        _row("b", [[0.2, 0.1, 0.5, 0.1]], [[0.6, 0.6, 0.4, 0.5]]),  # raised
+    ]  # Σ over b, the raised one backwards: own −1, a −0.8, judge:a +0.2
     scores = pl.DataFrame({f"reconstruction.{c}": [0.5, x] for c, x in zip(COLUMNS, (0.1, 0.2, 0.5, 0.2), strict=True)})
     found = check_heads(
         rows, COLUMNS, scores=scores, attributes=["a", "b"], judges={"a": "judge:a", "b": "judge:b"}

@@ -118,9 +118,7 @@ def check_heads(
     """
     columns, rows = list(columns), [r for r in rows if len(r)]
     names = list(dict.fromkeys(r.base for r in rows))
-    total = np.array([sum((r.after - r.before).sum(axis=0) for r in rows if r.base == n) for n in names])
-    own = np.array([total[k, columns.index(n)] for k, n in enumerate(names)])
-    change = total.reshape(len(names), -1) / own[:, None]
+    change = np.stack([_per_unit([r for r in rows if r.base == n], columns.index(n)) for n in names])
     found = {}
     for a in attributes:
         seen = [columns.index(judges.get(b, b)) for b in attributes if b != a]
@@ -202,6 +200,12 @@ def followed(
     return {
         "judge_share": float(total[0] / total[1]), "ci_low": float(low[0]), "ci_high": float(high[0]), "n": len(change)
     }  # fmt: skip
+
+
+def _per_unit(rows: Sequence[Row], own: int) -> Floats:
+    """ΣΔ of every column per ΣΔ of the rows' own head, those that raise it counted backwards, [column]."""
+    total = sum(np.sign(d[:, own].sum()) * d.sum(axis=0) for d in (r.after - r.before for r in rows))
+    return np.asarray(total / total[own], dtype=np.float64)
 
 
 def _logit_scale(scores: pl.DataFrame, heads: Sequence[str]) -> dict[str, float]:

@@ -18,7 +18,7 @@ COLOURS = {
 TITLES = {"plain": "plain", "reconstructed": "with reconstructions", "judged": "… and a judge",
           "balanced": "balanced labels", "balanced_judged": "… and a judge",
           EMBEDDED: "embedded, not confounded"}  # fmt: skip
-PANELS = (("auroc_used_here", "AUROC: which attributes are used?"), ("rmse_effect_here", "RMSE of effects"))
+PANELS = (("auroc_used_here", "AUROC: which attributes are used"), ("rmse_effect_here", "RMSE of effects"))
 
 
 def references_figure(result: References) -> Figure:
@@ -27,7 +27,7 @@ def references_figure(result: References) -> Figure:
     """
     rows = list(reversed(result.measured))
     figure = new_figure(11.5, 1.4 + 0.32 * max(len(rows), 3))
-    axes = figure.subplots(1, 3, sharey=True, width_ratios=(1, 1, 0.7))
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=(1, 1, 0.9))
     for panel, (number, title) in zip(axes, PANELS, strict=False):
         for y, m in enumerate(rows):
             found, colour = m.scores[number], COLOURS[m.variant]
@@ -38,12 +38,14 @@ def references_figure(result: References) -> Figure:
         leaks = np.array([h.leak for h in m.heads if np.isfinite(h.leak)])
         axes[2].plot(leaks, np.full(len(leaks), y), "|", color=COLOURS[m.variant], markersize=8, alpha=0.6)
         axes[2].plot([m.mean("leak")], [y], "o", color=COLOURS[m.variant], markersize=6)
-    _finished(axes[2], "True effect of the partner on a head")
+    _finished(axes[2], "What heads see of the partner")
     axes[0].set_yticks(range(len(rows)), [_told(m.variant, m.dose, m.faces) for m in rows])
+    axes[0].set_xlim(right=1.01)
     axes[1].set_xlim(left=0)
+    axes[2].set_xlim(left=0)
     axes[0].set_xlabel("95 % interval over audited classifiers", fontsize=8.5, color=style.INK)
     axes[1].set_xlabel("truth over faces as audited", fontsize=8.5, color=style.INK)
-    axes[2].set_xlabel("dot: mean; lines: single heads", fontsize=8.5, color=style.INK)
+    axes[2].set_xlabel("true effect; dot: mean, lines: single heads", fontsize=8.5, color=style.INK)
     figure.tight_layout()
     return figure
 
