@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,7 +85,7 @@ def references(
     rows: list[Measured] = []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary if out is None else out).expanduser()
-        scene = _scene(options, progress)
+        scene = _Scene(options, progress)
         for number, job in enumerate(jobs):
             progress("references", number, len(jobs))
             rows += _kept(job, scene, folder / job.name, _staged(progress, f"{number + 1}/{len(jobs)}"))
@@ -119,33 +120,44 @@ def _jobs(options: ReferencesOptions, place: Path) -> list[_Job]:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is audited, and the truth about it."""
+    """What is audited, and the truth about it, which is made when it is first asked for."""
 
-    audited: tuple[Classifier, ...]
-    faces: Faces
-    material: Material
-    attributes: tuple[str, ...]
-    truth: Mapping[str, Floats]
-    """By ``TRUTHS``, [attribute, classifier]."""
     options: ReferencesOptions
+    progress: Progress
+
+    @cached_property
+    def audited(self) -> tuple[Classifier, ...]:
+        wanted = {f"{t}_from_{s}" for t, s in self.options.pairs}
+        names = [n for n in classifiers.planted() if n.removesuffix("_0") in wanted]
+        return tuple(classifiers.load(f"embedded:{n}") for n in names)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(a for a in INTERVENABLE if a not in DERIVED)
 
     @property
     def audit(self) -> AuditOptions:
         return AuditOptions(limit=self.options.limit, seed=self.options.seed + 90_000, shown=0)
 
+    @cached_property
+    def faces(self) -> Faces:
+        together = dict.fromkeys(self.options.pairs, CORRELATION)
+        return sample(self.options.audited, seed=self.options.seed + 90_000, correlations=together)
 
-def _scene(options: ReferencesOptions, progress: Progress) -> _Scene:
-    names = [n for n in classifiers.planted() if n.removesuffix("_0") in {f"{t}_from_{s}" for t, s in options.pairs}]
-    audited = tuple(classifiers.load(f"embedded:{n}") for n in names)
-    faces = sample(options.audited, seed=options.seed + 90_000, correlations=dict.fromkeys(options.pairs, CORRELATION))
-    independent = sample(options.independent, seed=options.seed + 95_000)
-    attributes = tuple(a for a in INTERVENABLE if a not in DERIVED)
-    chosen = [INTERVENABLE.index(a) for a in attributes]
-    few = [some[: options.interventions] for some in (independent, faces)]
-    made = [Interventions.on_faces(f, progress=progress, stage=t) for f, t in zip(few, TRUTHS, strict=True)]
-    truth = {t: m.effects(audited)[chosen] for t, m in zip(TRUTHS, made, strict=True)}
-    material = Material(render(independent), independent.labels(), made[0])
-    return _Scene(audited, faces, material, attributes, truth, options)
+    @cached_property
+    def material(self) -> Material:
+        independent = sample(self.options.independent, seed=self.options.seed + 95_000)
+        return Material(render(independent), independent.labels(), self._switched(independent, TRUTHS[0]))
+
+    @cached_property
+    def truth(self) -> dict[str, Floats]:
+        """By ``TRUTHS``, [attribute, classifier]."""
+        chosen = [INTERVENABLE.index(a) for a in self.attributes]
+        both = (self.material.interventions, self._switched(self.faces, TRUTHS[1]))
+        return {t: made.effects(self.audited)[chosen] for t, made in zip(TRUTHS, both, strict=True)}
+
+    def _switched(self, faces: Faces, stage: str) -> Interventions:
+        return Interventions.on_faces(faces[: self.options.interventions], progress=self.progress, stage=stage)
 
 
 _TOLD_OTHERWISE = ("points", "embedded", "pairs")
