@@ -61,11 +61,7 @@ def conclude(
     )
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
     columns = [*heads, *judges.values()]
-    off = [
-        usable(_off(responses, a, columns, places, way), min_base_change=minimum)[0]
-        for way in (WAYS if options.both_ways else WAYS[:1])
-        for a in attributes
-    ]
+    off = switched_off(run, attributes, columns, options=options)
     solved = effects(
         off,
         columns,
@@ -92,6 +88,53 @@ def conclude(
 
 
 WAYS = ("lowered", "raised")
+
+
+def switched_off(run: Run, attributes: Sequence[str], columns: Sequence[str], *, options: AuditOptions) -> list[Row]:
+    """The usable counterfactuals of every attribute where it counts as switched, off and then, where made, on."""
+    responses, ids = run.responses(), run.scores()["image_id"].to_list()
+    places = {image_id: i for i, image_id in enumerate(ids)}
+    return [
+        usable(_off(responses, a, columns, places, way), min_base_change=options.alignment.min_base_change)[0]
+        for way in (WAYS if options.both_ways else WAYS[:1])
+        for a in attributes
+    ]
+
+
+def check_heads(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    scores: pl.DataFrame,
+    attributes: Sequence[str],
+    judges: Mapping[str, str],
+) -> dict[str, dict[str, float]]:
+    """What a run itself says of how well its reference heads read their attributes, by attribute.
+
+    ``disagreement``: mean |judge − head| over the reconstructions. ``entangled``: the most that another attribute
+    moves, as its judge sees it, per unit of the head's own counterfactuals. ``answers``: the most that the head moves
+    in the counterfactuals of another attribute, per unit of that one's head. ``misread``: the same of what it moves
+    beyond its judge. The first and the last need a judge of the attribute. NaN where undefined.
+
+    ``rows``: of ``switched_off``, with these ``columns``.
+    """
+    columns, rows = list(columns), [r for r in rows if len(r)]
+    names = list(dict.fromkeys(r.base for r in rows))
+    change = np.stack([_per_unit([r for r in rows if r.base == n], columns.index(n)) for n in names])
+    found = {}
+    for a in attributes:
+        seen = [columns.index(judges.get(b, b)) for b in attributes if b != a]
+        others = [k for k, n in enumerate(names) if n != a]
+        mine, judge = columns.index(a), columns.index(judges.get(a, a))
+        beyond = np.abs(change[others, mine] - change[others, judge])
+        gap = (scores[f"reconstruction.{a}"] - scores[f"reconstruction.{columns[judge]}"]).abs().mean()
+        found[a] = {
+            "disagreement": float(gap) if a in judges and isinstance(gap, float) else float("nan"),
+            "entangled": float(np.abs(change[names.index(a), seen]).max()) if a in names and seen else float("nan"),
+            "answers": float(np.abs(change[others, mine]).max()) if others else float("nan"),
+            "misread": float(beyond.max()) if a in judges and others else float("nan"),
+        }
+    return found
 
 
 def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int]) -> Row:
@@ -166,6 +209,12 @@ def followed(
     return {
         "judge_share": float(total[0] / total[1]), "ci_low": float(low[0]), "ci_high": float(high[0]), "n": len(change)
     }  # fmt: skip
+
+
+def _per_unit(rows: Sequence[Row], own: int) -> Floats:
+    """ΣΔ of every column per ΣΔ of the rows' own head, those that raise it counted backwards, [column]."""
+    total = sum(np.sign(d[:, own].sum()) * d.sum(axis=0) for d in (r.after - r.before for r in rows))
+    return np.asarray(total / total[own], dtype=np.float64)
 
 
 def _logit_scale(scores: pl.DataFrame, heads: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@
 ``counterfactuals``: which method makes the better counterfactuals, and at what cost? ·
 ``robustness``: do effects follow the gap of the worst group under robust training? ·
 ``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
+``references``: what are effects worth when the reference heads were learnt from confounded images? ·
 ``truth``: what does every attribute truly do to a classifier?
 """
 
@@ -12,6 +13,7 @@ from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals
 from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
 from cfalign.benchmarks.dose_response import Photographs
 from cfalign.benchmarks.photographs import PhotographsOptions, photographs
+from cfalign.benchmarks.references import References, ReferencesOptions, references
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, semantics
 from cfalign.benchmarks.truth import Truth, truth
@@ -23,12 +25,15 @@ __all__ = [
     "DetectionOptions",
     "Photographs",
     "PhotographsOptions",
+    "References",
+    "ReferencesOptions",
     "Robustness",
     "Semantics",
     "Truth",
     "counterfactuals",
     "detection",
     "photographs",
+    "references",
     "robustness",
     "semantics",
     "truth",

@@ -15,6 +15,7 @@ from cfalign.benchmarks.detection import DetectionOptions
 from cfalign.benchmarks.robustness import QUICK, RobustnessOptions
 from cfalign.cli.output import print_json, progress, say
 from cfalign.cli.photographs import photographs
+from cfalign.cli.references import references
 from cfalign.cli.truth import truth
 from cfalign.figures.detection import detection_figure
 from cfalign.figures.methods import methods_figure
@@ -24,6 +25,7 @@ from cfalign.store import write_json, written
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 app.command()(photographs)
+app.command()(references)
 app.command()(truth)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
 Seed = Annotated[int, typer.Option(help="Seed of the faces and of every random draw.")]

@@ -160,9 +160,7 @@ class _Loss:
         )
         if self.objective is None:
             return (each * known).sum() / known.sum().clamp_min(1)
-        of_images = (each * known).sum(1) / known.sum(1).clamp_min(1)
-        loss: Tensor = self.objective(of_images, self.positions[rows.to(self.positions.device)])
-        return loss
+        return self.objective.of_labels(each, known, self.positions[rows.to(self.positions.device)])
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 
@@ -20,6 +20,16 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, losses: Float[Tensor, " image"], positions: Int64[Tensor, " image"]) -> Float[Tensor, ""]:
         """``losses``: of every image, the mean over its known labels."""
+
+    def of_labels(
+        self,
+        losses: Float[Tensor, "image label"],
+        known: Bool[Tensor, "image label"],
+        positions: Int64[Tensor, " image"],
+    ) -> Float[Tensor, ""]:
+        """The loss from those of single labels; unknown labels do not count."""
+        loss: Tensor = self((losses * known).sum(1) / known.sum(1).clamp_min(1), positions)
+        return loss
 
 
 @final
@@ -37,6 +47,31 @@ class Weighted(Objective):
         """Weighted mean; 0 where no image of the batch has a weight."""
         weights = self.weights[positions]
         return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+@final
+class BalancedLabels(Objective):
+    """Mean over images of the mean over labels, where an image has another weight for every label."""
+
+    weights: Tensor
+
+    def __init__(self, weights: Float[Tensor, "image label"]) -> None:
+        """``weights``: of every image of the source for every label that is learnt, in their order, ≥ 0."""
+        super().__init__()
+        self.register_buffer("weights", weights.clone())
+
+    def forward(self, losses: Float[Tensor, " image"], positions: Int64[Tensor, " image"]) -> Float[Tensor, ""]:
+        """The plain mean: the weights belong to labels, not images."""
+        return losses.mean()
+
+    def of_labels(
+        self,
+        losses: Float[Tensor, "image label"],
+        known: Bool[Tensor, "image label"],
+        positions: Int64[Tensor, " image"],
+    ) -> Float[Tensor, ""]:
+        """Weighted; not divided by the batch's weights, which differ between labels."""
+        return super().of_labels(losses * self.weights[positions], known, positions)
 
 
 @final

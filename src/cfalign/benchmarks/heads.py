@@ -1,0 +1,114 @@
+"""What reference heads are worth, and what an audit can say of that itself.
+
+Interventions say what a head truly sees: its own attribute, and the partner that it was confounded with in training
+(``own``, ``leak``). An audit does not have them; it has ``CHECKS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfalign.engines.local import Progress
+from cfalign.findings import check_heads, switched_off
+from cfalign.isolation import undisturbed
+from cfalign.responses import respond
+from cfalign.results import Floats
+from cfalign.store import Run
+from cfalign.sweep import AuditOptions
+from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, render, switched
+from cfalign.training.planted import PAIRS
+from cfalign.types import Classifier
+
+PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
+"""Attribute → the one that it goes together with where reference heads are trained."""
+CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread")
+"""Of one head, from an audit alone: how far the judge follows and the lower end of its interval; mean |judge − head|
+over reconstructions; mean change of its score by the autoencoder; and by ``findings.check_heads`` how far another
+attribute moves with it, how far it answers to the counterfactuals of another, and how far beyond its judge."""
+LOW_IS_BAD = ("judge_share", "judge_share_low")
+
+
+@dataclass(frozen=True)
+class Head:
+    """One reference head; NaN where undefined."""
+
+    attribute: str
+    accuracy: float
+    """On faces whose attributes are independent."""
+    own: float
+    """Effect by intervention of its attribute on it, over such faces."""
+    leak: float
+    """Size of the effect by intervention of its partner in training; NaN without one."""
+    checks: Mapping[str, float]
+    """``CHECKS``; those of a judge are NaN without one."""
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """Faces with one attribute alone off and on, rendered once for many classifiers."""
+
+    off: Mapping[str, Tensor]
+    on: Mapping[str, Tensor]
+
+    @classmethod
+    def on_faces(cls, faces: Faces, *, progress: Progress, stage: str) -> Interventions:
+        """Of every attribute that interventions can set."""
+        off, on = {}, {}
+        for k, attribute in enumerate(INTERVENABLE):
+            progress(stage, k, len(INTERVENABLE))
+            off[attribute], on[attribute] = (render(side) for side in switched(faces, attribute))
+        progress(stage, len(INTERVENABLE), len(INTERVENABLE))
+        return cls(off, on)
+
+    def effects(self, models: Sequence[Classifier]) -> Floats:
+        """Mean change of every probability, [attribute of ``INTERVENABLE``, head]; as ``synthetic.effect``."""
+        with undisturbed(*models):
+            rows = [
+                torch.sigmoid(respond(self.on[a], models)) - torch.sigmoid(respond(self.off[a], models))
+                for a in INTERVENABLE
+            ]
+        return np.stack([row.double().mean(dim=0).numpy() for row in rows])
+
+
+@dataclass(frozen=True)
+class Material:
+    """Faces with independent attributes, for what reference heads are worth."""
+
+    images: Tensor
+    labels: Tensor
+    """[face, attribute of ``ATTRIBUTES``]"""
+    interventions: Interventions
+
+
+def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, material: Material) -> tuple[Head, ...]:
+    """All heads of the reference that a run stands on."""
+    table = material.interventions.effects([reference])
+    with undisturbed(reference):
+        scores = respond(material.images, [reference])
+    labels = material.labels[:, [ATTRIBUTES.index(t) for t in reference.targets]]
+    right = ((scores > 0) == (labels > 0.5)).double().mean(dim=0).tolist()
+    content = run.record()
+    attributes, judges = content["attributes"], content["judges"]
+    columns = [*attributes, *judges.values()]
+    rows = switched_off(run, attributes, columns, options=options)
+    found = check_heads(rows, columns, scores=run.scores(), attributes=attributes, judges=judges)
+    result = []
+    for k, target in enumerate(reference.targets):
+        own = table[INTERVENABLE.index(target), k] if target in INTERVENABLE else float("nan")
+        leak = abs(table[INTERVENABLE.index(PARTNERS[target]), k]) if target in PARTNERS else float("nan")
+        control = content["controls"].get(target, {})
+        checks = {
+            "judge_share": _number(control.get("judge_share")), "judge_share_low": _number(control.get("ci_low")),
+            "drift": _number(content["drift"].get(target)), **found[target],
+        }  # fmt: skip
+        result.append(Head(target, right[k], float(own), float(leak), checks))
+    return tuple(result)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,164 @@
+"""Imperfect reference heads: what balances their labels, how they are trained, and the benchmark that uses them."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from cfalign.alignment import Row
+from cfalign.benchmarks.repairs import QUICK, VARIANTS, Point
+from cfalign.errors import BadInput
+from cfalign.findings import check_heads
+from cfalign.results import Outcome
+from cfalign.synthetic import ATTRIBUTES, sample
+from cfalign.training.embedded import RECIPE
+from cfalign.training.objectives import BalancedLabels, Weighted
+from cfalign.training.planted import PAIRS
+from cfalign.training.references import CLIP, EXPOSURES, Imperfect, balancing, load_reference, recipe
+
+COLUMNS = ["a", "b", "judge:a", "judge:b"]
+FEW = [
+    ATTRIBUTES.index(a) for a in ("big_lips", "eyeglasses", "goatee", "no_beard", "black_hair", "gray_hair", "smiling")
+]
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:  # type: ignore[type-arg]
+    table = np.cov(np.stack([x, y]), aweights=weights)
+    return float(table[0, 1] / math.sqrt(table[0, 0] * table[1, 1]))
+
+
+def test_all_pairs_can_hold_together() -> None:
+    names = [name for pair in PAIRS for name in pair]
+    assert len(set(names)) == len(names), "disjoint"
+    labels = sample(6000, seed=1, correlations=dict.fromkeys(PAIRS, 0.9)).labels().numpy()
+    for pair in PAIRS:
+        a, b = (labels[:, ATTRIBUTES.index(name)] for name in pair)
+        assert np.corrcoef(a, b)[0, 1] == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("dose", [0.5, 0.9])
+def test_balanced_labels_say_nothing_about_each_other(dose: float) -> None:
+    labels = sample(4000, seed=3, correlations={("big_lips", "eyeglasses"): dose}).labels()[:, FEW]
+    weights, values = balancing(labels).numpy(), labels.numpy()
+    assert weights.mean(0) == pytest.approx(np.ones(len(FEW)), abs=1e-4)
+    assert weights.max() < 1.2 / CLIP
+    for own, other in ((0, 1), (1, 0), (0, 6), (6, 0)):
+        assert abs(_correlation(values[:, own], values[:, other], weights[:, own])) < 0.03
+    assert np.corrcoef(values[:, 0], values[:, 1])[0, 1] > dose - 0.05
+    share = np.average(values[:, 0], weights=weights[:, 0])
+    assert share == pytest.approx(values[:, 0].mean(), abs=0.02), "the head's own frequency stays"
+    # two hair colours never come together, and a goatee is no no_beard: such labels are left as they are
+    for own, other in ((4, 5), (2, 3)):
+        before, after = (_correlation(values[:, own], values[:, other], w) for w in (np.ones(4000), weights[:, own]))
+        assert after == pytest.approx(before, abs=0.05)
+
+
+def test_independent_labels_keep_their_weights_and_constant_ones_have_none() -> None:
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy((rng.random((2000, 4)) < 0.5).astype(np.float32))
+    labels[:, 3] = 1
+    weights = balancing(labels)
+    assert (weights[:, 3] == 1).all()
+    assert weights[:, :3].std() < 0.1
+
+
+def test_balanced_loss_in_closed_form() -> None:
+    weights = torch.tensor([[1.0, 2.0], [0.5, 0.0], [3.0, 1.0]])
+    losses = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
+    known = torch.tensor([[True, True], [True, False]])
+    at = torch.tensor([2, 0])
+    # image 2: (3·1 + 1·2)/2, image 0: its first label alone, 1·4
+    assert float(BalancedLabels(weights).of_labels(losses, known, at)) == pytest.approx((2.5 + 4.0) / 2)
+    plain = Weighted(torch.ones(3)).of_labels(losses, known, at)
+    assert float(plain) == pytest.approx((1.5 + 4.0) / 2)
+    assert float(BalancedLabels(torch.ones(3, 2)).of_labels(losses, known, at)) == pytest.approx(float(plain))
+
+
+def test_recipes_differ_in_what_they_should() -> None:
+    one = {name: Imperfect(0.5, 6000, name) for name in ("plain", "reconstructed", "balanced", "judge")}
+    assert recipe(one["plain"]).reconstructed == 0 < RECIPE.attributes.reconstructed
+    assert recipe(one["reconstructed"]) == recipe(one["balanced"])
+    assert one["judge"].stream != one["balanced"].stream == one["plain"].stream
+    assert recipe(one["judge"]).widths != recipe(one["balanced"]).widths
+    assert recipe(one["plain"]).epochs == EXPOSURES / 6000
+    assert recipe(Imperfect(0.5, 24_000, "plain")).epochs == RECIPE.attributes.epochs
+    names = [Imperfect(0.5, n, k, seed=s, exposures=e).name
+             for n in (10, 20) for k in VARIANTS if k in one for s in (0, 1) for e in (1, EXPOSURES)]  # fmt: skip
+    assert len(set(names)) == len(names)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nonsense"):
+        Imperfect(0.5, 100, "nonsense")
+    with pytest.raises(BadInput, match="dose"):
+        Imperfect(1.0, 100, "plain")
+    with pytest.raises(BadInput, match="nonsense"):
+        Point(0.5, 100, ("nonsense",))
+    with pytest.raises(BadInput, match="not trained yet"):
+        load_reference(Imperfect(0.5, 100, "plain"), tmp_path)
+
+
+def _benchmark(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "references", "--quick", "--json"]
+    where = ["--models", "models", "--out", "out"]
+    return subprocess.run([*command, *where, *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_benchmark_runs_and_is_found_again(tmp_path: Path) -> None:
+    ended = _benchmark(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    headline, rows = result["headline"], {row["variant"]: row for row in result["references"]}
+    assert list(rows) == list(QUICK.points[0].variants)
+    assert headline["auroc_used_dose_0_5_here"] == headline["balanced_judged.auroc_used_here"]
+    assert 0.97 > rows["balanced"]["accuracy"] > 0.55, "heads that learnt something from few faces"
+    assert rows["balanced"]["leak"] > 0.02, "… and the partner with it"
+    truths = {tuple(p["truth"] for p in row["pairs"]) for row in rows.values()}
+    assert len(truths) == 1, "the truth is the same for all references"
+    judged, unjudged = ([p["effect"] for p in rows[v]["pairs"]] for v in ("balanced_judged", "balanced"))
+    assert judged != unjudged
+    assert (tmp_path / "out" / "references.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["headline"] == headline
+
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    assert _benchmark(tmp_path).stdout == ended.stdout
+    assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    other = _benchmark(tmp_path, "--seed", "1")
+    assert other.returncode == 2
+    assert "holds another run" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def _row(base: str, before: list[list[float]], after: list[list[float]]) -> Row:
+    count = len(before)
+    start, end = (np.array(x, dtype=np.float64) for x in (before, after))
+    k = COLUMNS.index(base)
+    return Row(
+        base=base, image=np.arange(count), outcomes=(Outcome.REACHED,) * count, base_before=start[:, k],
+        base_after=end[:, k], before=start, after=end, null=start,
+    )  # fmt: skip
+
+
+def test_what_a_run_says_of_its_heads_in_closed_form() -> None:
+    rows = [
+        _row("a", [[1.0, 0.5, 0.9, 0.5]], [[0.0, 0.5, 0.4, 0.2]]),  # judge:b falls by 0.3 of 1
+        _row("b", [[0.5, 1.0, 0.5, 1.0], [0.5, 0.0, 0.5, 0.0]], [[0.3, 0.5, 0.5, 0.6], [0.3, 0.0, 0.6, 0.0]]),
+        _row("b", [[0.2, 0.1, 0.5, 0.1]], [[0.6, 0.6, 0.4, 0.5]]),  # raised
+    ]  # Σ over b, the raised one backwards: own −1, a −0.8, judge:a +0.2
+    scores = pl.DataFrame({f"reconstruction.{c}": [0.5, x] for c, x in zip(COLUMNS, (0.1, 0.2, 0.5, 0.2), strict=True)})
+    found = check_heads(
+        rows, COLUMNS, scores=scores, attributes=["a", "b"], judges={"a": "judge:a", "b": "judge:b"}
+    )  # fmt: skip
+    assert found["a"] == pytest.approx({"disagreement": 0.2, "entangled": 0.3, "answers": 0.8, "misread": 1.0})
+    assert found["b"] == pytest.approx({"disagreement": 0.0, "entangled": 0.2, "answers": 0.0, "misread": 0.3})
+    alone = check_heads(rows[:1], COLUMNS[:2], scores=scores, attributes=["a", "b"], judges={})
+    assert math.isnan(alone["a"]["misread"])
+    assert math.isnan(alone["b"]["entangled"])
