@@ -17,10 +17,10 @@ import numpy as np
 from cfalign.benchmarks.detection import TRUTHS, USED, Detection, DetectionOptions, Score
 from cfalign.benchmarks.detectors import Pair
 from cfalign.benchmarks.heads import CHECKS, LOW_IS_BAD, Head
-from cfalign.benchmarks.scoring import auroc
 from cfalign.errors import BadInput
 from cfalign.statistics import generator, percentile_interval
 from cfalign.training.embedded import PAIRS
+from cfalign.training.held_out import auroc
 from cfalign.training.references import EXPOSURES, Imperfect
 
 VARIANTS: dict[str, tuple[str, str | None]] = {
@@ -166,7 +166,7 @@ class References:
 
         def of(chosen: Sequence[int]) -> float:
             rows = list(chain.from_iterable(known[i] for i in chosen))
-            return auroc(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]))
+            return auroc(np.array([r[0] for r in rows]), np.array([float(r[1]) for r in rows]))
 
         rng = generator(self.options.seed, "checks", name)
         drawn = np.array([of(rng.integers(0, len(known), len(known)).tolist()) for _ in range(300)])
