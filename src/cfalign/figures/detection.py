@@ -29,7 +29,9 @@ CURVES = {"truth_here": ("true effect", "#1b1f24", "-"), "effect": ("effect from
 
 
 def detection_figure(result: Detection) -> Figure:
-    """Left: AUROC of every detector with its interval; right: effect, truth and outgoing ψ of the shortcut by dose."""
+    """Left: average precision of every detector, for few pairs are used; right: effect, truth and outgoing ψ of the
+    shortcut by dose.
+    """
     figure = new_figure(11.5, 5.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _detectors(left, result)
@@ -42,7 +44,7 @@ def detection_figure(result: Detection) -> Figure:
 
 
 def _detectors(panel: Axes, result: Detection) -> None:
-    scores = {name: result.scores(name, "truth_here")["auroc"] for name in DETECTORS}
+    scores = {name: result.scores(name, "truth_here")["average_precision"] for name in DETECTORS}
     order = sorted(scores, key=lambda name: (scores[name].value == scores[name].value, scores[name].value))
     for y, name in enumerate(order):
         found = scores[name]
@@ -51,12 +53,11 @@ def _detectors(panel: Axes, result: Detection) -> None:
         panel.plot([found.value], [y], "o", color=colour, markersize=6)
         panel.text(1.02, y, style.number(found.value), va="center", fontsize=8.5, color=colour, clip_on=False)
     panel.set_yticks(range(len(order)), [NAMES[n] for n in order])
-    panel.axvline(0.5, color=style.RULE, linewidth=0.8, zorder=0)
-    panel.set_xlim(0.25, 1.01)
+    panel.set_xlim(0, 1.01)
     used = sum(abs(p.truth_here) > USED for p in result.pairs)
-    panel.set_xlabel("AUROC, 95 % interval over classifiers", fontsize=9, color=style.INK)
+    panel.set_xlabel("average precision, 95 % interval over classifiers", fontsize=9, color=style.INK)
     panel.set_title(
-        f"Which of {len(result.pairs):,} attributes do the classifiers use? ({used} used)", fontsize=10,
+        f"Which of {len(result.pairs):,} attributes are used? {used} are", fontsize=10,
         color=style.INK, weight="bold", loc="left",
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ def photographs_figure(result: Photographs) -> Figure:
     """Left: every classifier's worst-group gap and the confounder's effect with its interval. Right: the mean effect
     (over seeds) at every dose.
     """
-    figure = new_figure(11.0, 4.9)
+    figure = new_figure(12.0, 4.9)
     left, right = figure.add_axes((0.065, 0.13, 0.36, 0.74)), figure.add_axes((0.485, 0.13, 0.28, 0.74))
     for k, pair in enumerate(result.pairs):
         look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
@@ -47,7 +47,7 @@ def photographs_figure(result: Photographs) -> Figure:
 
 
 def _name(pair: Pair) -> str:
-    return f"{pair.target}\n← {pair.confounder}, rank correlation {style.number(pair.ranked['effect_gap'].rho)}"
+    return f"{pair.target}\n← {pair.confounder} (ρ = {style.number(pair.ranked['effect_gap'].rho)})"
 
 
 def _dressed(axes: Axes, x: str, y: str, title: str) -> None:
