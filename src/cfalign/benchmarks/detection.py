@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cfalign import autoencoders, classifiers
-from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
+from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene, true_effects
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.downloads import cache_folder
 from cfalign.engines.local import Progress, silent
@@ -54,7 +54,7 @@ class DetectionOptions:
     seed: int = 0
 
 
-QUICK = DetectionOptions(doses=(), effort=Effort(limit=12, faces=400, interventions=20, maps=2, derivatives=16))
+QUICK = DetectionOptions(doses=(), effort=Effort(limit=12, faces=400, interventions_here=16, maps=2, derivatives=16))
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,14 @@ def detection(
         raise BadInput(f"--out {out} is a file; name a folder to be made, or one of a run to resume.")
     reference = reference or reference_of(classifiers.load("embedded"))
     subjects = _subjects(options, models, workers, progress)
-    independent = sample(options.effort.interventions, seed=options.seed + 30_000)
+    everyone = [s for some in subjects.values() for s in some]
+
+    @cache
+    def truth() -> dict[str, Floats]:
+        faces = sample(options.effort.interventions, seed=options.seed + 30_000)
+        table = true_effects([s.classifier for s in everyone], faces)
+        return {s.name: row for s, row in zip(everyone, table, strict=True)}
+
     rows: list[Pair] = []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary if out is None else out).expanduser()
@@ -289,7 +296,7 @@ def detection(
             def make(work: Scene = work, tell: Progress = tell) -> list[Pair]:
                 return measured(
                     work, reference=reference, autoencoder=autoencoders.load("embedded"), effort=options.effort,
-                    independent=independent, out=folder / work.title / "audit", progress=tell,
+                    truth=truth, out=folder / work.title / "audit", progress=tell,
                 )  # fmt: skip
 
             rows += kept(work, make, options.effort, reference, folder / work.title)

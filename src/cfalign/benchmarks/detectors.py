@@ -6,7 +6,7 @@ audited together; for every attribute of every subject there is one ``Pair`` wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,9 @@ class Effort:
     """Counterfactuals per head and way."""
     faces: int = 1200
     interventions: int = 50
-    """Faces with independent attributes for the truth; twice as many of the confounded ones."""
+    """Faces with independent attributes for the truth."""
+    interventions_here: int = 100
+    """Confounded ones for the truth over faces as audited."""
     maps: int = 8
     """Images that saliency maps are made of; 0 leaves the maps out."""
     derivatives: int = 32
@@ -142,11 +144,14 @@ def measured(
     reference: Reference,
     autoencoder: Autoencoder,
     effort: Effort,
-    independent: Faces,
+    truth: Callable[[], Mapping[str, Floats]],
     out: Path,
     progress: Progress = silent,
 ) -> list[Pair]:
-    """Audit all subjects of a scene in ``out``, and let the other detectors look at the same faces."""
+    """Audit all subjects of a scene in ``out``, and let the other detectors look at the same faces.
+
+    ``truth``: by subject, effects over independent faces in the order of ``INTERVENABLE``, as ``true_effects`` gives.
+    """
     images = render(work.faces)
     models = [s.classifier for s in work.subjects]
     run = audit(
@@ -156,10 +161,9 @@ def measured(
     attributes = [a for a in INTERVENABLE if a in reference.classifier.targets and a != work.target]
     attributes = [a for a in attributes if a not in DERIVED]
     progress("truth", 0, 1)
-    truth, here = (
-        _true_effects(models, f, attributes)
-        for f in (independent[: effort.interventions], work.faces[: 2 * effort.interventions])
-    )
+    chosen = [INTERVENABLE.index(a) for a in attributes]
+    known, here = truth(), true_effects(models, work.faces[: effort.interventions_here])[:, chosen]
+    independent = np.stack([known[s.name][chosen] for s in work.subjects])
     progress("truth", 1, 1)
     readings = _readings(run, attributes) | _correlations(run, work, attributes)
     heads = [head(s.classifier, work.target) for s in work.subjects]
@@ -170,7 +174,7 @@ def measured(
     progress("maps", 1, 1)
     return [
         Pair(
-            s.name, work.target, work.shortcut, s.dose, s.seed, a, float(truth[i, j]), float(here[i, j]),
+            s.name, work.target, work.shortcut, s.dose, s.seed, a, float(independent[i, j]), float(here[i, j]),
             **{name: float(table[i, j]) for name, table in readings.items()},
         )
         for i, s in enumerate(work.subjects)
@@ -178,11 +182,10 @@ def measured(
     ]  # fmt: skip
 
 
-def _true_effects(models: Sequence[Classifier], faces: Faces, attributes: Sequence[str]) -> Floats:
-    """[subject, attribute]."""
+def true_effects(models: Sequence[Classifier], faces: Faces) -> Floats:
+    """By intervention on the faces, [model, attribute of ``INTERVENABLE``]."""
     with undisturbed(*models):
-        table = effect(lambda x: torch.sigmoid(respond(x, list(models))), faces).double().numpy()
-    found: Floats = table[[INTERVENABLE.index(a) for a in attributes]].T
+        found: Floats = effect(lambda x: torch.sigmoid(respond(x, list(models))), faces).double().numpy().T
     return found
 
 
