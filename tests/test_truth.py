@@ -43,7 +43,7 @@ def test_total_effects_are_contrasts_of_the_same_faces(found: Truth) -> None:
 
 def test_a_correlate_has_a_total_effect_beyond_its_direct_one(found: Truth) -> None:
     chubby = next(e for e in found.effects if e.attribute == "chubby")
-    assert chubby.total_low > chubby.direct_high
+    assert chubby.total > chubby.direct_high
     other = next(e for e in found.effects if e.attribute == "wearing_necktie")
     assert abs(other.direct) < 0.05
 
