@@ -96,7 +96,8 @@ def test_a_whole_audit() -> None:
     base = clf.targets[int((scores - 0.75).abs().argmin())]  # random weights: a head that is mostly predicted
     run = cfa.audit(images, clf, autoencoder=cfa.autoencoders.load("embedded"), bases=[base])
     responses = run.responses()
-    assert responses.height == 8
+    assert responses["base"].to_list().count(base) == 8
+    assert responses["base"].to_list().count(f"not {base}") == 8  # every outcome has a row, both ways
     assert (responses["base_after"] < responses["base_before"]).sum() >= 4
     assert run.matrix().height == 40
 
