@@ -31,6 +31,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
             *("unbiasing", "roots", "estimation", "comparisons", "descent", "methods"),
+            "group_gaps",
         ),
     ),
     ("training", ("training",)),

@@ -15,8 +15,7 @@ import polars as pl
 import pytest
 
 from cfalign.experiments.demo import PLANTED
-from cfalign.findings import own_concept
-from cfalign.results import Outcome
+from cfalign.results import Outcome, own_concept
 from cfalign.store import Run
 
 SHORTCUTS = {f"{name}:{name.split('_from_')[0]}": name.split("_from_")[1] for name in PLANTED}

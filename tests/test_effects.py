@@ -48,7 +48,7 @@ BOTH = [*ROWS, *(row_of(base, n=20 + 3 * k, raised=True) for k, base in enumerat
 
 def run(rows: list[Row], audited: tuple[str, ...] = ("audited",), heads: tuple[str, ...] = HEADS, **how: Any) -> Any:
     options = how.pop("options", FEW)
-    found = effects(rows, heads, audited, outgoing=how.pop("outgoing", {}), options=options, **how)
+    found = effects(rows, heads, audited, outgoing=how.pop("outgoing", {}), options=options, **how).effects
     return {(e.audited, e.attribute): e for e in found}
 
 
@@ -121,7 +121,12 @@ def by_hand(rows: list[Row], column: int, seed: int, watched: dict[str, str] | N
         psi[None], response[None], weight[None], noise=FEW.misfit, noise_weight=FEW.misfit_weight,
         samples=FEW.samples, streams=[generator(seed, "effects", HEADS[column])],
     )[:, 0]  # fmt: skip
-    return np.stack([drawn.mean(axis=0), *np.percentile(drawn, [2.5, 97.5], axis=0)])
+    mean = drawn.mean(axis=0)
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    error = 1.96 * FEW.switch_error * mean  # adds to either half of the interval as independent errors do
+    return np.stack([
+        mean, mean - np.sqrt((mean - low) ** 2 + error**2), mean + np.sqrt((high - mean) ** 2 + error**2)
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("rows", [ROWS, BOTH], ids=["lowered", "both ways"])
@@ -306,6 +311,45 @@ def test_a_scaled_audited_head_scales_its_effects(factor: float) -> None:
         same(one[key], other[key], factor)
 
 
+def test_a_switch_error_widens_intervals_in_proportion_to_the_effect() -> None:
+    found = {error: run(ROWS, options=replace(FEW, switch_error=error)) for error in (0.0, 0.1, 0.5)}
+    assert {e.effect for e in found[0.0].values()} == {e.effect for e in found[0.5].values()}
+    for key, exact in found[0.0].items():
+        halves = [exact.effect - exact.ci_low, exact.ci_high - exact.effect]
+        for error in (0.1, 0.5):
+            wide = found[error][key]
+            added = [(wide.effect - wide.ci_low) ** 2, (wide.ci_high - wide.effect) ** 2]
+            np.testing.assert_allclose(
+                np.array(added) - np.square(halves), (1.96 * error * exact.effect) ** 2, atol=1e-12
+            )
+
+
+def test_what_effects_carry_is_their_weighted_sum() -> None:
+    """The own concept of a head does not count, nor do attributes of which nothing is known to go along."""
+    rng = np.random.default_rng(3)
+    together = {(b, c): 1.0 if b == c else float(rng.uniform(-0.5, 0.5)) for b in ATTRIBUTES for c in ATTRIBUTES}
+    heads = (*ATTRIBUTES, "other:b")
+    options = replace(FEW, switch_error=0.0)
+    of = {"outgoing": {}, "options": options, "seed": 1}
+    found = effects(ROWS, heads, ("other:b",), together=together, **of)
+    point = {e.attribute: e.effect for e in found.effects}
+    assert set(found.carried) == {("other:b", a) for a in ATTRIBUTES}
+    for (_, present), (mean, low, high) in found.carried.items():
+        assert mean == pytest.approx(sum(together[present, c] * point[c] for c in "acd"))
+        assert low < mean < high
+    alone = {key: x for key, x in together.items() if key[0] != "a"}
+    some = effects(ROWS, heads, ("other:b",), together=alone, **of).carried
+    assert some == {key: x for key, x in found.carried.items() if key[1] != "a"}
+    assert effects(ROWS, heads, ("other:b",), **of).carried == {}
+    wide = effects(
+        ROWS, heads, ("other:b",), together=together, **{**of, "options": replace(options, switch_error=0.3)}
+    )
+    for (key, (mean, low, high)), (_, l2, h2) in zip(found.carried.items(), wide.carried.values(), strict=True):
+        error = 1.96 * 0.3 * np.sqrt(sum((together[key[1], c] * point[c]) ** 2 for c in "acd"))
+        assert mean - l2 == pytest.approx(np.hypot(mean - low, error))
+        assert h2 - mean == pytest.approx(np.hypot(high - mean, error))
+
+
 # --- planted truth ------------------------------------------------------------------------------------------
 
 
@@ -317,7 +361,7 @@ def planted(shares: tuple[float, ...], *, rest: float, seed: int = 0) -> tuple[d
     rows = measured_rows(linear_images(80, seed=seed), table, ATTRIBUTES, seed=seed)
     used = [usable(row, min_base_change=0.3)[0] for row in rows]
     options = EffectOptions(ridge=1e-6, misfit=1e-4, samples=1000, draws=500)
-    found = effects(used, table.labels, ("mixture",), outgoing={}, options=options, seed=seed)
+    found = effects(used, table.labels, ("mixture",), outgoing={}, options=options, seed=seed).effects
     return {e.attribute: e for e in found}, np.array(shares)
 
 
@@ -424,7 +468,7 @@ def test_the_default_options_are_close() -> None:
     audited = Mixture(reference, shares, 0.05)
     table = panel([reference[t] for t in ATTRIBUTES], [("mixture", audited["mixture"])])
     rows = [usable(r, min_base_change=0.3)[0] for r in measured_rows(linear_images(80), table, ATTRIBUTES)]
-    found = effects(rows, table.labels, ("mixture",), outgoing={}, options=EffectOptions())
+    found = effects(rows, table.labels, ("mixture",), outgoing={}, options=EffectOptions()).effects
     np.testing.assert_allclose([e.effect for e in found], shares, atol=0.08)
 
 
@@ -436,7 +480,7 @@ def test_a_head_that_uses_none_of_the_attributes_has_no_effects() -> None:
     audited = LinearClassifier(own, (0.2,), ("audited",), name="audited")
     table = panel([reference[t] for t in ATTRIBUTES], [("audited", audited["audited"])])
     rows = [usable(r, min_base_change=0.3)[0] for r in measured_rows(linear_images(60), table, ATTRIBUTES)]
-    found = effects(rows, table.labels, ("audited",), outgoing={}, options=FEW)
+    found = effects(rows, table.labels, ("audited",), outgoing={}, options=FEW).effects
     assert max(abs(e.effect) for e in found) < 0.005
     assert min(e.q for e in found) == 1.0
 

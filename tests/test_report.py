@@ -56,6 +56,15 @@ clean:smiling,smiling,0.9,0.86,0.94,0.93,,40,0.0002
 clean:smiling,eyeglasses,-0.0234,-0.06,0.01,0.01,,38,0.41
 clean:smiling,young,,,,,,0,
 """
+GAPS = """\
+audited,attribute,gap,ci_low,ci_high,direct,indirect,observed,n_with,n_without,through
+shortcut:smiling,smiling,0.1,0.05,0.15,0,0.1,0.7,40,50,eyeglasses +0.10
+shortcut:smiling,eyeglasses,0.41,0.36,0.47,0.39,0.02,0.5,38,52,young +0.02
+shortcut:smiling,young,,,,,,0.1,3,87,
+clean:smiling,smiling,0.01,-0.02,0.03,0,0.01,0.8,40,50,
+clean:smiling,eyeglasses,-0.1,-0.23,0.01,-0.1,0,-0.02,38,52,
+clean:smiling,young,,,,,,0.02,3,87,
+"""
 FILES = {k: f"images/eyeglasses/a.{k}.png" for k in ("original", "reconstruction", "counterfactual")}
 FINDING: dict[str, Any] = {
     "rank": 1,
@@ -136,7 +145,7 @@ RUN: dict[str, Any] = {
 MARKDOWN = """\
 # What do shortcut:smiling and clean:smiling react to?
 
-Audited here: 2 classifier heads (`shortcut:smiling` and `clean:smiling`), against 3 attributes, on 90 images. For one attribute after the other, images that show it were redrawn so that it fades and little else changes, until a reference head's probability for it had fallen by 0.6: counterfactual images. The audited heads then looked at both versions. A head whose score moves when something fades that should not matter to it is using that something, whatever its accuracy says.
+Audited here: 2 classifier heads (`shortcut:smiling` and `clean:smiling`), against 3 attributes, on 90 images. For one attribute after the other, images that show it were redrawn so that it fades and little else changes, until a reference head's probability for it had fallen by 0.6: counterfactual images. The audited heads then looked at both versions. A head whose score moves when something changes that should not matter to it is using that something, whatever its accuracy says.
 
 ## Findings
 
@@ -176,6 +185,12 @@ Bold: q < 0.05 and an interval that excludes zero.
 | `young` | – | – | – | – | 0 | – |
 
 Bold: q < 0.05 and an interval that excludes zero.
+
+## Groups that are answered differently, and through what
+
+A head answers images with an attribute differently if it uses the attribute, or anything that goes along with it on these images. The gap is what its effects add up to, its own concept left out: what would remain if both groups had as much of that. The observed difference of the mean scores holds everything.
+
+- `shortcut:smiling` on images with `eyeglasses`: +0.41 [0.36, 0.47] (+0.39 itself, +0.02 `young`); observed +0.50, 38 images with and 52 without
 
 ## Alignment matrix
 
@@ -286,6 +301,7 @@ def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     (tmp_path / "matrix.csv").write_text(MATRIX)
     (tmp_path / "effects.csv").write_text(EFFECTS)
+    (tmp_path / "gaps.csv").write_text(GAPS)
     (tmp_path / "findings.json").write_text(json.dumps({"findings": [FINDING], "relations": []}))
     for folder in ("responses", "curves", "images/eyeglasses"):
         (tmp_path / folder).mkdir(parents=True)
@@ -398,9 +414,11 @@ def test_hostile_names_stay_text(run_dir: Path) -> None:
     for name in ("run.json", "findings.json"):
         path = run_dir / name
         path.write_text(path.read_text().replace("shortcut:smiling", "<i>shortcut:smiling"))
-    for name in ("matrix.csv", "effects.csv"):
+    for name in ("matrix.csv", "effects.csv", "gaps.csv"):
         path = run_dir / name
-        path.write_text(path.read_text().replace("shortcut:smiling", "<i>shortcut:smiling"))
+        path.write_text(
+            path.read_text().replace("shortcut:smiling", "<i>shortcut:smiling").replace("young +", "<i>young +")
+        )
     page = report.html(report.load(run_dir))
     assert "<script>alert" not in page
     assert "onerror=alert(1)>" not in page
@@ -514,6 +532,8 @@ def test_a_run_that_cannot_be_reported(run_dir: Path, edit: Change, kind: type[B
         ("matrix.csv", MATRIX.replace("0.71", "much").encode(), "line 5 has 'much' in column 'psi' where a number"),
         ("effects.csv", b"\xff\xfe", "effects.csv cannot be read"),
         ("effects.csv", (EFFECTS + "a,b\n").encode(), "line 8 has None"),
+        ("gaps.csv", GAPS.replace(",38,", ",many,").encode(), "line 3 has 'many' in column 'n_with' where a number"),
+        ("gaps.csv", GAPS.replace("through", "by").encode(), "has the header .*n_without,by'"),
         ("findings.json", None, "lacks .*findings.json"),
         ("findings.json", b'{"findings": [{}]}', "lacks 'effect' or has it in another form"),
         ("responses/00000.parquet", b"none", "cannot be read as parquet"),

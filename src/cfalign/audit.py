@@ -18,7 +18,7 @@ from cfalign.illustrations import Strip, save, shown, walked_again, with_files
 from cfalign.isolation import undisturbed
 from cfalign.judges import Reference, judged, reference_of
 from cfalign.records import Stopwatch, opened, record
-from cfalign.results import Cell, Effect
+from cfalign.results import Cell, Effect, GroupGap
 from cfalign.store import Run, write_rows
 from cfalign.sweep import AuditOptions, Plan, sweep
 from cfalign.types import Autoencoder, Classifier
@@ -277,6 +277,7 @@ def _conclude(
     files = save(strips(shown(ends.findings)), run, labels=subject.panel.labels)
     write_rows(run.path / "matrix.csv", ends.cells, Cell)
     write_rows(run.path / "effects.csv", ends.effects, Effect)
+    write_rows(run.path / "gaps.csv", ends.gaps, GroupGap)
     run.write_findings(with_files(ends.findings, files), ends.relations)
     progress("images", 1, 1)
     counts = ends.counts

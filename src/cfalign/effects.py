@@ -6,7 +6,8 @@ moves other attributes too; a judge that it was not made against says by how muc
 ΣΔC over the counterfactuals of B. The audited head's responses r[B] = Σ_C Ψ[B, C] · e[C] are solved for the effects e
 under a prior that expects few of them (the horseshoe): a classifier uses few attributes, and ridge regression spreads
 an effect over all that resemble it. The intervals hold what the attributes leave unexplained in r, whether it comes
-from few images or from what a counterfactual changes that no attribute sees.
+from few images or from what a counterfactual changes that no attribute sees, and that a counterfactual switches an
+attribute further, or less far, than its judge says.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from cfalign.alignment import Row
 from cfalign.errors import BadInput
-from cfalign.results import Effect, Floats
+from cfalign.results import Effect, Floats, own_concept
 from cfalign.statistics import (
     exchange_p,
     exchange_signs,
@@ -39,6 +40,9 @@ class EffectOptions:
     """How many attributes' worth of evidence that is."""
     samples: int = 2000
     """Draws from the posterior of the effects."""
+    switch_error: float = 0.2
+    """Relative error (standard deviation) of how far counterfactuals switch an attribute; intervals are wider by it.
+    The default is what planted classifiers show (``cfalign benchmark detection``)."""
     ridge: float = 0.05
     """Penalty on Σ e² of the linear solution that is tested against the null."""
     draws: int = 2000
@@ -48,6 +52,8 @@ class EffectOptions:
         for name in ("misfit", "misfit_weight", "ridge"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} must be above 0, got {getattr(self, name)!r}.")
+        if not self.switch_error >= 0:
+            raise BadInput(f"switch_error must be at least 0, got {self.switch_error!r}.")
         for name in ("samples", "draws"):
             if not getattr(self, name) >= 100:
                 raise BadInput(f"{name} must be at least 100, got {getattr(self, name)!r}.")
@@ -61,6 +67,16 @@ class Responses:
     """Ψ[row, attribute] = ΣΔ of who watches the attribute / ΣΔ of the row's own head."""
     audited: Floats
     """r[row, audited] = ΣΔ of the audited head / ΣΔ of the row's own head."""
+
+
+@dataclass(frozen=True)
+class Unmixed:
+    """What the responses were solved for."""
+
+    effects: list[Effect]
+    carried: dict[tuple[str, str], tuple[float, float, float]]
+    """(audited, attribute) → what the head's effects, but for that of its own concept, add up to between images with
+    the attribute and images without: mean, low and high; see ``group_gaps``. No entry where unknown."""
 
 
 def responses(rows: Sequence[Row], heads: Sequence[str], watched: Sequence[str], audited: Sequence[str]) -> Responses:
@@ -87,9 +103,10 @@ def effects(
     outgoing: Mapping[tuple[str, str], float],
     witnesses: Mapping[str, str] | None = None,
     spans: Mapping[str, float] | None = None,
+    together: Mapping[tuple[str, str], float] | None = None,
     options: EffectOptions,
     seed: int = 0,
-) -> list[Effect]:
+) -> Unmixed:
     """Effect of every attribute (base of a row, itself a head) on every audited head, with intervals and q-values.
 
     An effect is the mean change of the audited score when the attribute is switched from absent to present.
@@ -103,17 +120,23 @@ def effects(
         outgoing: ψ(audited → attribute) where known.
         witnesses: the column that says how far an attribute moved; its own head where none is named.
         spans: score of a present attribute minus that of an absent one, in its witness; 1 where not named.
+        together: (present, attribute) → how much more of the attribute there is then, as a share of a full switch;
+            without it nothing is said of what the effects carry.
     """
     used = [row for row in rows if len(row)]
     attributes = tuple(dict.fromkeys(row.base for row in rows))
     found = tuple(dict.fromkeys(row.base for row in used))
     watched = [(witnesses or {}).get(a, a) for a in found]
-    scene = _Scene(used, heads, found, watched, audited, np.array([(spans or {}).get(a, 1.0) for a in found]))
+    scene = _Scene(
+        used, heads, found, watched, audited,
+        np.array([(spans or {}).get(a, 1.0) for a in found]),
+        np.array([[(together or {}).get((b, a), np.nan) for a in found] for b in found]),
+    )  # fmt: skip
     solved = _solved(scene, options, seed) if used and audited else {}
-    q = q_values(np.array([e[4] for e in solved.values()]))
+    q = q_values(np.array([s.p for s in solved.values()]))
     nan = float("nan")
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
-    known = {key: (*value[:4], float(q[i])) for i, (key, value) in enumerate(solved.items())}
+    known = {key: (*s.effect, s.incoming, float(q[i])) for i, (key, s) in enumerate(solved.items())}
     result = []
     for a in audited:
         for b in attributes:
@@ -121,7 +144,7 @@ def effects(
                 continue
             effect, low, high, raw, q_value = known.get((a, b), (nan,) * 5)
             result.append(Effect(a, b, effect, low, high, raw, outgoing.get((a, b), nan), n_of[b], q_value))
-    return result
+    return Unmixed(result, {key: s.carried for key, s in solved.items() if np.isfinite(s.carried[0])})
 
 
 @dataclass(frozen=True)
@@ -134,6 +157,8 @@ class _Scene:
     watched: Sequence[str]
     audited: Sequence[str]
     spans: Floats
+    together: Floats
+    """[attribute present, attribute]"""
 
     @property
     def columns(self) -> list[int]:
@@ -149,31 +174,46 @@ class _Scene:
     def targets(self) -> list[int]:
         return [list(self.heads).index(a) for a in self.audited]
 
+    @property
+    def foreign(self) -> Floats:
+        """1 where the attribute is not the audited head's own concept, 0 where it is, [audited, attribute]."""
+        return np.array([[float(not own_concept(a, name)) for name in self.attributes] for a in self.audited])
+
     def rows_of(self, attribute: str) -> list[int]:
         return [k for k, row in enumerate(self.rows) if row.base == attribute]
 
 
-def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str, str], tuple[float, ...]]:
-    """(audited, attribute) → (effect, low, high, incoming, p)."""
+@dataclass(frozen=True)
+class _Solved:
+    """One audited head and one attribute."""
+
+    effect: tuple[float, float, float]
+    carried: tuple[float, float, float]
+    incoming: float
+    p: float
+
+
+def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str, str], _Solved]:
+    """(audited, attribute) → what was found."""
     rows, names, audited = scene.rows, scene.attributes, scene.audited
     point = responses(rows, scene.heads, scene.watched, audited)
-    drawn = _posterior(scene, point, options, seed)
-    mean, low, high = (part * scene.spans for part in drawn)
+    effect, carried = _posterior(scene, point, options, seed)
     itself = np.array([[a == name for name in names] for a in audited])
-    p = _p_values(scene, np.where(itself, 0.0, drawn[0]), draws=options.draws, seed=seed)
+    p = _p_values(scene, np.where(itself, 0.0, effect[0] / scene.spans), draws=options.draws, seed=seed)
     first = {name: scene.rows_of(name)[0] for name in names}
     return {
-        (a, name): (mean[j, k], low[j, k], high[j, k], point.audited[first[name], j], p[k, j])
+        (a, name): _Solved(
+            tuple(effect[:, j, k].tolist()), tuple(carried[:, j, k].tolist()),
+            float(point.audited[first[name], j]), float(p[k, j]),
+        )
         for j, a in enumerate(audited)
         for k, name in enumerate(names)
         if name != a
-    }
+    }  # fmt: skip
 
 
-def _posterior(
-    scene: _Scene, point: Responses, options: EffectOptions, seed: int
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
-    """Mean and 95 % interval of every effect per unit of who watches the attribute, [audited, attribute].
+def _posterior(scene: _Scene, point: Responses, options: EffectOptions, seed: int) -> tuple[Floats, Floats]:
+    """Mean and 95 % interval of every effect per switch and of what the effects carry, [3, audited, attribute] each.
 
     The response to an attribute counts the less, the more it varies between images beyond what the attributes explain.
     """
@@ -185,7 +225,7 @@ def _posterior(
         for j in [j for j, a in enumerate(scene.audited) if a == name]:
             weight[j, scene.rows_of(name)] = 0
             design[j, :, k] = 0
-    parts = []
+    parts: list[tuple[Floats, Floats]] = []
     for at in range(0, len(scene.audited), _TOGETHER):
         some = slice(at, at + _TOGETHER)
         drawn = horseshoe(
@@ -193,11 +233,25 @@ def _posterior(
             noise=options.misfit, noise_weight=options.misfit_weight, samples=options.samples,
             streams=[generator(seed, "effects", a) for a in scene.audited[some]],
         )  # fmt: skip
-        parts.append((drawn.mean(axis=0), *percentile_interval(drawn)))
-    mean, low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return mean, low, high
+        drawn = drawn * scene.spans
+        mean, foreign = drawn.mean(axis=0), scene.foreign[some]
+        error = mean * options.switch_error
+        parts.append((
+            _widened(drawn, np.abs(error)),
+            _widened((drawn * foreign) @ scene.together.T, np.sqrt((error * foreign) ** 2 @ scene.together.T**2)),
+        ))  # fmt: skip
+    effect, carried = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return effect, carried
 
 
+def _widened(drawn: Floats, error: Floats) -> Floats:
+    """Mean over the draws and 95 % interval, to which a normal error of the given standard deviation is added."""
+    mean = drawn.mean(axis=0)
+    low, high = percentile_interval(drawn)
+    return np.stack([mean, *(mean + sign * np.hypot(end - mean, _Z * error) for sign, end in ((-1, low), (1, high)))])
+
+
+_Z = 1.96
 _TOGETHER = 16
 """Audited heads solved at once; bounds the memory of their draws."""
 

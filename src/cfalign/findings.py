@@ -13,7 +13,8 @@ from scipy.special import logit
 from cfalign.alignment import Row, alignment, usable
 from cfalign.comparisons import Relation, relations
 from cfalign.effects import effects
-from cfalign.results import Cell, Effect, Finding, Floats, Outcome, Sample
+from cfalign.group_gaps import Groups, group_gaps
+from cfalign.results import Cell, Effect, Finding, Floats, GroupGap, Outcome, Sample, own_concept
 from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign.store import Run
 from cfalign.sweep import AuditOptions, raised_label
@@ -26,6 +27,8 @@ class Conclusions:
     cells: list[Cell]
     effects: list[Effect]
     findings: list[Finding]
+    gaps: list[GroupGap]
+    """Of every audited head and attribute."""
     relations: list[Relation]
     """What goes together against what is used."""
     counts: dict[str, Any]
@@ -62,18 +65,20 @@ def conclude(
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
     columns = [*heads, *judges.values()]
     off = switched_off(run, attributes, columns, options=options)
+    groups, examined = _groups(scores, responses, attributes, judges, options.search.eligible)
     solved = effects(
         off,
         columns,
         audited,
         outgoing=outgoing,
         witnesses=judges,
-        spans=_spans(_examined(scores, responses, attributes), attributes, judges, options.search.eligible),
+        spans=groups.spans,
+        together=groups.together,
         options=options.effects,
         seed=options.seed,
     )
     incoming = {(c.downstream, c.base): c.ratio_of_means for c in cells}
-    found = [replace(e, incoming=incoming[e.audited, e.attribute]) for e in solved]
+    found = [replace(e, incoming=incoming[e.audited, e.attribute]) for e in solved.effects]
     ids = scores["image_id"].to_list()
     ranked = _ranked(found, options)
     findings = [
@@ -84,7 +89,8 @@ def conclude(
     known = {h: scores[f"reconstruction.{h}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for h in heads}
     foreign = [e for e in found if not own_concept(e.audited, e.attribute)]
     remarkable = relations(foreign, cells, known, min_effect=options.min_effect)
-    return Conclusions(cells, found, findings, remarkable, counts)
+    gaps = group_gaps(found, solved.carried, groups, {a: known[a][examined] for a in audited})
+    return Conclusions(cells, found, findings, gaps, remarkable, counts)
 
 
 WAYS = ("lowered", "raised")
@@ -167,28 +173,21 @@ def _as_row(
     )
 
 
-def _examined(scores: pl.DataFrame, responses: pl.DataFrame, attributes: Sequence[str]) -> pl.DataFrame:
-    """Scores of the images that any attribute looked at, which are the same for every size of chunk."""
+def _groups(
+    scores: pl.DataFrame, responses: pl.DataFrame, attributes: Sequence[str], judges: Mapping[str, str], eligible: float
+) -> tuple[Groups, list[int]]:
+    """Which attributes are predicted on which of the images that any attribute looked at, which are the same for every
+    size of chunk; and where these images stand. Images without all scores are not among them.
+    """
     bases = [*attributes, *map(raised_label, attributes)]
-    seen = responses.filter(pl.col("base").is_in(bases)).select("image_id").unique()
-    return scores.join(seen, on="image_id", how="semi")
-
-
-def _spans(
-    scores: pl.DataFrame, attributes: Sequence[str], judges: Mapping[str, str], eligible: float
-) -> dict[str, float]:
-    """Mean score of the images on which an attribute is predicted minus that of the others, by who watches it."""
-    spans = {}
-    for attribute in attributes:
-        own, watched = (
-            scores[f"reconstruction.{label}"].cast(pl.Float64).to_numpy()
-            for label in (attribute, judges.get(attribute, attribute))
-        )
-        known = np.isfinite(own) & np.isfinite(watched)
-        has, lacks = known & (own >= eligible), known & (own < eligible)
-        span = watched[has].mean() - watched[lacks].mean() if has.any() and lacks.any() else np.nan
-        spans[attribute] = float(span) if span > 0 else 1.0
-    return spans
+    seen = set(responses.filter(pl.col("base").is_in(bases))["image_id"].to_list())
+    own, watched = (
+        scores.select([pl.col(f"reconstruction.{c}").cast(pl.Float64) for c in columns]).to_numpy()
+        for columns in (attributes, [judges.get(a, a) for a in attributes])
+    )
+    known = np.isfinite(own).all(axis=1) & np.isfinite(watched).all(axis=1)
+    places = [i for i, name in enumerate(scores["image_id"].to_list()) if known[i] and name in seen]
+    return Groups(tuple(attributes), own[places] >= eligible, watched[places]), places
 
 
 def followed(
@@ -229,11 +228,6 @@ def _logit_scale(scores: pl.DataFrame, heads: Sequence[str]) -> dict[str, float]
         deviation = float(np.std(np.clip(logit(score), -36, 36)))
         scale[head] = deviation if deviation > 0 else float("nan")
     return scale
-
-
-def own_concept(audited: str, attribute: str) -> bool:
-    """Whether the attribute is what the audited head is meant to see: the same target in another classifier."""
-    return audited.rpartition(":")[2] == attribute.rpartition(":")[2]
 
 
 def _ranked(found: Sequence[Effect], options: AuditOptions) -> list[Finding]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cfalign.errors import BadInput, nearest
-from cfalign.findings import own_concept
-from cfalign.results import Effect
+from cfalign.results import Effect, own_concept
 from cfalign.store import Run
 
 ARROW = " -> "

@@ -119,6 +119,36 @@ class Effect:
     q: float
 
 
+def own_concept(audited: str, attribute: str) -> bool:
+    """Whether the attribute is what the audited head is meant to see: the same target in another classifier."""
+    return audited.rpartition(":")[2] == attribute.rpartition(":")[2]
+
+
+@dataclass(frozen=True)
+class GroupGap:
+    """How differently an audited head answers images with an attribute and images without; a row of ``gaps.csv``.
+
+    Undefined numbers are NaN: all but ``observed`` where no effect is known, all where a group is empty.
+    """
+
+    audited: str
+    attribute: str
+    gap: float
+    """What the effects explain of the difference, but for the head's own concept: ``direct`` + ``indirect``."""
+    ci_low: float
+    ci_high: float
+    direct: float
+    """The attribute's own effect."""
+    indirect: float
+    """Through other attributes that the head uses and that go along with this one on these images."""
+    observed: float
+    """Mean score of the images with the attribute minus that of the others, whatever it comes from."""
+    n_with: int
+    n_without: int
+    through: str
+    """The largest parts of ``indirect``, such as ``wearing_lipstick +0.21; rosy_cheeks +0.05``."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image behind a finding."""

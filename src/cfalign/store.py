@@ -29,7 +29,7 @@ from torch import nn
 
 from cfalign.errors import BadInput, RunMismatch, StorageFailed
 from cfalign.isolation import held_by
-from cfalign.results import Cell, Effect, Finding
+from cfalign.results import Cell, Effect, Finding, GroupGap
 from cfalign.selection import Selection, select, sql
 
 SCHEMA = 2
@@ -111,8 +111,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
 
 
-def write_rows(path: Path, rows: Sequence[Cell] | Sequence[Effect], kind: type[Cell] | type[Effect]) -> None:
-    """``matrix.csv`` or ``effects.csv``: one line a row, floats by their shortest exact text, NaN empty."""
+def write_rows(path: Path, rows: Sequence[Any], kind: type[Cell | Effect | GroupGap]) -> None:
+    """``matrix.csv``, ``effects.csv``, ``gaps.csv``: one line a row, floats by their shortest exact text, NaN empty."""
     names = [f.name for f in fields(kind)]
     lines = [",".join(names)]
     lines += [",".join(_field(getattr(row, name)) for name in names) for row in rows]
@@ -228,9 +228,14 @@ class Run:
     def effects(self, audited: str | None = None) -> pl.DataFrame:
         """Effects of every attribute, the columns of ``Effect``, strongest first; of one audited head when named."""
         table = self._csv("effects.csv", Effect)
-        if audited is not None:
-            table = table.filter((pl.col("audited") == audited) | pl.col("audited").str.ends_with(f":{audited}"))
-        return table.sort(pl.col("effect").abs(), descending=True, nulls_last=True)
+        return _of(table, audited).sort(pl.col("effect").abs(), descending=True, nulls_last=True)
+
+    def gaps(self, audited: str | None = None) -> pl.DataFrame:
+        """How differently an audited head answers images with an attribute and without, and through what: the columns
+        of ``GroupGap``, largest gap first; of one audited head when named.
+        """
+        table = self._csv("gaps.csv", GroupGap).with_columns(pl.col("through").fill_null(""))
+        return _of(table, audited).sort(pl.col("gap").abs(), descending=True, nulls_last=True)
 
     def findings(self) -> list[dict[str, Any]]:
         """The findings with their evidence, best first."""
@@ -300,12 +305,19 @@ class Run:
         content = {"findings": [asdict(f) for f in findings], "relations": [asdict(r) for r in relations]}
         write_json(self.path / "findings.json", content)
 
-    def _csv(self, name: str, kind: type[Cell] | type[Effect]) -> pl.DataFrame:
+    def _csv(self, name: str, kind: type[Cell | Effect | GroupGap]) -> pl.DataFrame:
         file = self.path / name
         if not file.is_file():
             raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
         types = {"str": pl.String, "float": pl.Float64, "int": pl.Int64}
         return pl.read_csv(file, schema={f.name: types[str(f.type)] for f in fields(kind)})
+
+
+def _of(table: pl.DataFrame, audited: str | None) -> pl.DataFrame:
+    """The rows of one audited head, with or without the name of its classifier before it."""
+    if audited is None:
+        return table
+    return table.filter((pl.col("audited") == audited) | pl.col("audited").str.ends_with(f":{audited}"))
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:

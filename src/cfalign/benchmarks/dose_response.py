@@ -11,10 +11,17 @@ import numpy as np
 from cfalign.benchmarks.gaps import Ranked, ranked
 from cfalign.results import Floats
 
-WITHIN = (("effect", "gap"), ("incoming", "gap"), ("incoming_logit", "gap"), ("effect", "dose"))
+WITHIN = (
+    ("effect", "gap"),
+    ("group_gap", "gap"),
+    ("incoming", "gap"),
+    ("incoming_logit", "gap"),
+    ("effect", "dose"),
+)
 COMPARED = (
-    *WITHIN[:3],
+    *WITHIN[:4],
     ("effect", "prediction_gap"),
+    ("group_gap", "prediction_gap"),
     ("incoming", "prediction_gap"),
     ("incoming_logit", "prediction_gap"),
     ("prediction_gap", "gap"),
@@ -35,6 +42,11 @@ class Measured:
     ci_low: float
     ci_high: float
     q: float
+    group_gap: float
+    """What the effects say of the images with the confounder against those without, the target's own left out: no
+    label. The confounder's effect, and that of all that goes along with it."""
+    group_gap_low: float
+    group_gap_high: float
     incoming: float
     """ψ(confounder → classifier), Eq. 3, mean over images; not unmixed."""
     incoming_low: float
@@ -73,7 +85,7 @@ class Pair:
     """Measured images of the groups (1, 1), (1, 0), (0, 1), (0, 0)."""
     doses: tuple[float, ...]
     ranked: dict[str, Ranked]
-    """Rank correlations over the pair's classifiers: effect_gap, incoming_gap, incoming_logit_gap, effect_dose."""
+    """Rank correlations over the pair's classifiers: the names are those of ``WITHIN``, such as effect_gap."""
     monotone: bool
     """The effect, mean over seeds, never falls from one dose to the next."""
 
@@ -109,6 +121,12 @@ class Photographs:
             "rank_effect_gap_high": pooled["effect_gap"].ci_high,
             "rank_effect_gap_mean_within_pairs": within("effect_gap"),
             "rank_effect_prediction_gap": pooled["effect_prediction_gap"].rho,
+            "rank_group_gap_gap": pooled["group_gap_gap"].rho,
+            "rank_group_gap_gap_low": pooled["group_gap_gap"].ci_low,
+            "rank_group_gap_gap_high": pooled["group_gap_gap"].ci_high,
+            "rank_group_gap_gap_mean_within_pairs": within("group_gap_gap"),
+            "rank_group_gap_prediction_gap": pooled["group_gap_prediction_gap"].rho,
+            "rmse_group_gap_prediction_gap": _rmse(self.classifiers),
             "rank_incoming_gap": pooled["incoming_gap"].rho,
             "rank_incoming_gap_mean_within_pairs": within("incoming_gap"),
             "rank_incoming_logit_gap": pooled["incoming_logit_gap"].rho,
@@ -147,15 +165,16 @@ class Photographs:
         place = "+".join(map(str, pair.groups))
         rows = [
             f"{pair.target} from {pair.confounder}: {pair.images} training images each, {place} measured",
-            f"  {'dose':>5}{'n':>5}  {'effect':<22}{'ψ':<22}{'ψ logit':>8}{'rank':>7}  {'worst-group gap':<22}"
-            "prediction gap",
+            f"  {'dose':>5}{'n':>5}  {'effect':<22}{'group gap':<22}{'ψ':<22}{'ψ logit':>8}{'rank':>7}  "
+            f"{'worst-group gap':<22}prediction gap",
         ]
         for dose in pair.doses:
             some = self.of(pair, dose)
             cells = [
                 _cell(some, *names)
                 for names in (
-                    ("effect", "ci_low", "ci_high"), ("incoming", "incoming_low", "incoming_high"),
+                    ("effect", "ci_low", "ci_high"), ("group_gap", "group_gap_low", "group_gap_high"),
+                    ("incoming", "incoming_low", "incoming_high"),
                     ("gap", "gap_low", "gap_high"),
                     ("prediction_gap", "prediction_gap_low", "prediction_gap_high"),
                 )
@@ -163,12 +182,14 @@ class Photographs:
             logit = _mean([m.incoming_logit for m in some])
             rank = "/".join(str(m.rank) for m in some)
             rows.append(
-                f"  {dose:>5g}{some[0].n:>5}  {cells[0]}{cells[1]}{logit:>+8.2f}{rank:>7}  {cells[2]}{cells[3]}"
+                f"  {dose:>5g}{some[0].n:>5}  {cells[0]}{cells[1]}{cells[2]}{logit:>+8.2f}{rank:>7}  "
+                f"{cells[3]}{cells[4]}"
             )
-        r = pair.ranked["effect_gap"]
+        r, g = pair.ranked["effect_gap"], pair.ranked["group_gap_gap"]
         return [
             *rows,
-            f"  rank correlation of effect and gap {r.rho:.2f} [{r.ci_low:.2f}, {r.ci_high:.2f}] over {r.n} classifiers"
+            f"  rank correlation of effect and worst-group gap {r.rho:.2f} [{r.ci_low:.2f}, {r.ci_high:.2f}], of the "
+            f"group gap {g.rho:.2f} [{g.ci_low:.2f}, {g.ci_high:.2f}], over {r.n} classifiers"
             f"{'' if pair.monotone else '; the effect does not rise with every dose'}",
         ]
 
@@ -205,6 +226,13 @@ def _column(classifiers: Sequence[Measured], name: str) -> Floats:
 def _mean(values: Sequence[float]) -> float:
     known = [v for v in values if np.isfinite(v)]
     return float(np.mean(known)) if known else float("nan")
+
+
+def _rmse(classifiers: Sequence[Measured]) -> float:
+    """Of the group gap, which knows no label, against the prediction gap by labels."""
+    apart = _column(classifiers, "group_gap") - _column(classifiers, "prediction_gap")
+    known = apart[np.isfinite(apart)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
 
 
 def _cell(some: Sequence[Measured], value: str, low: str, high: str) -> str:

@@ -256,6 +256,7 @@ def _gaps(
 def _measured(run: Run, plan: _Plan, found: Mapping[tuple[str, str], Gaps]) -> list[Measured]:
     audited = run.record()["audited"]
     effects = {(r["audited"], r["attribute"]): r for r in run.effects().iter_rows(named=True)}
+    apart = {(r["audited"], r["attribute"]): r for r in run.gaps().iter_rows(named=True)}
     cells = {(r["base"], r["downstream"]): r for r in run.matrix().iter_rows(named=True)}
     done = dict.fromkeys(found, 0)
     result = []
@@ -271,6 +272,7 @@ def _measured(run: Run, plan: _Plan, found: Mapping[tuple[str, str], Gaps]) -> l
             Measured(
                 target=one.target, confounder=one.confounder, dose=one.dose, seed=one.seed,
                 **{name: effect[name] for name in ("effect", "ci_low", "ci_high", "q", "n")},
+                **_group_of(apart[label, one.confounder]),
                 incoming=cell["psi"], incoming_low=cell["ci_low"], incoming_high=cell["ci_high"],
                 incoming_logit=cell["psi_logit"],
                 rank=1 + sum(o > abs(effect["effect"]) for o in others) if known else 0, attributes=len(others),
@@ -279,6 +281,11 @@ def _measured(run: Run, plan: _Plan, found: Mapping[tuple[str, str], Gaps]) -> l
         )  # fmt: skip
         done[pair] += 1
     return result
+
+
+def _group_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"gap": "group_gap", "ci_low": "group_gap_low", "ci_high": "group_gap_high"}
+    return {name: float("nan") if row[column] is None else row[column] for column, name in names.items()}
 
 
 def _gap_of(found: Gaps, k: int) -> dict[str, Any]:

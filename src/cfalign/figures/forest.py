@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cfalign.figures import style
 from cfalign.figures.svg import element, figure, line, text, title
-from cfalign.results import Effect
+from cfalign.results import Effect, own_concept
 
 _ROW = 22.0
 _HEAD = 38.0
@@ -40,8 +40,8 @@ class Scale:
 
 
 def is_own(effect: Effect) -> bool:
-    """Whether the attribute is what the audited head is meant to see: the same target in another classifier."""
-    return effect.audited.rpartition(":")[2] == effect.attribute.rpartition(":")[2]
+    """Whether the attribute is what the audited head is meant to see."""
+    return own_concept(effect.audited, effect.attribute)
 
 
 def is_significant(effect: Effect) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cfalign.comparisons import Relation
 from cfalign.figures import Control, Walk
-from cfalign.results import Cell, Effect, Finding
+from cfalign.results import Cell, Effect, Finding, GroupGap
 
 Pixels = NDArray[np.uint8]
 
@@ -75,6 +75,8 @@ class ReportData:
     cells: tuple[Cell, ...]
     effects: tuple[Effect, ...]
     findings: tuple[Finding, ...]
+    gaps: tuple[GroupGap, ...]
+    """Of every audited head and attribute."""
     relations: tuple[Relation, ...]
     """What goes together against what is used."""
     followed: tuple[Followed, ...]

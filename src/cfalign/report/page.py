@@ -22,6 +22,7 @@ IMAGE_BUDGET = 10_000_000
 """Characters of image data on a page; further strips are named instead of shown."""
 _ROWS = 15
 _RELATIONS = 8
+_GAPS = 8
 _OPEN_FINDINGS = 3
 _OPEN_SAMPLES = 2
 _FULL_PLOTS = 3
@@ -86,6 +87,9 @@ def _context(data: ReportData) -> dict[str, Any]:
             (title, [Markup(wording.relation_sentence(r, code)) for r in data.relations if r.kind is kind][:_RELATIONS])
             for kind, title in wording.RELATIONS.items()
         ],
+        "gaps": [Markup(wording.gap_sentence(g, code)) for g in wording.remarkable_gaps(data)],
+        "gaps_shown": _GAPS,
+        "gap_words": wording.gap_words(),
         "followed": [
             (f.attribute, style.number(f.share), style.interval(f.ci_low, f.ci_high), f.n) for f in data.followed
         ],

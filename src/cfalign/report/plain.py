@@ -28,6 +28,7 @@ def markdown(data: ReportData) -> str:
     for audited, effects in wording.by_head(data):
         parts += [f"## Effects on {code(audited)}", _effects(effects)]
     parts += _relations(data)
+    parts += _gaps(data)
     parts += ["## Alignment matrix", *_matrix(data)]
     parts += ["## What the numbers rest on", *_basis(data)]
     parts += ["## Controls", _controls(data)]
@@ -188,6 +189,15 @@ def _relations(data: ReportData) -> list[str]:
         if rows:
             parts += [f"### {title}", "\n".join(f"- {row}" for row in rows)]
     return ["## What goes together, and what is used", *parts] if parts else []
+
+
+def _gaps(data: ReportData) -> list[str]:
+    gaps = wording.remarkable_gaps(data)
+    if not gaps:
+        return []
+    rows = "\n".join(f"- {wording.gap_sentence(g, code)}" for g in gaps[:_TOP])
+    rest = f"\n\n{len(gaps) - _TOP} smaller ones are in `gaps.csv`." if len(gaps) > _TOP else ""
+    return ["## Groups that are answered differently, and through what", wording.gap_words(), rows + rest]
 
 
 def _facts(data: ReportData) -> list[str]:

@@ -13,7 +13,7 @@ from cfalign.comparisons import Kind, Relation
 from cfalign.errors import BadInput, RunMismatch
 from cfalign.report import pictures, tables
 from cfalign.report.data import Followed, Model, Pixels, ReportData, Skipped
-from cfalign.results import Cell, Effect, Finding, Sample
+from cfalign.results import Cell, Effect, Finding, GroupGap, Sample
 from cfalign.store import SCHEMA
 
 _MATRIX = (
@@ -31,6 +31,20 @@ _MATRIX = (
     "q",
 )
 _EFFECTS = ("audited", "attribute", "effect", "ci_low", "ci_high", "incoming", "outgoing", "n", "q")
+_GAPS = (
+    "audited",
+    "attribute",
+    "gap",
+    "ci_low",
+    "ci_high",
+    "direct",
+    "indirect",
+    "observed",
+    "n_with",
+    "n_without",
+    "through",
+)
+_WHOLE = ("n", "excluded", "n_with", "n_without")
 _FILES = ("original", "reconstruction", "counterfactual")
 
 
@@ -117,6 +131,7 @@ def _build(run_dir: Path, run: Mapping[str, Any]) -> ReportData:
         cells=tuple(_cell(row) for row in _rows(run_dir / "matrix.csv", _MATRIX)),
         effects=tuple(_effect(row) for row in _rows(run_dir / "effects.csv", _EFFECTS)),
         findings=findings,
+        gaps=tuple(_gap(row) for row in _rows(run_dir / "gaps.csv", _GAPS)),
         relations=_relations(run_dir),
         followed=_followed(run["controls"]),
         controls=tables.controls(responses, heads=heads, drift=drift),
@@ -175,11 +190,11 @@ def _rows(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _check_row(path: Path, number: int, row: Mapping[str, Any], header: Sequence[str]) -> None:
-    """Everything but the first two columns is a number or empty."""
-    for column in header[2:]:
+    """Everything but the first two columns, and what a gap comes through, is a number or empty."""
+    for column in (name for name in header[2:] if name != "through"):
         try:
             value = _float(row[column])
-            if column in ("n", "excluded"):
+            if column in _WHOLE:
                 int(value)
         except (ValueError, OverflowError) as error:
             raise BadInput(
@@ -202,6 +217,12 @@ def _cell(row: Mapping[str, str]) -> Cell:
 def _effect(row: Mapping[str, str]) -> Effect:
     values = {k: _float(row[k]) for k in _EFFECTS[2:] if k != "n"}
     return Effect(audited=row["audited"], attribute=row["attribute"], n=int(float(row["n"])), **values)
+
+
+def _gap(row: Mapping[str, str]) -> GroupGap:
+    values = {k: _float(row[k]) for k in _GAPS[2:8]}
+    here, there = (int(float(row[k])) for k in ("n_with", "n_without"))
+    return GroupGap(row["audited"], row["attribute"], n_with=here, n_without=there, through=row["through"], **values)
 
 
 def _findings(run_dir: Path) -> tuple[Finding, ...]:

@@ -38,6 +38,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
         },
         "outcomes": data.outcomes,
         "exclusions": data.exclusions,
+        "gaps": [asdict(g) for g in data.gaps],
         "relations": [asdict(r) for r in data.relations],
         "followed": [asdict(f) for f in data.followed],
         "controls": [asdict(c) for c in data.controls],

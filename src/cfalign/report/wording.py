@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from cfalign.comparisons import Kind, Relation
 from cfalign.figures import is_own, style
 from cfalign.report.data import ReportData
-from cfalign.results import Cell, Effect, Finding, Outcome
+from cfalign.results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
 
 Mark = Callable[[str], str]
 """How a name is written: quoted, as code, escaped."""
@@ -90,12 +90,13 @@ def introduction(data: ReportData, mark: Mark) -> str:
     against = plural(len(data.attributes), "attribute")
     if len(data.audited) > 1 and set(data.audited) == set(data.attributes):
         against = "one another"
+    raised = ", and others so that it appears" if data.settings.get("both_ways") else ""
     return (
         f"Audited here: {who}, against {against}, on {plural(data.images, 'image')}. "
         "For one attribute after the other, images that show it were redrawn so that it fades and little else changes, "
-        f"until a reference head's probability for it had fallen{asked}: counterfactual images. "
-        "The audited heads then looked at both versions. A head whose score moves when something fades that should not "
-        "matter to it is using that something, whatever its accuracy says."
+        f"until a reference head's probability for it had fallen{asked}{raised}: counterfactual images. "
+        "The audited heads then looked at both versions. A head whose score moves when something changes that should "
+        "not matter to it is using that something, whatever its accuracy says."
     )
 
 
@@ -145,6 +146,39 @@ def relation_sentence(r: Relation, mark: Mark) -> str:
         there, back = style.signed(r.outgoing), style.signed(r.returning)
         return f"ψ({mark(r.audited)} → {mark(r.attribute)}) = {there}, back {back}; {correlation}"
     return f"{pair}: {correlation}; {effect}"
+
+
+def remarkable_gaps(data: ReportData) -> list[GroupGap]:
+    """The group gaps that a reader should see: of at least ``min_effect``, with an interval that excludes zero, largest
+    first.
+    """
+    least = data.settings.get("min_effect")
+    size = float(least) if isinstance(least, int | float) else 0.0
+    clear = [
+        g for g in data.gaps
+        if abs(g.gap) >= size and (g.ci_low > 0 or g.ci_high < 0) and not own_concept(g.audited, g.attribute)
+    ]  # fmt: skip
+    return sorted(clear, key=lambda g: -abs(g.gap))
+
+
+def gap_words() -> str:
+    """What group gaps are, in three sentences."""
+    return (
+        "A head answers images with an attribute differently if it uses the attribute, or anything that goes along "
+        "with it on these images. The gap is what its effects add up to, its own concept left out: what would remain "
+        "if both groups had as much of that. The observed difference of the mean scores holds everything."
+    )
+
+
+def gap_sentence(g: GroupGap, mark: Mark) -> str:
+    """One gap with its parts."""
+    through = [part.rpartition(" ") for part in g.through.split("; ") if part]
+    parts = ", ".join([f"{style.signed(g.direct)} itself", *(f"{size} {mark(name)}" for name, _, size in through)])
+    return (
+        f"{mark(g.audited)} on images with {mark(g.attribute)}: {style.signed(g.gap)} "
+        f"{style.interval(g.ci_low, g.ci_high)} ({parts}); observed {style.signed(g.observed)}, {g.n_with} images with "
+        f"and {g.n_without} without"
+    )
 
 
 def followed_words() -> str:
