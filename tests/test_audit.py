@@ -551,3 +551,14 @@ def test_without_out_the_run_is_in_a_temporary_folder(tmp_path: Path, monkeypatc
     run = audit(worlds.images(20), worlds.heads(), autoencoder=worlds.autoencoder(), options=AuditOptions(shown=0))
     assert run.path.parent == tmp_path
     assert (run.path / "matrix.csv").is_file()
+
+
+def test_the_embedded_heads_have_it_beside_a_folder_of_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "embedded:oracle").touch()
+    known = reference_of(load("embedded"))
+    assert getattr(known.classifier, "spec", None) == "embedded"
+    assert getattr(known.judge, "spec", None) == "embedded:oracle"

@@ -46,12 +46,18 @@ def load(spec: str, *, trust: bool = False) -> Classifier:
 
 def _wherever(spec: str) -> str:
     """The spec with its path made absolute, so that it holds in other folders too."""
+    if _is_embedded(spec):
+        return spec  # whatever else bears that name in this folder
     family, colon, rest = spec.partition(":")
     if colon and family in FAMILIES:
         return f"{family}:{_family_path(family, rest)}"
     file, separator, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     path = Path(file).expanduser()
     return f"{path.resolve()}{separator}{name}" if path.exists() else spec
+
+
+def _is_embedded(spec: str) -> bool:
+    return spec == "embedded" or spec.startswith("embedded:")
 
 
 def _family_path(family: str, name: str) -> str:
@@ -62,7 +68,7 @@ def _family_path(family: str, name: str) -> str:
 
 
 def _load(spec: str, *, trust: bool) -> Classifier:
-    if spec == "embedded" or spec.startswith("embedded:"):
+    if _is_embedded(spec):
         return _embedded(spec.partition(":")[2] or "attributes")
     if spec.startswith(("http://", "https://")):
         return endpoint.load(spec)
