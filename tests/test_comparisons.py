@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfalign.comparisons import MOST, Kind, Relation, relations
+from cfalign.comparisons import MOST, Kind, Relation, mutual, relations
 from cfalign.results import Cell, Effect
 
 RNG = np.random.default_rng(0)
@@ -77,3 +77,14 @@ def test_most_remarkable_first_and_not_too_many() -> None:
     sizes = [r.effect for r in found]
     assert len(found) == MOST
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_mutual_pairs_move_each_other() -> None:
+    """One direction alone is no pair, the sign does not count, and a number that is missing makes none."""
+    psi = {
+        ("a", "b"): 0.9, ("b", "a"): -0.6, ("a", "c"): 0.9, ("c", "a"): 0.1, ("b", "c"): 0.7, ("c", "b"): 0.8,
+        ("a", "d"): float("nan"), ("d", "a"): 0.9, ("b", "d"): 0.9,
+    }  # fmt: skip
+    assert mutual(psi, ["a", "b", "c", "d"]) == [("b", "c", 0.7), ("a", "b", 0.6)]
+    assert mutual(psi, ["a", "b", "c", "d"], least=0.1)[-1] == ("a", "c", 0.1)
+    assert mutual(psi, ["a", "c"]) == []

@@ -471,6 +471,21 @@ def test_audit_of_a_bank_has_no_autoencoder_and_no_curves(run_dir: Path) -> None
     assert text_of(page).count("only the two ends of the walk were stored") == 2
 
 
+def test_attributes_that_move_each_other_are_a_caution(run_dir: Path) -> None:
+    assert "change each other" not in report.html(report.load(run_dir))
+    header, *rows = MATRIX.splitlines()
+    columns = header.split(",")
+    edited = []
+    for row in rows:
+        cells = row.split(",")
+        if {*cells[:2]} == {"smiling", "eyeglasses"}:
+            cells[columns.index("ratio_of_means")] = "0.55"
+        edited.append(",".join(cells))
+    (run_dir / "matrix.csv").write_text("\n".join([header, *edited]) + "\n")
+    words = "Counterfactuals of smiling and eyeglasses change each other by half or more, both ways"
+    assert words in text_of(report.html(report.load(run_dir)))
+
+
 def test_many_audited_heads_become_an_overview(run_dir: Path) -> None:
     names = [f"head_{i:02d}" for i in range(40)]
     rows = [f"{a},{b},{0.9 if a == b else 0.01},0.001,0.95,0.5,,30,0.01" for a in names for b in names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 
 import numpy as np
 
@@ -20,6 +21,8 @@ UNCORRELATED = 0.1
 """|r| below which they do not."""
 ASYMMETRIC = 0.3
 """Least difference of ψ between the two directions."""
+MUTUAL = 0.5
+"""Least ψ in both directions between two attributes that cannot be told apart."""
 MOST = 20
 """Relations kept of each kind."""
 
@@ -87,6 +90,21 @@ def relations(
                 )))  # fmt: skip
     ranked = [sorted(rows, key=lambda row: -row[0])[:MOST] for rows in kept.values()]
     return [relation for rows in ranked for _, relation in rows]
+
+
+def mutual(
+    psi: Mapping[tuple[str, str], float], attributes: Sequence[str], *, least: float = MUTUAL
+) -> list[tuple[str, str, float]]:
+    """Pairs of attributes whose counterfactuals move each other, with min(|ψ(a → b)|, |ψ(b → a)|), strongest first.
+
+    Their reference heads confuse the two, as heads do that learnt from images where the two went together, or the two
+    are one thing, such as beard and no_beard. One direction alone says less: an attribute that is made of others
+    follows each of them. ``psi``: (base, downstream) → ΣΔdownstream / ΣΔbase; a pair without both is left out.
+    """
+    nan = float("nan")
+    sizes = [(a, b, abs(psi.get((a, b), nan)), abs(psi.get((b, a), nan))) for a, b in combinations(attributes, 2)]
+    pairs = [(a, b, min(there, back)) for a, b, there, back in sizes if there >= least and back >= least]
+    return sorted(pairs, key=lambda p: -p[2])
 
 
 def _correlation(one: Floats, other: Floats) -> tuple[float, int]:

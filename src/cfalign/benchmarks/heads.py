@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfalign.comparisons import mutual
 from cfalign.engines.local import Progress
 from cfalign.findings import check_heads, switched_off
 from cfalign.isolation import undisturbed
@@ -26,10 +27,11 @@ from cfalign.types import Classifier
 
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
 """Attribute → the one that it goes together with where reference heads are trained."""
-CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread")
+CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread", "mutual")
 """Of one head, from an audit alone: how far the judge follows and the lower end of its interval; mean |judge − head|
 over reconstructions; mean change of its score by the autoencoder; and by ``findings.check_heads`` how far another
-attribute moves with it, how far it answers to the counterfactuals of another, and how far beyond its judge."""
+attribute moves with it, how far it answers to the counterfactuals of another, and how far beyond its judge; by
+``comparisons.mutual`` how far it and another move each other."""
 LOW_IS_BAD = ("judge_share", "judge_share_low")
 
 
@@ -87,6 +89,7 @@ class Material:
 
 def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, material: Material) -> tuple[Head, ...]:
     """All heads of the reference that a run stands on."""
+    nan = float("nan")
     table = material.interventions.effects([reference])
     with undisturbed(reference):
         scores = respond(material.images, [reference])
@@ -97,6 +100,8 @@ def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, mater
     columns = [*attributes, *judges.values()]
     rows = switched_off(run, attributes, columns, options=options)
     found = check_heads(rows, columns, scores=run.scores(), attributes=attributes, judges=judges)
+    cells = run.matrix().select("base", "downstream", "ratio_of_means").fill_null(nan).rows()
+    apart = mutual({(b, d): psi for b, d, psi in cells}, attributes, least=0.0)
     result = []
     for k, target in enumerate(reference.targets):
         own = table[INTERVENABLE.index(target), k] if target in INTERVENABLE else float("nan")
@@ -105,6 +110,7 @@ def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, mater
         checks = {
             "judge_share": _number(control.get("judge_share")), "judge_share_low": _number(control.get("ci_low")),
             "drift": _number(content["drift"].get(target)), **found[target],
+            "mutual": max((size for *pair, size in apart if target in pair), default=nan),
         }  # fmt: skip
         result.append(Head(target, right[k], float(own), float(leak), checks))
     return tuple(result)

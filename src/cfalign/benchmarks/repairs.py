@@ -31,8 +31,9 @@ VARIANTS: dict[str, tuple[str, str | None]] = {
     "balanced_judged": ("balanced", "balanced_judge"),
 }
 """Name → network and judge of ``training.references``."""
-RECOMMENDED = "balanced_judged"
-"""What users with confounded images should do; the headline is its."""
+RECOMMENDED = "balanced"
+"""What users with confounded images should do; the headline is its. A judge that learnt from images as confounded does
+not help; one from others would."""
 EMBEDDED = "embedded"
 NUMBERS = {"auroc_used": "auroc", "average_precision_used": "average_precision", "pearson_effect": "pearson",
            "rmse_effect": "rmse", "interval_coverage": "interval_coverage"}  # fmt: skip

@@ -89,3 +89,8 @@ class ReportData:
     """Per path relative to the run, [height, width, 3], at most 256 px a side; unreadable and absent files are not in
     it.
     """
+
+    @property
+    def ratios(self) -> dict[tuple[str, str], float]:
+        """(base, downstream) → ΣΔdownstream / ΣΔbase."""
+        return {(c.base, c.downstream): c.ratio_of_means for c in self.cells}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from cfalign.comparisons import Kind, Relation
+from cfalign.comparisons import Kind, Relation, mutual
 from cfalign.figures import is_own, style
 from cfalign.report.data import ReportData
 from cfalign.results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
@@ -227,7 +227,18 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
             f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
             "they fool the reference head more than they change the attribute, so its effects are uncertain."
         )
+    confused = [f"{mark(a)} and {mark(b)}" for a, b, _ in mutual(data.ratios, data.attributes)]
+    if confused:
+        found.append(
+            f"Counterfactuals of {'; of '.join(confused[:_LISTED])}{_more(len(confused))} change each other by half or "
+            "more, both ways: their reference heads confuse the two, or the two are one thing. Their effects cannot be "
+            "told apart."
+        )
     return found
+
+
+def _more(count: int) -> str:
+    return f" and {count - _LISTED} more pairs" if count > _LISTED else ""
 
 
 def _was(n: int) -> str:
