@@ -226,7 +226,7 @@ def test_a_pair_without_enough_images_is_left_out_and_counted(result: Photograph
 
 
 def test_the_result_is_written_and_told(result: Photographs, out: Path, tmp_path: Path) -> None:
-    written = json.loads((out / "photographs.json").read_text())
+    written = json.loads((out / "summary.json").read_text())
     assert written["headline"]["monotone_pairs"] == 1
     assert written["headline"]["rank_effect_gap"] is None
     assert [c["dose"] for c in written["classifiers"]] == [0.0, 1.0]

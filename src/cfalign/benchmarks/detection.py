@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from cfalign import autoencoders, classifiers
-from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene, true_effects
+from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
+from cfalign.benchmarks.heads import Interventions
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.downloads import cache_folder
 from cfalign.engines.local import Progress, silent
@@ -32,6 +33,7 @@ from cfalign.store import as_json, fingerprint, refuse_other, write_json
 from cfalign.synthetic import sample
 from cfalign.training.held_out import auroc
 from cfalign.training.planted import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all
+from cfalign.training.workers import work_off
 
 CORRELATION = 0.9
 """Of target and shortcut on the images."""
@@ -265,67 +267,81 @@ def detection(
         reference: the heads to audit against, with a judge or without; the embedded ones by default.
         models: where trained classifiers are kept; the user's cache by default. What is missing is trained.
         out: where audits and measurements are kept and found again; a temporary folder by default.
-        workers: trainings at once.
+        workers: processes at once, of one thread each, that train, and that measure if the reference is the default.
 
     RunMismatch: ``out`` holds measurements of other options or models.
     """
     options = options or DetectionOptions()
     if out is not None and Path(out).expanduser().is_file():
         raise BadInput(f"--out {out} is a file; name a folder to be made, or one of a run to resume.")
-    reference = reference or reference_of(classifiers.load("embedded"))
-    subjects = _subjects(options, models, workers, progress)
-    everyone = [s for some in subjects.values() for s in some]
-
-    @cache
-    def truth() -> dict[str, Floats]:
-        faces = sample(options.effort.interventions, seed=options.seed + 30_000)
-        table = true_effects([s.classifier for s in everyone], faces)
-        return {s.name: row for s, row in zip(everyone, table, strict=True)}
-
-    rows: list[Pair] = []
+    stock = Path(models).expanduser() if models is not None else cache_folder() / "planted"
+    plant_all(_plants(options, options.pairs), stock, workers=workers, progress=progress)
+    pairs = [p for p in options.pairs if options.doses or "_from_".join(p) in classifiers.planted()]
     with TemporaryDirectory() as temporary:
         folder = Path(temporary if out is None else out).expanduser()
-        for number, ((target, shortcut), mine) in enumerate(subjects.items()):
-            progress("pairs", number, len(subjects))
-            work = scene(
-                target, shortcut, mine, correlation=CORRELATION, faces=options.effort.faces,
-                seed=options.seed + 20_000 + number,
-            )  # fmt: skip
-            tell = _staged(progress, f"{number + 1}/{len(subjects)}")
-
-            def make(work: Scene = work, tell: Progress = tell) -> list[Pair]:
-                return measured(
-                    work, reference=reference, autoencoder=autoencoders.load("embedded"), effort=options.effort,
-                    truth=truth, out=folder / work.title / "audit", progress=tell,
-                )  # fmt: skip
-
-            rows += kept(work, make, options.effort, reference, folder / work.title)
-    progress("pairs", len(subjects), len(subjects))
+        jobs = [(options, number, target, shortcut, stock, folder) for number, (target, shortcut) in enumerate(pairs)]
+        if reference is None and workers > 1:
+            work_off(_measure, jobs, workers=workers, stage="pairs", progress=progress)
+            progress = silent  # what follows is found in the folder
+        rows: list[Pair] = []
+        for done, job in enumerate(jobs):
+            progress("pairs", done, len(jobs))
+            tell = _staged(progress, f"{done + 1}/{len(jobs)}")
+            rows += _measure(*job, reference=reference, progress=tell)
+    progress("pairs", len(jobs), len(jobs))
     return Detection(tuple(rows), options)
 
 
-def _subjects(
-    options: DetectionOptions, models: str | Path | None, workers: int, progress: Progress
-) -> Mapping[tuple[str, str], Sequence[Subject]]:
-    """The classifiers of every pair."""
-    if not options.doses:
-        shipped = classifiers.planted()
-        return {
-            (t, s): [
-                Subject(n, classifiers.load(f"embedded:{n}"), 0.0 if n.endswith("_0") else CORRELATION, 0)
-                for n in (f"{t}_from_{s}", f"{t}_from_{s}_0")
-            ]
-            for t, s in options.pairs
-            if f"{t}_from_{s}" in shipped
-        }
-    folder = Path(models).expanduser() if models is not None else cache_folder() / "planted"
-    wanted = [Plant(t, s, d, k) for t, s in options.pairs for d in options.doses for k in options.seeds]
-    plant_all(wanted, folder, workers=workers, progress=progress)
-    loaded = [Subject(p.name, load_plant(p, folder), p.dose, p.seed) for p in wanted]
-    return {
-        (t, s): [x for x, p in zip(loaded, wanted, strict=True) if (p.target, p.shortcut) == (t, s)]
-        for t, s in options.pairs
-    }
+def _measure(
+    options: DetectionOptions,
+    number: int,
+    target: str,
+    shortcut: str,
+    stock: Path,
+    folder: Path,
+    *,
+    reference: Reference | None = None,
+    progress: Progress = silent,
+) -> list[Pair]:
+    """All that is measured of the classifiers of one target and shortcut, the one with this number."""
+    subjects = _subjects(options, target, shortcut, stock)
+    work = scene(
+        target, shortcut, subjects, correlation=CORRELATION, faces=options.effort.faces,
+        seed=options.seed + 20_000 + number,
+    )  # fmt: skip
+    against = reference or reference_of(classifiers.load("embedded"))
+
+    def truth() -> dict[str, Floats]:
+        independent = _independent(options.effort.interventions, options.seed + 30_000)
+        table = independent.effects([s.classifier for s in subjects]).T
+        return {s.name: row for s, row in zip(subjects, table, strict=True)}
+
+    def make() -> list[Pair]:
+        return measured(
+            work, reference=against, autoencoder=autoencoders.load("embedded"), effort=options.effort, truth=truth,
+            out=folder / work.title / "audit", progress=progress,
+        )  # fmt: skip
+
+    return kept(work, make, options.effort, against, folder / work.title)
+
+
+@lru_cache(maxsize=1)
+def _independent(faces: int, seed: int) -> Interventions:
+    """Interventions on faces with independent attributes, which all pairs share; about 100 MB for 30 faces."""
+    return Interventions.on_faces(sample(faces, seed=seed))
+
+
+def _plants(options: DetectionOptions, pairs: Sequence[tuple[str, str]]) -> list[Plant]:
+    return [Plant(t, s, d, k) for t, s in pairs for d in options.doses for k in options.seeds]
+
+
+def _subjects(options: DetectionOptions, target: str, shortcut: str, stock: Path) -> list[Subject]:
+    """The classifiers of a target and shortcut: trained ones, or those that are shipped."""
+    if options.doses:
+        wanted = _plants(options, [(target, shortcut)])
+        return [Subject(p.name, load_plant(p, stock), p.dose, p.seed) for p in wanted]
+    names = {f"{target}_from_{shortcut}": CORRELATION, f"{target}_from_{shortcut}_0": 0.0}
+    return [Subject(n, classifiers.load(f"embedded:{n}"), dose, 0) for n, dose in names.items()]
 
 
 def kept(

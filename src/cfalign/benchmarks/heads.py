@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cfalign.comparisons import mutual
-from cfalign.engines.local import Progress
+from cfalign.engines.local import Progress, silent
 from cfalign.findings import check_heads, switched_off
 from cfalign.isolation import undisturbed
 from cfalign.responses import respond
@@ -58,7 +58,7 @@ class Interventions:
     on: Mapping[str, Tensor]
 
     @classmethod
-    def on_faces(cls, faces: Faces, *, progress: Progress, stage: str) -> Interventions:
+    def on_faces(cls, faces: Faces, *, progress: Progress = silent, stage: str = "faces") -> Interventions:
         """Of every attribute that interventions can set."""
         off, on = {}, {}
         for k, attribute in enumerate(INTERVENABLE):

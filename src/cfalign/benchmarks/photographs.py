@@ -153,7 +153,7 @@ def photographs(
         _measured(run, plan, found),
         left_out=plan.left_out, gap_repeats=_repeated(list(found.values())), seed=options.seed,
     )  # fmt: skip
-    write_json(folder / "photographs.json", result.as_dict())
+    write_json(folder / "summary.json", result.as_dict())
     return result
 
 

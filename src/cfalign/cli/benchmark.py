@@ -12,20 +12,20 @@ from cfalign import benchmarks
 from cfalign.benchmarks.counterfactuals import METHODS, named
 from cfalign.benchmarks.detection import QUICK as QUICK_DETECTION
 from cfalign.benchmarks.detection import DetectionOptions
-from cfalign.benchmarks.robustness import QUICK, RobustnessOptions
-from cfalign.cli.output import print_json, progress, say
+from cfalign.benchmarks.references import QUICK as QUICK_REFERENCES
+from cfalign.benchmarks.references import ReferencesOptions
+from cfalign.benchmarks.robustness import QUICK as QUICK_ROBUSTNESS
+from cfalign.benchmarks.robustness import RobustnessOptions
+from cfalign.cli.output import progress, tell, tell_and_keep
 from cfalign.cli.photographs import photographs
-from cfalign.cli.references import references
 from cfalign.cli.truth import truth
 from cfalign.figures.detection import detection_figure
 from cfalign.figures.methods import methods_figure
-from cfalign.figures.pixels import save_png
+from cfalign.figures.references import references_figure
 from cfalign.figures.robustness import robustness_figure
-from cfalign.store import write_json, written
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 app.command()(photographs)
-app.command()(references)
 app.command()(truth)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")]
 Seed = Annotated[int, typer.Option(help="Seed of the faces and of every random draw.")]
@@ -33,9 +33,9 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder for parts, numbers and figure; a run that was stopped goes on there."),
 ]
-Models = Annotated[Path | None, typer.Option(help="Folder of trained classifiers.  \\[default: planted in the cache]")]
-Workers = Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)]
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer images: a few minutes at most, noisier numbers.")]
+Models = Annotated[Path | None, typer.Option(help="Folder of trained models.  \\[default: planted in the cache]")]
+Workers = Annotated[int, typer.Option(help="Processes at once, one thread each.", min=1)]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and models: two minutes at most, noisier numbers.")]
 
 
 @app.command()
@@ -43,11 +43,7 @@ def semantics(seed: Seed = 0, quick: Quick = False, as_json: Json = False) -> No
     """Do counterfactuals change what they say they change? An independently trained oracle looks at them."""
     with progress() as bars:
         result = benchmarks.semantics(seed=seed, images=30 if quick else 100, progress=bars)
-    if as_json:
-        print_json(result.as_dict())
-    else:
-        for line in result.lines():
-            say(line)
+    tell(result, as_json=as_json)
 
 
 @app.command()
@@ -68,16 +64,7 @@ def detection(
     out = None if out is None else out.expanduser()
     with progress() as bars:
         result = benchmarks.detection(options=options, models=models, out=out, workers=workers, progress=bars)
-    if out is not None:
-        write_json(out / "summary.json", result.as_dict())
-        save_png(detection_figure(result), out / "detection.png")
-    if as_json:
-        print_json(result.as_dict())
-        return
-    for line in result.lines():
-        say(line)
-    if out is not None:
-        say(f"Figure: {out / 'detection.png'}    numbers: {out / 'summary.json'}")
+    tell_and_keep(result, lambda: detection_figure(result), out=out, name="detection", as_json=as_json)
 
 
 @app.command()
@@ -95,17 +82,7 @@ def counterfactuals(
         settings = replace(settings, images=6, cout_steps=10, resamples=200)
     with progress() as bars:
         result = benchmarks.counterfactuals(options=settings, out=out, progress=bars)
-    if out is not None:
-        write_json(out / "result.json", result.as_dict())
-        with written(out / "methods.png") as temporary:
-            save_png(methods_figure(result), temporary)
-    if as_json:
-        print_json(result.as_dict())
-        return
-    for line in result.lines():
-        say(line)
-    if out is not None:
-        say(f"Figure: {out / 'methods.png'}")
+    tell_and_keep(result, lambda: methods_figure(result), out=out, name="methods", as_json=as_json)
 
 
 @app.command()
@@ -118,17 +95,28 @@ def robustness(
     as_json: Json = False,
 ) -> None:
     """Do effects and ψ of a shortcut follow the gap of the worst group over ERM, GroupDRO, JTT, DFR and V-REx?"""
-    options = replace(QUICK if quick else RobustnessOptions(), seed=seed)
+    options = replace(QUICK_ROBUSTNESS if quick else RobustnessOptions(), seed=seed)
     out = None if out is None else out.expanduser()
     with progress() as bars:
         result = benchmarks.robustness(options=options, models=models, out=out, workers=workers, progress=bars)
-    if out is not None:
-        write_json(out / "summary.json", result.as_dict())
-        save_png(robustness_figure(result), out / "robustness.png")
-    if as_json:
-        print_json(result.as_dict())
-        return
-    for line in result.lines():
-        say(line)
-    if out is not None:
-        say(f"Figure: {out / 'robustness.png'}    numbers: {out / 'summary.json'}")
+    tell_and_keep(result, lambda: robustness_figure(result), out=out, name="robustness", as_json=as_json)
+
+
+@app.command()
+def references(
+    out: Out = None,
+    models: Models = None,
+    workers: Workers = 2,
+    seed: Seed = 0,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """What are effects worth when the reference heads were learnt from confounded images, and what repairs them?
+
+    Trains reference heads on faces confounded at doses 0 to 0.9, in variants, and keeps them.
+    """
+    options = replace(QUICK_REFERENCES if quick else ReferencesOptions(), seed=seed)
+    out = None if out is None else out.expanduser()
+    with progress() as bars:
+        result = benchmarks.references(options=options, models=models, out=out, workers=workers, progress=bars)
+    tell_and_keep(result, lambda: references_figure(result), out=out, name="references", as_json=as_json)

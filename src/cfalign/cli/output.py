@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cfalign.store import Run, as_json
+from cfalign import store
+from cfalign.figures.pixels import save_png
+from cfalign.store import Run, write_json, written
 
 STDERR = Console(stderr=True)
 STDOUT = Console()
@@ -32,7 +36,39 @@ def say(sentence: str) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(as_json(content), ensure_ascii=False))
+    print(json.dumps(store.as_json(content), ensure_ascii=False))
+
+
+class Measured(Protocol):
+    """A benchmark's result."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with ``headline``."""
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+
+
+def tell(result: Measured, *, as_json: bool) -> None:
+    """A benchmark's result on stdout, for a person or a program."""
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        for line in result.lines():
+            say(line)
+
+
+def tell_and_keep(
+    result: Measured, figure: Callable[[], Figure], *, out: Path | None, name: str, as_json: bool
+) -> None:
+    """As ``tell``; in the folder ``out``, where there is one, ``summary.json`` and the figure ``name``.png."""
+    if out is not None:
+        write_json(out / "summary.json", result.as_dict())
+        with written(out / f"{name}.png") as temporary:
+            save_png(figure(), temporary)
+    tell(result, as_json=as_json)
+    if out is not None and not as_json:
+        say(f"Figure: {out / f'{name}.png'}    numbers: {out / 'summary.json'}")
 
 
 @contextmanager

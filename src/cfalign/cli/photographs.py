@@ -12,13 +12,11 @@ import typer
 from cfalign import autoencoders, benchmarks, classifiers
 from cfalign.benchmarks.photographs import DOSES, PAIRS
 from cfalign.cli.data import IMAGES, LABELS, opened
-from cfalign.cli.output import print_json, progress, say
+from cfalign.cli.output import progress, tell_and_keep
 from cfalign.cli.settings import Trust
 from cfalign.errors import BadInput
 from cfalign.figures.photographs import photographs_figure
-from cfalign.figures.pixels import save_png
 from cfalign.judges import Reference
-from cfalign.store import written
 from cfalign.training.confounded import RECIPE
 
 Number = TypeVar("Number", int, float)
@@ -91,14 +89,7 @@ def photographs(
             source, table, reference=heads, autoencoder=encoder, out=out, options=settings, workers=workers,
             progress=bars,
         )  # fmt: skip
-    with written(out / "photographs.png") as temporary:
-        save_png(photographs_figure(result), temporary)
-    if as_json:
-        print_json(result.as_dict())
-        return
-    for line in result.lines():
-        say(line)
-    say(f"Figure: {out / 'photographs.png'}    numbers: {out / 'photographs.json'}")
+    tell_and_keep(result, lambda: photographs_figure(result), out=out, name="photographs", as_json=as_json)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import polars as pl
 import typer
 
 from cfalign import benchmarks, classifiers
-from cfalign.cli.output import print_json, progress, say
+from cfalign.cli.output import progress, tell
 from cfalign.cli.settings import Trust
 from cfalign.errors import BadInput
 from cfalign.store import written
@@ -39,11 +39,7 @@ def truth(
     if out is not None:
         with written(out) as temporary:
             pl.DataFrame([vars(e) for e in result.effects]).write_csv(temporary)
-    if as_json:
-        print_json(result.as_dict())
-        return
-    for line in result.lines():
-        say(line)
+    tell(result, as_json=as_json)
 
 
 def _correlation(text: str) -> tuple[tuple[str, str], float]:

@@ -1,4 +1,4 @@
-"""Many small trainings side by side: one process and one thread each."""
+"""Many small jobs side by side, such as trainings: one process and one thread each."""
 
 from __future__ import annotations
 
