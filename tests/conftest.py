@@ -12,20 +12,10 @@ from hypothesis import settings
 # Before any test imports cfalign: where tensors travel, shapes and types are checked at every call.
 # Not everywhere: beartype refuses some hints of polars, and typer reads the signatures of commands itself.
 CHECKED = (
-    *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-    *(
-        "descent",
-        "methods",
-        "unbiasing",
-        "roots",
-        "engines",
-        "measurement",
-        "classifiers",
-        "autoencoders",
-        "synthetic",
-        "training",
-    ),
-    *("datasets.images", "datasets.folder", "datasets.tensors", "composition", "results"),
+    *("_analysis", "_counterfactuals", "_heads", "_results", "_explanation.saliency"),
+    *("_audit.measurement", "_rectification.mixture", "_rectification.roots", "_runs.progress"),
+    *("autoencoders", "classifiers", "synthetic", "training"),
+    *("datasets.images", "datasets.folder", "datasets.tensors"),
 )
 jaxtyping.install_import_hook([f"cfalign.{name}" for name in CHECKED], "beartype.beartype")
 

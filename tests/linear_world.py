@@ -12,11 +12,12 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from cfalign.alignment import Row
-from cfalign.composition import Composition, Panel, head
-from cfalign.measurement import Base, WalkSettings, look, walk_all
-from cfalign.results import Floats
-from cfalign.search import SearchOptions
+from cfalign._analysis.alignment import Row
+from cfalign._audit.measurement import Base, WalkSettings, look, walk_all
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._heads.composition import Composition, head
+from cfalign._heads.panel import Panel
+from cfalign._results import Floats
 
 SHAPE = (3, 4, 4)
 PIXELS = 48

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from cfalign.alignment import AlignmentOptions, Row, alignment, relative_change, usable
-from cfalign.composition import panel
-from cfalign.errors import BadInput
-from cfalign.results import Cell, Floats, Outcome
-from cfalign.statistics import bootstrap_counts, exchange_signs, generator
+from cfalign._analysis.alignment import AlignmentOptions, Row, alignment, relative_change, usable
+from cfalign._analysis.statistics import bootstrap_counts, exchange_signs, generator
+from cfalign._errors import BadInput
+from cfalign._heads.panel import panel
+from cfalign._results import Cell, Floats, Outcome
 from linear_world import LinearClassifier, directions, linear_images, measured_rows
 
 HEADS = ("a", "b", "c")

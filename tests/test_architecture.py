@@ -17,49 +17,30 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ROOT_PACKAGE = "cfalign"  # its __init__: the public names, gathered from the modules below
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("command line", ("cli", "__main__")),
+    ("entry", ("__main__",)),
+    ("command line", ("_cli",)),
     ("public names", (ROOT_PACKAGE,)),
-    ("rendering", ("report", "explorer")),
-    ("drawing", ("figures",)),
-    ("studies", ("experiments", "benchmarks")),
-    ("stages", ("audit", "bank", "rectification", "explanation", "sheet", "attribution", "relations")),
-    ("parts of stages", ("findings", "illustrations", "judges", "records")),
-    ("passes", ("sweep",)),
-    ("engines", ("engines", "measurement")),
-    (
-        "core",
-        (
-            *("latent_shift", "search", "responses", "alignment", "effects", "statistics", "saliency"),
-            *("unbiasing", "roots", "estimation", "comparisons", "descent", "methods"),
-            "group_gaps",
-        ),
-    ),
+    ("report", ("report",)),
+    ("drawing", ("_figures",)),
+    ("studies", ("_paper", "benchmarks")),
+    ("stages", ("_audit", "_explanation", "_rectification")),
+    ("counterfactuals", ("_counterfactuals",)),
+    ("analysis", ("_analysis",)),
     ("training", ("training",)),
-    ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "store")),
-    ("model files", ("downloads", "extras", "factories", "weights")),
-    ("heads", ("composition",)),
-    ("values", ("results", "isolation", "selection")),
-    ("foundation", ("errors", "types")),
+    ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "_runs")),
+    ("heads and model files", ("_heads", "_models")),
+    ("values", ("_results", "_errors", "_types")),
 )
 BESIDE = {
-    ("latent_shift", "search"),
-    ("latent_shift", "responses"),
-    ("latent_shift", "estimation"),
-    ("estimation", "statistics"),
-    *(("descent", other) for other in ("latent_shift", "search", "responses", "estimation")),
-    *(("methods", other) for other in ("descent", "latent_shift", "search", "estimation")),
-    ("saliency", "responses"),
-    ("effects", "alignment"),
-    ("effects", "statistics"),
-    ("alignment", "statistics"),
-    *(("unbiasing", other) for other in ("latent_shift", "search", "responses", "alignment")),
-    ("bank", "audit"),  # one of these two; both would be a cycle
-    ("audit", "bank"),
+    ("_results", "_errors"),
+    ("_results", "_types"),
+    ("_runs", "datasets"),
 }
 APART = (
-    ("core", "training"),
-    ("core", "edges"),
-    ("core", "model files"),
+    ("counterfactuals", "training"),
+    ("counterfactuals", "edges"),
+    ("analysis", "training"),
+    ("analysis", "edges"),
 )  # pure functions do not meet the outside world
 FREE = {f"{ROOT_PACKAGE}.__version__"}  # a constant, set before the root package imports anything
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "core", "base", "impl"}
@@ -208,20 +189,20 @@ def test_the_table_is_consistent() -> None:
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        ({"search": "from cfalign.audit import audit", "audit": ""}, "core is below stages"),
-        ({"search": "def f():\n    from cfalign import audit", "audit": ""}, "search (line 2) imports"),
+        ({"_analysis": "from cfalign._audit import audit", "_audit": ""}, "analysis is below stages"),
+        ({"_analysis": "def f():\n    from cfalign import audit", "_audit": ""}, "_analysis (line 2) imports"),
         (
-            {"search": "import importlib\nimportlib.import_module('cfalign.audit')", "audit": ""},
+            {"_analysis": "import importlib\nimportlib.import_module('cfalign._audit')", "_audit": ""},
             "may not look up",
         ),
-        ({"search": "from . import store", "store": ""}, "core never imports edges"),
-        ({"statistics": "from .training import fit", "training": "fit = 1"}, "core never imports training"),
-        ({"search": "import cfalign.responses", "responses": ""}, "both are in the row 'core'"),
-        ({"store": "from cfalign.datasets import x", "datasets": "x = 1"}, "both are in the row 'edges'"),
-        ({"audit": "import cfalign", "store": ""}, "stages is below public names"),
+        ({"_analysis": "from . import _runs", "_runs": ""}, "analysis never imports edges"),
+        ({"_analysis": "from .training import fit", "training": "fit = 1"}, "analysis never imports training"),
+        ({"_audit": "import cfalign._explanation", "_explanation": ""}, "both are in the row 'stages'"),
+        ({"_models": "from cfalign._heads import x", "_heads": "x = 1"}, "both are in the row 'heads and model files'"),
+        ({"_audit": "import cfalign", "_runs": ""}, "stages is below public names"),
         (
-            {"audit": "import cfalign.bank", "bank": "import cfalign.audit"},
-            "cfalign.audit -> cfalign.bank -> cfalign.audit",
+            {"_runs": "import cfalign.datasets", "datasets": "import cfalign._runs"},
+            "cfalign._runs -> cfalign.datasets -> cfalign._runs",
         ),
         (
             {"report/a": "from .b import x", "report/b": "def f():\n    from . import a"},
@@ -229,7 +210,7 @@ def test_the_table_is_consistent() -> None:
         ),
         ({"report/utils": ""}, "'utils' says nothing"),
         ({"surprise": ""}, "not in the table"),
-        ({"search": "x = 1\n" * 401}, "401 lines"),
+        ({"_analysis": "x = 1\n" * 401}, "401 lines"),
     ],
 )
 def test_a_planted_fault_is_found(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
@@ -241,17 +222,17 @@ def test_a_planted_fault_is_found(tmp_path: Path, files: dict[str, str], complai
     "files",
     [
         {
-            "latent_shift": "from cfalign.search import x\nimport cfalign.responses",
-            "search": "x = 1",
-            "responses": "",
+            "_counterfactuals": "from cfalign._analysis import x\nimport cfalign._heads",
+            "_analysis": "x = 1",
+            "_heads": "",
         },
-        {"bank": "from cfalign.audit import audit", "audit": "from cfalign import __version__\naudit = 1"},
+        {"_runs": "from cfalign.datasets import x", "datasets": "from cfalign import __version__\nx = 1"},
         {"training/faces": "from ..synthetic import x", "synthetic": "x = 1"},
-        {"report/a": "from .b import x\nimport torch", "report/b": "from cfalign.results import x"},
+        {"report/a": "from .b import x\nimport torch", "report/b": "from cfalign._results import x"},
     ],
 )
 def test_what_the_table_allows_passes(tmp_path: Path, files: dict[str, str]) -> None:
-    assert broken_rules(_planted(tmp_path, {"results": "x = 1", **files})) == []
+    assert broken_rules(_planted(tmp_path, {"_results": "x = 1", **files})) == []
 
 
 def _planted(folder: Path, files: Mapping[str, str]) -> Tree:

@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 import worlds
-from cfalign.audit import audit
+from cfalign._audit.audit import audit
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference, judged, reference_of
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.panel import panel
+from cfalign._results import Outcome
+from cfalign._runs.run import Run
 from cfalign.classifiers import black_box, load, wrap
-from cfalign.composition import panel
-from cfalign.errors import BadInput, BadModel
-from cfalign.judges import Reference, judged, reference_of
 from cfalign.report import write as write_report
-from cfalign.results import Outcome
-from cfalign.search import SearchOptions
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions
 
 IMAGES = 90
 BASES = (*worlds.TARGETS, "friendly")

@@ -12,11 +12,11 @@ from torch import Tensor
 
 import worlds
 from autoencoder_files import images, write_vqgan
+from cfalign._errors import BadInput
+from cfalign._models.downloads import published
+from cfalign._models.fingerprint import fingerprint
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
 from cfalign.autoencoders.loading import FAMILIES
-from cfalign.downloads import published
-from cfalign.errors import BadInput
-from cfalign.store import fingerprint
 
 
 class Pooled:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import worlds
+from cfalign._counterfactuals.batch import reconstruct
+from cfalign._errors import BadInput, BadModel
+from cfalign._models.weights import save_weights
+from cfalign._types import Autoencoder
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import VectorAutoencoder
-from cfalign.errors import BadInput, BadModel
-from cfalign.latent_shift import reconstruct
-from cfalign.types import Autoencoder
-from cfalign.weights import save_weights
 
 
 class Mirrored:

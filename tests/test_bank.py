@@ -13,14 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 import worlds
-from cfalign.audit import audit
-from cfalign.bank import COLUMNS, TENSORS, Bank, bank, load_bank
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import COLUMNS, TENSORS, Bank, bank, load_bank
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference
+from cfalign._audit.sweep import pixels
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._errors import BadInput
+from cfalign._runs.run import Run
 from cfalign.classifiers import wrap
-from cfalign.errors import BadInput
-from cfalign.judges import Reference
-from cfalign.search import SearchOptions
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions, pixels
 
 OPTIONS = AuditOptions(limit=25, chunk=16)
 

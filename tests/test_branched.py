@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
+from cfalign._models.weights import parameters
 from cfalign.classifiers import load, wrap
 from cfalign.classifiers.branched import ATTRIBUTES, BranchedNetwork
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.errors import BadInput
-from cfalign.weights import parameters
 
 # What the authors' implementation gives at width 8 for the weights of `seeded` and the image of `test_outputs`.
 RECORDED = [

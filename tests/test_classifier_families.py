@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
+from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import WrappedClassifier, load
 from cfalign.classifiers.class_names import class_targets
-from cfalign.errors import BadInput
-from cfalign.store import fingerprint
 from tiny_models import FAMILIES, Make, loaded, quiet, timm_file, tiny_vit, torchvision_file, xrv_file, xrv_network
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import worlds
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.composition import Composition
+from cfalign._models.weights import save_weights
+from cfalign._types import Classifier
 from cfalign.classifiers import Preprocessing, black_box, load, planted, wrap
 from cfalign.classifiers.network import AttributeNetwork
 from cfalign.classifiers.wrapped import as_logits
-from cfalign.composition import Composition
-from cfalign.errors import BadInput, BadModel
-from cfalign.types import Classifier
-from cfalign.weights import save_weights
 
 
 class Pooled(nn.Module):

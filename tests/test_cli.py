@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import cfalign
 import worlds
-from cfalign.cli.app import app
+from cfalign._cli.app import app
 
 WORLDS = Path(worlds.__file__)
 

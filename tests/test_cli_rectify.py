@@ -13,9 +13,9 @@ import torch
 
 import worlds
 from cfalign import classifiers
-from cfalign.errors import BadInput
-from cfalign.experiments import planted_rectification
-from cfalign.rectification import RectificationOptions
+from cfalign._errors import BadInput
+from cfalign._paper import planted_rectification
+from cfalign._rectification import RectificationOptions
 
 WORLDS = Path(worlds.__file__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfalign.comparisons import MOST, Kind, Relation, mutual, relations
-from cfalign.results import Cell, Effect
+from cfalign._analysis.relations import MOST, Kind, Relation, mutual, relations
+from cfalign._results import Cell, Effect
 
 RNG = np.random.default_rng(0)
 SHARED = RNG.uniform(size=200)

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfalign.composition import Composition, Head, Panel, head, labelled, panel, parse, weights
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
+from cfalign._heads.composition import Composition, Head, head, parse
+from cfalign._heads.panel import Panel, labelled, panel, weights
 from linear_world import LATENTS, LinearClassifier
 
 TARGETS = ("smiling", "arched_eyebrows", "5_o_clock_shadow", "young")

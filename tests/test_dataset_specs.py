@@ -17,9 +17,9 @@ from PIL import Image
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, ImageSource, Labels, in_batches, open_dataset, open_images
 from cfalign.datasets.columns import class_columns
-from cfalign.errors import BadInput
 
 WORLDS = Path(worlds.__file__)
 ATTRIBUTES = ("5_o_Clock_Shadow", "Smiling", "Wearing_Hat")

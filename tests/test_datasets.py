@@ -23,17 +23,9 @@ from PIL import Image
 
 import cfalign.datasets.decoding as decoding_module
 import cfalign.datasets.folder as folder_module
-from cfalign.datasets import (
-    ImageFolder,
-    ImageSource,
-    TensorImages,
-    in_batches,
-    open_images,
-    read_labels,
-    target_name,
-)
+from cfalign._errors import BadInput
+from cfalign.datasets import ImageFolder, ImageSource, TensorImages, in_batches, open_images, read_labels, target_name
 from cfalign.datasets.matching import match_rows
-from cfalign.errors import BadInput
 
 HALF_LEVEL = 0.5 / 255
 

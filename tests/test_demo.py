@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cfalign.experiments.demo import PLANTED
-from cfalign.results import Outcome, own_concept
-from cfalign.store import Run
+from cfalign._paper.demo import PLANTED
+from cfalign._results import Outcome, own_concept
+from cfalign._runs.run import Run
 
 SHORTCUTS = {f"{name}:{name.split('_from_')[0]}": name.split("_from_")[1] for name in PLANTED}
 
@@ -35,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
     started = time.perf_counter()
     ended = subprocess.run(
-        [sys.executable, "-m", "cfalign.cli", "demo", "--out", str(folder / "run"), "--json"],
+        [sys.executable, "-m", "cfalign", "demo", "--out", str(folder / "run"), "--json"],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     seconds = time.perf_counter() - started

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from autoencoder_files import audited_with, images, is_differentiable
+from cfalign._errors import BadInput
 from cfalign.autoencoders import WrappedAutoencoder, load
-from cfalign.errors import BadInput
 
 diffusers = pytest.importorskip("diffusers", reason="needs the extra diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")  # of diffusers

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 import worlds
-from cfalign import downloads
-from cfalign.cli import app
-from cfalign.downloads import PUBLISHED, Asset, Published, cache_folder, fetch, located, pinned, published
-from cfalign.errors import BadInput, StorageFailed
+from cfalign._cli import app
+from cfalign._errors import BadInput, StorageFailed
+from cfalign._models import downloads
+from cfalign._models.downloads import PUBLISHED, Asset, Published, cache_folder, fetch, located, pinned, published
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
 SHA = hashlib.sha256(CONTENT).hexdigest()

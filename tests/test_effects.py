@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfalign.alignment import Row, usable
-from cfalign.composition import panel
-from cfalign.effects import EffectOptions, effects, responses, unmix
-from cfalign.errors import BadInput
-from cfalign.results import Effect, Floats, Outcome
-from cfalign.statistics import exchange_signs, generator, horseshoe
+from cfalign._analysis.alignment import Row, usable
+from cfalign._analysis.effects import EffectOptions, effects, responses, unmix
+from cfalign._analysis.statistics import exchange_signs, generator, horseshoe
+from cfalign._errors import BadInput
+from cfalign._heads.panel import panel
+from cfalign._results import Effect, Floats, Outcome
 from linear_world import LinearClassifier, Mixture, directions, linear_images, measured_rows
 
 FEW = EffectOptions(samples=400, draws=300)

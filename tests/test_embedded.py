@@ -71,7 +71,7 @@ def test_the_heads_as_a_whole_have_not_drifted(name: str, kind: str, again: dict
 
 def benchmark(name: str, folder: Path) -> dict[str, Any]:
     ended = subprocess.run(
-        [sys.executable, "-m", "cfalign.cli", "benchmark", name, "--quick", "--json"],
+        [sys.executable, "-m", "cfalign", "benchmark", name, "--quick", "--json"],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput, BadModel
+from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load
 from cfalign.classifiers.endpoint import load as endpoint
-from cfalign.errors import BadInput, BadModel
-from cfalign.store import fingerprint
 from model_files import DESCRIBED, serving, shortcut
 
 X = worlds.images(9)

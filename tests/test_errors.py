@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import worlds
-from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed, nearest
+from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed, nearest
 
 WORLDS = Path(worlds.__file__)
 Given = dict[str, Any]

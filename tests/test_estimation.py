@@ -11,14 +11,15 @@ from torch import Tensor
 
 import cfalign as cfa
 import worlds
+from cfalign._audit.contact_sheet import SheetModels, sheet_rows
+from cfalign._audit.options import AuditOptions
+from cfalign._counterfactuals.batch import Pairs
+from cfalign._counterfactuals.gradient import differences, directions, find_rays
+from cfalign._counterfactuals.options import EstimateOptions
+from cfalign._errors import BadInput
+from cfalign._heads.panel import weights
 from cfalign.classifiers import BlackBox, black_box
-from cfalign.composition import weights
 from cfalign.datasets import open_images
-from cfalign.errors import BadInput
-from cfalign.estimation import EstimateOptions, differences, directions
-from cfalign.latent_shift import Pairs, find_rays
-from cfalign.sheet import SheetModels, sheet_rows
-from cfalign.sweep import AuditOptions
 from linear_world import LATENTS, LinearAutoencoder, LinearClassifier, linear_images
 from linear_world import directions as heads
 

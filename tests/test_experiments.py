@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from scipy.stats import pearsonr
 
-from cfalign.datasets import Labels, Leftover, TensorImages
-from cfalign.errors import BadInput
-from cfalign.experiments import (
+from cfalign._audit.options import AuditOptions
+from cfalign._errors import BadInput
+from cfalign._paper import (
     Comparison,
     Induced,
     Material,
@@ -32,9 +32,9 @@ from cfalign.experiments import (
     matrices,
     study,
 )
-from cfalign.experiments.published import ALIGNMENT
-from cfalign.rectification import RectificationOptions
-from cfalign.sweep import AuditOptions
+from cfalign._paper.published import ALIGNMENT
+from cfalign._rectification import RectificationOptions
+from cfalign.datasets import Labels, Leftover, TensorImages
 from linear_world import FromSingle, HeadsFromSingle, directions, linear_images
 
 
@@ -45,7 +45,7 @@ def material() -> Material:
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cfalign.cli", "reproduce", *arguments],
+        [sys.executable, "-m", "cfalign", "reproduce", *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

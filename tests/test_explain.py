@@ -18,11 +18,11 @@ from torch import Tensor
 
 import cfalign
 import worlds
-from cfalign.errors import BadInput
-from cfalign.explanation import ExplainOptions, difference_map, explain, mirrored
-from cfalign.figures import Walk, alignment_plot
-from cfalign.results import Outcome
-from cfalign.search import SearchOptions
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._errors import BadInput
+from cfalign._explanation.explanation import ExplainOptions, difference_map, explain, mirrored
+from cfalign._figures import Walk, alignment_plot
+from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 WORLDS = Path(worlds.__file__)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
+from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load, wrap
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.vetting import vet
-from cfalign.errors import BadInput
-from cfalign.store import fingerprint
 from model_files import Colours, program, say, script
 
 SMALL = torch.zeros(2, 3, 16, 16)

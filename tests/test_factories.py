@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from cfalign.errors import BadInput
-from cfalign.factories import call_factory, is_factory
+from cfalign._errors import BadInput
+from cfalign._models.factories import call_factory, is_factory
 
 
 def file(folder: Path, text: str, name: str = "own.py") -> Path:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfalign import figures
-from cfalign.figures import alignment, heatmap, style
-from cfalign.results import Cell, Effect
+from cfalign import _figures as figures
+from cfalign._figures import alignment, heatmap, style
+from cfalign._results import Cell, Effect
 
 NAN = math.nan
 EVIL = '"><script>&'

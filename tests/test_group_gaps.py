@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 
 import cfalign as cfa
+from cfalign._analysis.group_gaps import Groups, group_gaps
+from cfalign._heads.panel import panel
+from cfalign._heads.scoring import respond
+from cfalign._results import Effect, Floats
+from cfalign._runs.run import Run
 from cfalign.benchmarks.gaps import gaps as gaps_by_labels
-from cfalign.composition import panel
 from cfalign.datasets import TensorImages
-from cfalign.group_gaps import Groups, group_gaps
-from cfalign.responses import respond
-from cfalign.results import Effect, Floats
-from cfalign.store import Run
 from cfalign.synthetic import ATTRIBUTES, render, sample
 
 NAN = float("nan")

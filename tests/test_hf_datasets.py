@@ -13,9 +13,9 @@ from PIL import Image
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
 from cfalign.datasets import in_batches, open_dataset, open_images
 from cfalign.datasets.hub import read_parts
-from cfalign.errors import BadInput
 
 datasets = pytest.importorskip("datasets", reason="the extra [data] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from cfalign.composition import Composition, head, weights
-from cfalign.errors import BadInput, BadModel
-from cfalign.latent_shift import Pairs, find_rays, latent_shift, reconstruct, walk
-from cfalign.results import Counterfactuals, Outcome
-from cfalign.search import SearchOptions
+from cfalign._counterfactuals.batch import Pairs, reconstruct
+from cfalign._counterfactuals.gradient import find_rays
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.ray import walk
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.composition import Composition, head
+from cfalign._heads.panel import weights
+from cfalign._results import Counterfactuals, Outcome
 from linear_world import LATENTS, SHAPE, LinearAutoencoder, LinearClassifier, directions, linear_images
 
 EVERY = SearchOptions(eligible=0.0001)

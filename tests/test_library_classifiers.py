@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cfalign._errors import BadInput, BadModel
 from cfalign.classifiers import load
-from cfalign.errors import BadInput, BadModel
 from tiny_models import as_images, loaded, pixels, quiet, timm_file, tiny_vit, torchvision_file, xrv_network
 
 

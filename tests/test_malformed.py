@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import worlds
+from cfalign._models.weights import save_weights
 from cfalign.synthetic import render, sample
-from cfalign.weights import save_weights
 from model_files import DESCRIBED, Colours, onnx_linear, onnx_node, program, say, script, serving, shortcut
 
 SMALL = torch.zeros(2, 3, 16, 16)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cfalign import measurement
-from cfalign.composition import Panel, panel
-from cfalign.latent_shift import latent_shift
-from cfalign.measurement import Base, WalkSettings, examined, look, walk_all
-from cfalign.results import Outcome
-from cfalign.search import SearchOptions
+from cfalign._audit import measurement
+from cfalign._audit.measurement import Base, WalkSettings, examined, look, walk_all
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._heads.panel import Panel, panel
+from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 ONE = LinearClassifier(directions(3, overlap=0.3), (0.6, 0.2, -0.1), ("a", "b", "c"), name="one")

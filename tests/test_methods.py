@@ -14,21 +14,20 @@ from torch import Tensor, nn
 
 import worlds
 from cfalign import report
-from cfalign.audit import audit
-from cfalign.bank import bank, load_bank
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import bank, load_bank
+from cfalign._audit.options import AuditOptions
+from cfalign._counterfactuals.batch import Pairs, Scene, reconstruct
+from cfalign._counterfactuals.methods import counterfactuals, latent_shift, make
+from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
+from cfalign._errors import BadInput, RunMismatch
+from cfalign._explanation.explanation import ExplainOptions, explain
+from cfalign._heads.composition import head
+from cfalign._heads.panel import weights
+from cfalign._rectification import RectificationOptions
+from cfalign._results import Counterfactuals, Outcome
 from cfalign.classifiers import black_box
-from cfalign.composition import head, weights
 from cfalign.datasets import TensorImages
-from cfalign.descent import Scene
-from cfalign.errors import BadInput, RunMismatch
-from cfalign.estimation import EstimateOptions
-from cfalign.explanation import ExplainOptions, explain
-from cfalign.latent_shift import Pairs, latent_shift, reconstruct
-from cfalign.methods import counterfactuals, make
-from cfalign.rectification import RectificationOptions
-from cfalign.results import Counterfactuals, Outcome
-from cfalign.search import DescentOptions, Method, SearchOptions
-from cfalign.sweep import AuditOptions
 from linear_world import (
     BASIS,
     SHAPE,

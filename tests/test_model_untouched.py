@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cfalign import autoencoders, classifiers
-from cfalign.composition import head, panel
-from cfalign.isolation import modules_of, undisturbed
-from cfalign.latent_shift import latent_shift
-from cfalign.measurement import Base, WalkSettings, look, walk_all
-from cfalign.rectification import RectificationOptions, rectify
-from cfalign.search import SearchOptions
+from cfalign._audit.measurement import Base, WalkSettings, look, walk_all
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._heads.composition import head
+from cfalign._heads.panel import panel
+from cfalign._models.guard import modules_of, undisturbed
+from cfalign._rectification import RectificationOptions, rectify
 
 SIZE = 8
 IMAGES = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 0.8, size=(6, 3, SIZE, SIZE)).astype(np.float32))

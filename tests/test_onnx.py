@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import worlds
+from cfalign._errors import BadInput
+from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load
-from cfalign.errors import BadInput
-from cfalign.store import fingerprint
 from model_files import onnx_linear, onnx_node, say
 
 pytest.importorskip("onnx", reason="makes the files")

@@ -19,18 +19,22 @@ import numpy as np
 import pytest
 import torch
 
-from cfalign.alignment import AlignmentOptions, Row, alignment, relative_change
-from cfalign.composition import Composition, panel, parse
-from cfalign.latent_shift import latent_shift
-from cfalign.responses import respond
-from cfalign.results import Counterfactuals, Floats, Outcome
-from cfalign.search import Found, Probe, Rows, SearchOptions, Start
+from cfalign._analysis.alignment import AlignmentOptions, Row, alignment, relative_change
+from cfalign._counterfactuals.batch import Rows
+from cfalign._counterfactuals.gradient import Start
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.ray import Found, Probe
+from cfalign._heads.composition import Composition, parse
+from cfalign._heads.panel import panel
+from cfalign._heads.scoring import respond
+from cfalign._results import Counterfactuals, Floats, Outcome
 from parity.model import TARGETS, ToyAutoencoder, ToyClassifier, toy_images
 
 FACTS: dict[str, Any] = json.loads((Path(__file__).parent / "parity" / "facts.json").read_text("utf-8"))
 PAIRS: list[dict[str, Any]] = FACTS["pairs"]
 WALKED = [pair for pair in PAIRS if not pair["flat"]]
-MODULE = sys.modules["cfalign.latent_shift"]  # the package has a function of that name
+MODULE = sys.modules["cfalign._counterfactuals.ray"]
 RULES = {
     1: Outcome.TURNED,
     2: Outcome.FLOOR,

@@ -21,15 +21,15 @@ from scipy.stats import spearmanr
 
 import worlds
 from cfalign import autoencoders, classifiers
+from cfalign._cli.photographs import _QUICK
+from cfalign._errors import BadInput, RunMismatch
+from cfalign._figures.photographs import photographs_figure
+from cfalign._figures.pixels import save_png
+from cfalign._results import Floats
 from cfalign.benchmarks import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.gaps import gaps, ranked
 from cfalign.benchmarks.scoring import spearman
-from cfalign.cli.photographs import _QUICK
 from cfalign.datasets import Labels, open_dataset
-from cfalign.errors import BadInput, RunMismatch
-from cfalign.figures.photographs import photographs_figure
-from cfalign.figures.pixels import save_png
-from cfalign.results import Floats
 from cfalign.synthetic import ATTRIBUTES, render, sample
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
 from cfalign.training.confounded import RECIPE, Confounded, chosen, groups, most_images, sizes, wanted
@@ -328,7 +328,7 @@ def test_quick_on_photographs(shared_data: Path, tmp_path: Path) -> None:
         "--reference", tmp_path / "heads", "--autoencoder", tmp_path / "ae", "--out", tmp_path / "out",
     ]  # fmt: skip
     ended = subprocess.run(
-        [sys.executable, "-m", "cfalign.cli", *map(str, words)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "cfalign", *map(str, words)], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

@@ -113,7 +113,7 @@ def test_the_readme_shows_commands_that_exist() -> None:
     listed = re.findall(r"^\| `cfalign ([a-z]+)", README, flags=re.MULTILINE)
     shown = re.findall(r"^cfalign ([a-z]+)", "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
     output = subprocess.run(
-        [sys.executable, "-c", "from cfalign.cli import main; main()", "--help"],
+        [sys.executable, "-c", "from cfalign._cli import main; main()", "--help"],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},

@@ -14,19 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cfalign._errors import BadInput, RunMismatch
+from cfalign._figures.methods import methods_figure
+from cfalign._figures.pixels import save_png
 from cfalign.benchmarks.comparison import Comparison, Estimate, Part, compare
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals, named
-from cfalign.benchmarks.quality import (
-    along_edit,
-    correlation_difference,
-    cout,
-    flips,
-    frechet_distance,
-    weighted_mean,
-)
-from cfalign.errors import BadInput, RunMismatch
-from cfalign.figures.methods import methods_figure
-from cfalign.figures.pixels import save_png
+from cfalign.benchmarks.quality import along_edit, correlation_difference, cout, flips, frechet_distance, weighted_mean
 
 RNG = np.random.default_rng(0)
 SMALL = BenchmarkOptions(

@@ -14,13 +14,13 @@ from PIL import Image
 
 import cfalign
 import worlds
+from cfalign._audit.contact_sheet import SheetModels, sheet_rows
+from cfalign._audit.pictures import kept
+from cfalign._errors import BadInput
+from cfalign._figures.contact import contact_sheet
+from cfalign._figures.pixels import change, save_png
+from cfalign._runs.query import Selection, select
 from cfalign.datasets import ImageFolder
-from cfalign.errors import BadInput
-from cfalign.figures.contact import contact_sheet
-from cfalign.figures.pixels import change, save_png
-from cfalign.illustrations import kept
-from cfalign.selection import Selection, select
-from cfalign.sheet import SheetModels, sheet_rows
 
 WORLDS = Path(worlds.__file__)
 

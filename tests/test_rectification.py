@@ -13,17 +13,17 @@ from torch import Tensor
 
 import cfalign as cfa
 import worlds
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._errors import BadInput
+from cfalign._heads.composition import Composition
+from cfalign._heads.scoring import respond
+from cfalign._rectification import Ending, RectificationOptions, Rectified, rectify
+from cfalign._rectification.mixture import Mixture, start_of
+from cfalign._rectification.roots import next_point
+from cfalign._rectification.workbench import Workbench, prepare
+from cfalign._runs.progress import silent
 from cfalign.classifiers import ComposedClassifier
-from cfalign.composition import Composition
 from cfalign.datasets import TensorImages
-from cfalign.engines.local import silent
-from cfalign.errors import BadInput
-from cfalign.rectification import Ending, RectificationOptions, Rectified, rectify
-from cfalign.rectification.workbench import Workbench, prepare
-from cfalign.responses import respond
-from cfalign.roots import next_point
-from cfalign.search import SearchOptions
-from cfalign.unbiasing import Mixture, start_of
 from linear_world import FromSingle as LinearAutoencoder
 from linear_world import HeadsFromSingle as LinearClassifier
 from linear_world import directions, linear_images

@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 import torch
 
-from cfalign.alignment import Row
+from cfalign._analysis.alignment import Row
+from cfalign._audit.conclusions import check_heads
+from cfalign._errors import BadInput
+from cfalign._results import Outcome
 from cfalign.benchmarks.repairs import QUICK, VARIANTS, Point
-from cfalign.errors import BadInput
-from cfalign.findings import check_heads
-from cfalign.results import Outcome
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.embedded import RECIPE
 from cfalign.training.objectives import BalancedLabels, Weighted
@@ -107,7 +107,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
 
 
 def _benchmark(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "references", "--quick", "--json"]
+    command = [sys.executable, "-m", "cfalign", "benchmark", "references", "--quick", "--json"]
     where = ["--models", "models", "--out", "out"]
     return subprocess.run([*command, *where, *words], cwd=folder, capture_output=True, text=True, check=False)
 

@@ -11,10 +11,10 @@ import pytest
 
 import cfalign as cfa
 import worlds
-from cfalign.errors import BadInput
-from cfalign.relations import check, read_relations, started
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions
+from cfalign._audit.gate import check, read_relations, started
+from cfalign._audit.options import AuditOptions
+from cfalign._errors import BadInput
+from cfalign._runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cfalign import report
-from cfalign.errors import BadInput, RunMismatch
+from cfalign._errors import BadInput, RunMismatch
 from cfalign.report import pictures, wording
 
 REFERENCE = ("smiling", "eyeglasses", "young")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfalign.errors import BadModel
-from cfalign.responses import logits, respond
+from cfalign._errors import BadModel
+from cfalign._heads.scoring import logits, respond
 from linear_world import SHAPE, LinearClassifier, directions, linear_images
 
 ONE = LinearClassifier(directions(3, overlap=0.2), (0.1, 0.2, 0.3), name="one")

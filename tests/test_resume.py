@@ -81,7 +81,7 @@ def test_killed_at_random_moments(images: Path, whole: Path, tmp_path: Path) -> 
     # a process with another hash seed, started as a user would; sums of floats depend on the number of threads
     path = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "PYTHONHASHSEED": "99", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "cfalign.cli", *map(str, arguments(images, run))]
+    command = [sys.executable, "-m", "cfalign", *map(str, arguments(images, run))]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert ended.returncode == 0, ended.stderr
     assert_same(run, whole)

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from cfalign._errors import BadInput, RunMismatch
+from cfalign._models.weights import read_weights
 from cfalign.benchmarks.agreement import agreement
 from cfalign.benchmarks.scoring import spearman
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
-from cfalign.errors import BadInput, RunMismatch
 from cfalign.synthetic import ATTRIBUTES
 from cfalign.training import ClassifierTraining, train_classifier
 from cfalign.training.last_layer import logistic
@@ -42,7 +43,6 @@ from cfalign.training.robust import (
     upweighted,
     weights_of,
 )
-from cfalign.weights import read_weights
 
 PLANT = Plant("big_lips", "eyeglasses", 0.9, 0, faces=300)
 SMALL = ClassifierTraining(
@@ -242,7 +242,7 @@ def test_spearman_is_that_of_scipy() -> None:
 
 
 def _benchmark(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cfalign.cli", "benchmark", "robustness", "--quick", "--json"]
+    command = [sys.executable, "-m", "cfalign", "benchmark", "robustness", "--quick", "--json"]
     where = ["--models", "models", *(() if "--out" in words else ("--out", "out"))]
     return subprocess.run([*command, *where, *words], cwd=folder, capture_output=True, text=True, check=False)
 

@@ -9,10 +9,10 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 import cfalign
+from cfalign._errors import BadInput
+from cfalign._explanation.saliency import METHODS, Scored, attributions, saliency_maps, similarity
+from cfalign._heads.composition import head
 from cfalign.classifiers import wrap
-from cfalign.composition import head
-from cfalign.errors import BadInput
-from cfalign.saliency import METHODS, Scored, attributions, saliency_maps, similarity
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 

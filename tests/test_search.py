@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from cfalign.errors import BadInput
-from cfalign.results import Floats, Outcome
-from cfalign.search import Found, Probe, Rows, SearchOptions, Start, search
+from cfalign._counterfactuals.batch import Rows
+from cfalign._counterfactuals.gradient import Start
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.ray import Found, Probe, search
+from cfalign._errors import BadInput
+from cfalign._results import Floats, Outcome
 
 Curve = Callable[[float], float]
 

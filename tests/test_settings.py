@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cfalign.cli.settings import options
-from cfalign.errors import BadInput
-from cfalign.sweep import AuditOptions
+from cfalign._audit.options import AuditOptions
+from cfalign._cli.settings import options
+from cfalign._errors import BadInput
 
 
 def read(*assignments: str, config: Path | None = None, **flags: Any) -> AuditOptions:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfalign.statistics import (
+from cfalign._analysis.statistics import (
     bootstrap_counts,
     exchange_p,
     exchange_signs,

@@ -18,21 +18,14 @@ import torch
 from torch import nn
 
 import worlds
+from cfalign._errors import BadInput, RunMismatch, StorageFailed
+from cfalign._models.fingerprint import fingerprint
+from cfalign._models.guard import device_of, modules_of, undisturbed, user_code
+from cfalign._results import Cell
+from cfalign._runs.codec import write_json, write_parquet, write_rows, write_tensors, write_text, written
+from cfalign._runs.record import refuse_other
+from cfalign._runs.run import Run
 from cfalign.classifiers import Preprocessing, black_box, wrap
-from cfalign.errors import BadInput, RunMismatch, StorageFailed
-from cfalign.isolation import device_of, modules_of, undisturbed, user_code
-from cfalign.results import Cell
-from cfalign.store import (
-    Run,
-    fingerprint,
-    refuse_other,
-    write_json,
-    write_parquet,
-    write_rows,
-    write_tensors,
-    write_text,
-    written,
-)
 
 NAN = float("nan")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 from cfalign.synthetic import (
     ATTRIBUTES,
     DERIVED,

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autoencoder_files import audited_with, images, is_differentiable, write_tiny
+from cfalign._errors import BadInput
 from cfalign.autoencoders import WrappedAutoencoder, load
-from cfalign.errors import BadInput
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "c4": {}, "c16": {"latent": 16}, "branched": {"latent": 32, "branch": True}, "f32": {"latent": 32, "f32": True},

@@ -26,9 +26,9 @@ from autoencoder_files import (
     write_images,
     write_vqgan,
 )
+from cfalign._errors import BadInput
 from cfalign.autoencoders import WrappedAutoencoder, load
 from cfalign.classifiers import wrap
-from cfalign.errors import BadInput
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
 

@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from cfalign._errors import BadInput, RunMismatch, StorageFailed
+from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import build as build_autoencoder
 from cfalign.classifiers.network import AttributeNetwork, Residual
 from cfalign.classifiers.network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
-from cfalign.errors import BadInput, RunMismatch, StorageFailed
 from cfalign.training import (
     AutoencoderReport,
     AutoencoderTraining,
@@ -43,7 +44,6 @@ from cfalign.training.held_out import auroc, mean_auroc, psnr, weighted_auroc
 from cfalign.training.loop import learning_rate
 from cfalign.training.pixels import Pixels, decode_all
 from cfalign.training.splitting import split_images
-from cfalign.weights import load_into, read_weights
 
 SIZE = 16
 TINY = AutoencoderTraining(

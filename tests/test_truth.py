@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cfalign import benchmarks, classifiers
+from cfalign._errors import BadInput
+from cfalign._heads.scoring import respond
 from cfalign.benchmarks.truth import Truth
-from cfalign.errors import BadInput
-from cfalign.responses import respond
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, effect, render, sample
 
 TOGETHER = {("chubby", "pale_skin"): 0.9}

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cfalign.errors import BadInput
-from cfalign.weights import checked_archive, read_checkpoint, read_object
+from cfalign._errors import BadInput
+from cfalign._models.weights import checked_archive, read_checkpoint, read_object
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 

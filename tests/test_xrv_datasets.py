@@ -13,8 +13,8 @@ from PIL import Image
 
 import cfalign as cfa
 import worlds
+from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, open_dataset
-from cfalign.errors import BadInput
 
 pytest.importorskip("torchxrayvision", reason="the extra [xrv] is not installed")
 pytestmark = pytest.mark.filterwarnings(

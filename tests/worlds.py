@@ -325,7 +325,7 @@ class Command:
     ) -> None:
         self._logs = (stdout or folder / f".out-{id(self)}", folder / f".err-{id(self)}")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cfalign.cli", "worlds"])
+        context.set_forkserver_preload(["cfalign._cli", "worlds"])
         self.process = context.Process(
             target=_command, args=([str(a) for a in args], *map(str, self._logs), file_limit, user)
         )
@@ -369,6 +369,6 @@ def _command(args: list[str], out: str, err: str, file_limit: int | None, user: 
         os.setuid(user)
     torch.set_num_threads(1)
     sys.argv = ["cfalign", *args]
-    from cfalign.cli import main
+    from cfalign._cli import main
 
     main()

@@ -19,31 +19,31 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ======================  ==============================================================================
 """
 
+import importlib
 import typing
 
 __version__ = "0.1.0"
 
 from cfalign import autoencoders, classifiers, report, synthetic
-from cfalign.alignment import AlignmentOptions
-from cfalign.audit import audit
-from cfalign.bank import Bank, bank, load_bank
-from cfalign.composition import Composition
-from cfalign.effects import EffectOptions
-from cfalign.errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
-from cfalign.estimation import EstimateOptions
-from cfalign.explanation import ExplainOptions, Explanation, explain
-from cfalign.judges import Reference
-from cfalign.latent_shift import latent_shift
-from cfalign.methods import counterfactuals
-from cfalign.rectification import RectificationOptions, Rectified, rectify
-from cfalign.relations import check, read_relations
-from cfalign.results import Counterfactuals, Outcome
-from cfalign.search import DescentOptions, SearchOptions
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions
+from cfalign._analysis.alignment import AlignmentOptions
+from cfalign._analysis.effects import EffectOptions
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import Bank, bank, load_bank
+from cfalign._audit.gate import check, read_relations
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference
+from cfalign._counterfactuals.methods import counterfactuals, latent_shift
+from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
+from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
+from cfalign._explanation.explanation import ExplainOptions, Explanation, explain
+from cfalign._heads.composition import Composition
+from cfalign._rectification import RectificationOptions, Rectified, rectify
+from cfalign._results import Counterfactuals, Outcome
+from cfalign._runs.run import Run
 
 if typing.TYPE_CHECKING:
-    from cfalign.attribution import LatentShift
+    from cfalign import benchmarks, datasets, training
+    from cfalign._explanation.captum import LatentShift
 
 __all__ = [
     "AlignmentOptions",
@@ -72,9 +72,11 @@ __all__ = [
     "audit",
     "autoencoders",
     "bank",
+    "benchmarks",
     "check",
     "classifiers",
     "counterfactuals",
+    "datasets",
     "explain",
     "latent_shift",
     "load_bank",
@@ -82,14 +84,22 @@ __all__ = [
     "rectify",
     "report",
     "synthetic",
+    "training",
 ]
 
 
 def __getattr__(name: str) -> typing.Any:
-    """``LatentShift`` when it is first asked for: Captum takes a second to import."""
+    """What takes long to import, when it is first asked for."""
     if name == "LatentShift":
-        from cfalign.attribution import LatentShift
+        found = importlib.import_module("cfalign._explanation.captum").LatentShift
+    elif name in ("benchmarks", "datasets", "training"):
+        found = importlib.import_module(f"cfalign.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
-        globals()[name] = LatentShift
-        return LatentShift
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """The public names; modules that begin with an underscore may change at any time."""
+    return sorted(__all__)

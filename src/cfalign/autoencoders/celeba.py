@@ -6,10 +6,10 @@ Its two files lie in ``~/.cache/cfalign``, or in the folder that the environment
 
 from __future__ import annotations
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.downloads import located
 from cfalign.autoencoders import taming
 from cfalign.autoencoders.wrapped import WrappedAutoencoder
-from cfalign.downloads import located
-from cfalign.errors import BadInput, nearest
 
 NAMES = ("faceshq",)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput
+from cfalign._models.extras import imported
+from cfalign._models.guard import described
 from cfalign.autoencoders.quantised import QuantisedAutoencoder
 from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
-from cfalign.errors import BadInput
-from cfalign.extras import imported
-from cfalign.isolation import described
 
 
 class PosteriorMean(nn.Module):

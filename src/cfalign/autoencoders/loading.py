@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
+from cfalign._errors import BadInput
+from cfalign._models.factories import call_factory, is_factory
+from cfalign._models.weights import built, load_into, read_weights
+from cfalign._types import Autoencoder
 from cfalign.autoencoders.network import build
 from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
-from cfalign.errors import BadInput
-from cfalign.factories import call_factory, is_factory
-from cfalign.types import Autoencoder
-from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
 FAMILIES: Mapping[str, str] = {

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput
 from cfalign.autoencoders.components import ComponentAutoencoder
-from cfalign.errors import BadInput
 
 
 class VectorAutoencoder(nn.Module):

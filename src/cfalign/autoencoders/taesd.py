@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput
+from cfalign._models.weights import load_into, read_checkpoint
 from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
-from cfalign.errors import BadInput
-from cfalign.weights import load_into, read_checkpoint
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 Shapes = Mapping[str, torch.Size]

@@ -18,11 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
+from cfalign._errors import BadInput
+from cfalign._models.extras import imported
+from cfalign._models.weights import load_into, read_checkpoint
 from cfalign.autoencoders.quantised import LikeliestCodes, QuantisedAutoencoder
 from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
-from cfalign.errors import BadInput
-from cfalign.extras import imported
-from cfalign.weights import load_into, read_checkpoint
 
 TARGETS = ("VQModel", "GumbelVQ")
 IGNORED = "loss."

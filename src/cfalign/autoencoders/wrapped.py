@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfalign.errors import BadInput, BadModel
-from cfalign.isolation import user_code
-from cfalign.types import Autoencoder
+from cfalign._errors import BadInput, BadModel
+from cfalign._models.guard import user_code
+from cfalign._types import Autoencoder
 
 
 class WrappedAutoencoder:

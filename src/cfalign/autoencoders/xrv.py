@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
+from cfalign._models.guard import described
+from cfalign._models.weights import load_into, read_checkpoint
 from cfalign.autoencoders.wrapped import WrappedAutoencoder, wrap
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
-from cfalign.isolation import described
-from cfalign.weights import load_into, read_checkpoint
 
 SIZE, BRIGHTEST = 224, 1024.0
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfalign._analysis.statistics import generator, percentile_interval
+from cfalign._results import Floats
 from cfalign.benchmarks.scoring import spearman
-from cfalign.results import Floats
-from cfalign.statistics import generator, percentile_interval
 
 RESAMPLES = 2000
 LEAST = 3

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._results import Floats
 from cfalign.benchmarks.quality import correlation_difference, frechet_distance, weighted_mean
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 
 MEANS = {
     "validity": "landed",

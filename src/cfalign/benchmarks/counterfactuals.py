@@ -22,23 +22,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cfalign import autoencoders, classifiers
+from cfalign._audit.measurement import off_search
+from cfalign._counterfactuals.batch import Pairs, Scene, reconstruct
+from cfalign._counterfactuals.methods import Made, make
+from cfalign._counterfactuals.options import Method, SearchOptions
+from cfalign._counterfactuals.ray import Found
+from cfalign._errors import BadInput
+from cfalign._heads.composition import head
+from cfalign._heads.panel import weights
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import modules_of, undisturbed
+from cfalign._results import Floats
+from cfalign._runs.codec import as_json, read_parquet, write_json, write_parquet, write_tensors
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.record import refuse_other
+from cfalign._types import Autoencoder, Classifier
 from cfalign.benchmarks.comparison import Comparison, Part, compare
 from cfalign.benchmarks.quality import along_edit, cout, flips
-from cfalign.composition import head, weights
-from cfalign.descent import Scene
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.isolation import modules_of, undisturbed
-from cfalign.latent_shift import Pairs, reconstruct
-from cfalign.measurement import off_search
-from cfalign.methods import Made, make
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.search import Found, Method, SearchOptions
-from cfalign.store import as_json, read_parquet, refuse_other, write_json, write_parquet, write_tensors
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, intervene, render, sample
 from cfalign.synthetic.factors import ATTRIBUTES, OFF
-from cfalign.types import Autoencoder, Classifier
 
 METHODS: tuple[Method, ...] = get_args(Method)
 ADVERSARIAL = 0.25

@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from cfalign import autoencoders, classifiers
+from cfalign._analysis.statistics import generator, percentile_interval
+from cfalign._audit.reference import Reference, reference_of
+from cfalign._errors import BadInput
+from cfalign._models.downloads import cache_folder
+from cfalign._models.fingerprint import fingerprint
+from cfalign._results import Floats
+from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.record import refuse_other
 from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
 from cfalign.benchmarks.heads import Interventions
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
-from cfalign.downloads import cache_folder
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.judges import Reference, reference_of
-from cfalign.results import Floats
-from cfalign.statistics import generator, percentile_interval
-from cfalign.store import as_json, fingerprint, refuse_other, write_json
 from cfalign.synthetic import sample
 from cfalign.training.held_out import auroc
 from cfalign.training.planted import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all

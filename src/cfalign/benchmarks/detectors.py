@@ -15,20 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign.audit import audit
-from cfalign.composition import Composition, head, weights
+from cfalign._audit.audit import audit
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference
+from cfalign._counterfactuals.batch import Pairs, reconstruct
+from cfalign._counterfactuals.gradient import find_rays
+from cfalign._explanation.saliency import attributions, similarity
+from cfalign._heads.composition import Composition, head
+from cfalign._heads.panel import weights
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.run import Run
+from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import TensorImages
-from cfalign.engines.local import Progress, silent
-from cfalign.isolation import undisturbed
-from cfalign.judges import Reference
-from cfalign.latent_shift import Pairs, find_rays, reconstruct
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.saliency import attributions, similarity
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions
 from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, effect, render, sample
-from cfalign.types import Autoencoder, Classifier
 
 MAPS = {
     "input gradient": "saliency_gradient",

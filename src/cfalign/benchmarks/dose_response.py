@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cfalign._results import Floats
 from cfalign.benchmarks.gaps import Ranked, ranked
-from cfalign.results import Floats
 
 WITHIN = (
     ("effect", "gap"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._results import Floats
 from cfalign.benchmarks.scoring import spearman
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign.comparisons import mutual
-from cfalign.engines.local import Progress, silent
-from cfalign.findings import check_heads, switched_off
-from cfalign.isolation import undisturbed
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.store import Run
-from cfalign.sweep import AuditOptions
+from cfalign._analysis.relations import mutual
+from cfalign._audit.conclusions import check_heads, switched_off
+from cfalign._audit.options import AuditOptions
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.run import Run
+from cfalign._types import Classifier
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, render, switched
 from cfalign.training.planted import PAIRS
-from cfalign.types import Classifier
 
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
 """Attribute → the one that it goes together with where reference heads are trained."""

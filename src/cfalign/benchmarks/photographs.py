@@ -19,22 +19,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfalign.audit import audit
-from cfalign.bank import bank
+from cfalign._analysis.statistics import generator
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import bank
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference, reference_of
+from cfalign._errors import BadInput
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
+from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.record import refuse_other
+from cfalign._runs.run import Run
+from cfalign._types import Autoencoder, Classifier
 from cfalign.benchmarks.dose_response import Measured, Photographs, read
 from cfalign.benchmarks.gaps import Gaps, gaps
 from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import ImageSource, Labels
 from cfalign.datasets.images import in_batches
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.isolation import undisturbed
-from cfalign.judges import Reference, reference_of
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.statistics import generator
-from cfalign.store import Run, as_json, refuse_other, write_json
-from cfalign.sweep import AuditOptions
 from cfalign.training import ClassifierTraining
 from cfalign.training.confounded import (
     GROUPS,
@@ -49,7 +52,6 @@ from cfalign.training.confounded import (
     sizes,
     train_all,
 )
-from cfalign.types import Autoencoder, Classifier
 
 PAIRS = (
     ("smiling", "eyeglasses"),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign.results import Floats
+from cfalign._results import Floats
 
 
 def cout(before: Tensor, after: Tensor, score: Callable[[Tensor], Tensor], *, steps: int = 50) -> Tensor:

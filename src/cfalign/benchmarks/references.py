@@ -23,32 +23,27 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cfalign import autoencoders, classifiers
-from cfalign.audit import audit
-from cfalign.bank import bank
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import bank
+from cfalign._audit.conclusions import conclude
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.reference import Reference, reference_of
+from cfalign._errors import BadInput
+from cfalign._models.downloads import cache_folder
+from cfalign._models.fingerprint import fingerprint
+from cfalign._results import Effect, Floats
+from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.record import refuse_other
+from cfalign._runs.run import Run
+from cfalign._types import Classifier
 from cfalign.benchmarks.detection import TRUTHS
 from cfalign.benchmarks.detectors import DETECTORS, Pair
 from cfalign.benchmarks.heads import Head, Interventions, Material, known_heads
-from cfalign.benchmarks.repairs import (
-    EMBEDDED,
-    QUICK,
-    VARIANTS,
-    Measured,
-    Point,
-    References,
-    ReferencesOptions,
-)
+from cfalign.benchmarks.repairs import EMBEDDED, QUICK, VARIANTS, Measured, Point, References, ReferencesOptions
 from cfalign.datasets import TensorImages
-from cfalign.downloads import cache_folder
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.findings import conclude
-from cfalign.judges import Reference, reference_of
-from cfalign.results import Effect, Floats
-from cfalign.store import Run, as_json, fingerprint, refuse_other, write_json
-from cfalign.sweep import AuditOptions
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
 from cfalign.training.references import load_reference, train_references
-from cfalign.types import Classifier
 
 __all__ = ["QUICK", "Measured", "Point", "References", "ReferencesOptions", "references"]
 

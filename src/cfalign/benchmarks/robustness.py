@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._errors import BadInput
+from cfalign._models.downloads import cache_folder
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
 from cfalign.benchmarks.agreement import Agreement, agreement
 from cfalign.benchmarks.shortcuts import CONTROL, QUICK, Measured, Pair, RobustnessOptions, kept
-from cfalign.downloads import cache_folder
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign.synthetic import render, sample
 from cfalign.training.robust import load_robust, train_all_robust
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from cfalign.results import Floats
+from cfalign._results import Floats
 
 
 def average_precision(score: Floats, positive: Floats | Any) -> float:

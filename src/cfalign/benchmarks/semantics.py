@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from cfalign import autoencoders, classifiers
-from cfalign.composition import head
-from cfalign.engines.local import Progress, silent
-from cfalign.isolation import undisturbed
-from cfalign.latent_shift import latent_shift
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._heads.composition import head
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
 from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
 
 

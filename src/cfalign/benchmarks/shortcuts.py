@@ -17,22 +17,25 @@ import torch
 from torch import Tensor
 
 from cfalign import autoencoders, classifiers
-from cfalign.alignment import AlignmentOptions, relative_change
-from cfalign.audit import audit
-from cfalign.bank import bank
-from cfalign.composition import head
+from cfalign._analysis.alignment import AlignmentOptions, relative_change
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._audit.audit import audit
+from cfalign._audit.bank import bank
+from cfalign._audit.options import AuditOptions
+from cfalign._counterfactuals.methods import latent_shift
+from cfalign._heads.composition import head
+from cfalign._heads.scoring import respond
+from cfalign._models.fingerprint import fingerprint
+from cfalign._results import Floats
+from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.progress import Progress
+from cfalign._runs.record import refuse_other
+from cfalign._runs.run import Run
+from cfalign._types import Classifier
 from cfalign.datasets import TensorImages
-from cfalign.engines.local import Progress
-from cfalign.latent_shift import latent_shift
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
-from cfalign.store import Run, as_json, fingerprint, refuse_other, write_json
-from cfalign.sweep import AuditOptions
 from cfalign.synthetic import Faces, render, sample, switched
 from cfalign.training.planted import PAIRS, SEEDS, Plant
 from cfalign.training.robust import METHODS, Robust, groups
-from cfalign.types import Classifier
 
 CORRELATION = 0.9
 """Of target and shortcut on the audited faces."""

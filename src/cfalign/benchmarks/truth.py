@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfalign.engines.local import Progress, silent
-from cfalign.errors import BadInput
-from cfalign.isolation import undisturbed
-from cfalign.responses import respond
-from cfalign.results import Floats
-from cfalign.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._errors import BadInput
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
+from cfalign._types import Classifier
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, render, sample, switched
-from cfalign.types import Classifier
 
 RESAMPLES = 1000
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from cfalign._errors import BadInput, nearest
 from cfalign.classifiers.wrapped import Link, checked_targets, resized_and_normalised
-from cfalign.errors import BadInput, nearest
 
 EXAMPLE = '{"targets": ["smiling", "young"], "link": "sigmoid", "normalize": [[0.5], [0.5]], "size": 224}'
 Numbers = tuple[float, ...]

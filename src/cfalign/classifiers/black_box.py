@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.composition import Composition, head
+from cfalign._models.guard import user_code
 from cfalign.classifiers.wrapped import checked_columns, checked_targets
-from cfalign.composition import Composition, head
-from cfalign.errors import BadInput, BadModel
-from cfalign.isolation import user_code
 
 
 class BlackBox:

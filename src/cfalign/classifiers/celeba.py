@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cfalign._errors import BadInput
+from cfalign._models.downloads import located
+from cfalign._models.weights import load_into
 from cfalign.classifiers.branched import ATTRIBUTES, SIZE, BranchedNetwork
 from cfalign.classifiers.checkpoint import read
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.downloads import located
-from cfalign.errors import BadInput
-from cfalign.weights import load_into
 
 NAME = "branched-tiny"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cfalign.errors import BadInput, nearest
-from cfalign.weights import read_checkpoint
+from cfalign._errors import BadInput, nearest
+from cfalign._models.weights import read_checkpoint
 
 STATES = ("state_dict", "model_state_dict", "model")
 NAMES = ("classes", "class_names", "targets")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cfalign._errors import BadInput
 from cfalign.classifiers.wrapped import checked_targets
-from cfalign.errors import BadInput
 
 
 def class_targets(names: Sequence[str]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from cfalign.composition import Composition, Head, Scale, head
-from cfalign.errors import BadInput
-from cfalign.types import Classifier
+from cfalign._errors import BadInput
+from cfalign._heads.composition import Composition, Head, Scale, head
+from cfalign._types import Classifier
 
 KIND = "cfalign composition"
 EDGE = 1e-6  # how near a sum of probabilities may come to 0 and 1, where logits end

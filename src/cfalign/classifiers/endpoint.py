@@ -15,10 +15,10 @@ from urllib.request import Request, urlopen
 import torch
 from torch import Tensor
 
+from cfalign._errors import BadInput, BadModel
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.wrapped import checked_targets, prepared, resized_and_normalised
-from cfalign.errors import BadInput, BadModel
 
 TIMEOUT = 60.0
 ATTEMPTS = 4

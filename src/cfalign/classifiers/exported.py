@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput, BadModel
+from cfalign._models.guard import described, device_of
+from cfalign._models.weights import checked_archive, read_object
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.beside import Beside, beside, read_beside
 from cfalign.classifiers.vetting import copied, vet
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput, BadModel
-from cfalign.isolation import described, device_of
-from cfalign.weights import checked_archive, read_object
 
 SUFFIXES = (".pt", ".ts", ".pth", ".pt2")
 USUAL = 224  # side of the trial images where nothing says another

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput
+from cfalign._models.extras import imported
 from cfalign.classifiers.checkpoint import refuse_code
 from cfalign.classifiers.class_names import class_targets
 from cfalign.classifiers.preprocessing import Interpolation, Preprocessing
 from cfalign.classifiers.published import published
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput
-from cfalign.extras import imported
 
 FILTERS: Mapping[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 LEVELS = 2.0  # of 255, by which 8-bit rounding may move a pixel

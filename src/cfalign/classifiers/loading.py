@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.factories import call_factory, is_factory
+from cfalign._models.weights import built, load_into, read_weights
+from cfalign._types import Classifier
 from cfalign.classifiers import endpoint, exported, onnx_file
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.composed import ComposedClassifier, compose, read_composition
 from cfalign.classifiers.network import build
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput, nearest
-from cfalign.factories import call_factory, is_factory
-from cfalign.types import Classifier
-from cfalign.weights import built, load_into, read_weights
 
 EMBEDDED = Path(__file__).parent / "embedded"
 FAMILIES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 
 
 class AttributeNetwork(nn.Module):

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfalign._errors import BadInput
+from cfalign._models.extras import imported
 from cfalign.classifiers.batches import batched
 from cfalign.classifiers.beside import Beside
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.exported import channels_of, file_digest, named, said, square, trial
 from cfalign.classifiers.wrapped import as_logits, prepared, resized_and_normalised
-from cfalign.errors import BadInput
-from cfalign.extras import imported
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 MISSING = re.compile(r"No Op registered for (\S+)|No opset import for domain '(\S*)'|NOT_IMPLEMENTED.*?(\w+)\(\d+\)")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-from cfalign.errors import BadInput, CfalignError
-from cfalign.isolation import described
+from cfalign._errors import BadInput, CfalignError
+from cfalign._models.guard import described
 
 
 @contextmanager

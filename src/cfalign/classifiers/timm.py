@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
+from cfalign._models.weights import load_into
 from cfalign.classifiers.checkpoint import read, refuse_code
 from cfalign.classifiers.class_names import class_targets, names_of
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.published import published
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
-from cfalign.weights import load_into
 
 ELSEWHERE = ("hf-hub", "local-dir")  # timm's own prefixes of a name
 

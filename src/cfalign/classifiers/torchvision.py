@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
+from cfalign._models.weights import load_into
 from cfalign.classifiers.checkpoint import read
 from cfalign.classifiers.class_names import class_targets, names_of
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.published import published
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
-from cfalign.weights import load_into
 
 
 def load(name: str, *, trust: bool = False) -> WrappedClassifier:

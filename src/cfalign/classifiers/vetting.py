@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 
 ENTRIES = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment"

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.composition import Composition, head, parse
+from cfalign._models.guard import device_of, user_code
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.composition import Composition, head, parse
-from cfalign.errors import BadInput, BadModel
-from cfalign.isolation import device_of, user_code
 
 Link = Literal["sigmoid", "softmax", "probability"]
 Prepare = Callable[[Tensor], Tensor]

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
+from cfalign._models.weights import load_into
 from cfalign.classifiers.checkpoint import Checkpoint, read
 from cfalign.classifiers.class_names import class_targets, names_of
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.published import published
 from cfalign.classifiers.wrapped import WrappedClassifier, wrap
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
-from cfalign.weights import load_into
 
 SIZE = 224  # of all its DenseNets
 LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv2\.weight")

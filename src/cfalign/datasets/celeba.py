@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from sys import intern
 
+from cfalign._errors import BadInput
 from cfalign.datasets.folder import ImageFolder
 from cfalign.datasets.labels import Labels, labels_of, read_labels
 from cfalign.datasets.tables import read_table, table_of
-from cfalign.errors import BadInput
 
 _ATTRIBUTES, _PARTITION, _IDENTITY = "list_attr_celeba", "list_eval_partition", "identity_CelebA"
 _IMAGES = ("img_align_celeba", "img_align_celeba_png", "img_celeba", "images")

@@ -11,9 +11,9 @@ from typing import Protocol, get_args
 import numpy as np
 import torch
 
+from cfalign._errors import BadInput
 from cfalign.datasets.decoding import Content, Crop, Size, Unreadable, content_digest, decode, quiet, upright_size
 from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, with_rows
-from cfalign.errors import BadInput
 
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
 # measured on 2 cores: no faster (64 px PNGs: 2,300 to 2,500 images/s against 2,800 to 3,000), after seconds to start.

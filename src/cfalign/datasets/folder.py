@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cfalign._errors import BadInput
 from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet
 from cfalign.datasets.encoded import EncodedImages, check_form
 from cfalign.datasets.images import Keep, Loaded
-from cfalign.errors import BadInput
 
 
 class ImageFolder:

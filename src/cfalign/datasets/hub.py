@@ -17,12 +17,12 @@ from tempfile import NamedTemporaryFile
 from threading import Lock
 from typing import Any
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
 from cfalign.datasets.columns import as_text, class_columns, labels_from
 from cfalign.datasets.decoding import Content, Span, Unreadable
 from cfalign.datasets.encoded import Contents, EncodedImages
 from cfalign.datasets.labels import Labels
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
 
 EXTRA = "data"
 _SPEC = re.compile(r"(.+?)(?::([\w.-]+)(?:\[(\d*):(\d*)\])?)?")

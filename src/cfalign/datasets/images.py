@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfalign.errors import BadInput, nearest
-from cfalign.types import Images
+from cfalign._errors import BadInput, nearest
+from cfalign._types import Images
 
 Keep: TypeAlias = "Sequence[str] | Sequence[bool] | NDArray[np.bool_] | Tensor"
 """Which images to keep: their ids (the order counts) or a mask with one bool per image."""

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cfalign._errors import BadInput, nearest
 from cfalign.datasets.images import Keep, positions
 from cfalign.datasets.matching import match_rows
 from cfalign.datasets.tables import Table, read_table
-from cfalign.errors import BadInput, nearest
 
 Texts = tuple[str | None, ...]
 _IMAGE_NAMES = (

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cfalign._errors import BadInput
 from cfalign.datasets.decoding import EXTENSIONS
-from cfalign.errors import BadInput
 
 
 def match_rows(names: Sequence[str | None], *, ids: Sequence[str], table: str) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from cfalign._errors import BadInput, nearest
 from cfalign.datasets.celeba import open_celeba
 from cfalign.datasets.folder import ImageFolder
 from cfalign.datasets.hub import open_hf
@@ -19,7 +20,6 @@ from cfalign.datasets.shards import open_webdataset
 from cfalign.datasets.tensors import Pixels, TensorImages
 from cfalign.datasets.waterbirds import open_waterbirds
 from cfalign.datasets.xrays import open_xrays
-from cfalign.errors import BadInput, nearest
 
 Openable = str | os.PathLike[str] | Pixels | ImageSource
 FAMILIES: dict[str, Callable[..., tuple[ImageSource, Labels | None]]] = {

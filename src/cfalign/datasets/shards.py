@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfalign._errors import BadInput
 from cfalign.datasets.columns import as_text, class_columns, labels_from
 from cfalign.datasets.decoding import EXTENSIONS, Span
 from cfalign.datasets.encoded import EncodedImages
 from cfalign.datasets.labels import Labels
-from cfalign.errors import BadInput
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
 _MISSING = ("", "na", "n/a", "nan", "null", "none")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfalign._errors import BadInput
 from cfalign.datasets.images import Keep, Loaded, checked_indices, with_rows
-from cfalign.errors import BadInput
 
 Pixels = Tensor | NDArray[np.generic]
 _CHUNK = 256

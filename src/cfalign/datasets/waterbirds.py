@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cfalign._errors import BadInput
 from cfalign.datasets.folder import ImageFolder
 from cfalign.datasets.labels import Labels, labels_of
 from cfalign.datasets.tables import read_table, table_of
-from cfalign.errors import BadInput
 
 _NAMES = {"img_filename": "image", "y": "waterbird", "place": "water_background", "split": "split"}
 _SPLITS = {"0": "train", "1": "val", "2": "test"}

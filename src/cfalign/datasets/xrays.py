@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
 from cfalign.datasets.columns import as_text, labels_from
 from cfalign.datasets.decoding import content_digest, grey_pixels
 from cfalign.datasets.images import Keep, Loaded, Skipped, checked_indices, with_rows
 from cfalign.datasets.labels import Labels
-from cfalign.errors import BadInput, nearest
-from cfalign.extras import imported
 
 EXTRA = "xrv"
 SIDE = 224

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cfalign._runs.codec import write_json, write_text
 from cfalign.report.data import Model, ReportData, Skipped
 from cfalign.report.page import html
 from cfalign.report.plain import markdown
 from cfalign.report.reading import load
 from cfalign.report.record import as_json
-from cfalign.store import write_json, write_text
 
 __all__ = ["Model", "ReportData", "Skipped", "as_json", "html", "load", "markdown", "write"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cfalign.comparisons import Relation
-from cfalign.figures import Control, Walk
-from cfalign.results import Cell, Effect, Finding, GroupGap
+from cfalign._analysis.relations import Relation
+from cfalign._figures import Control, Walk
+from cfalign._results import Cell, Effect, Finding, GroupGap
 
 Pixels = NDArray[np.uint8]
 

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from cfalign import __version__
-from cfalign.errors import BadInput
-from cfalign.explanation import ExplainedBase, Explanation
-from cfalign.figures import alignment_plot
-from cfalign.figures.explanation import explanation_figure, walk_of
-from cfalign.figures.pixels import save_png
-from cfalign.store import write_json, write_text, written
+from cfalign._errors import BadInput
+from cfalign._explanation.explanation import ExplainedBase, Explanation
+from cfalign._figures import alignment_plot
+from cfalign._figures.explanation import explanation_figure, walk_of
+from cfalign._figures.pixels import save_png
+from cfalign._runs.codec import write_json, write_text, written
 
 Frame = NDArray[np.uint8]
 MOVING = (".gif", ".webp", ".mp4")

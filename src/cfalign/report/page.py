@@ -12,11 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cfalign import figures
-from cfalign.figures import style
+from cfalign import _figures as figures
+from cfalign._figures import style
+from cfalign._results import Effect, Finding, Outcome, Sample
 from cfalign.report import pictures, wording
 from cfalign.report.data import Pixels, ReportData
-from cfalign.results import Effect, Finding, Outcome, Sample
 
 IMAGE_BUDGET = 10_000_000
 """Characters of image data on a page; further strips are named instead of shown."""

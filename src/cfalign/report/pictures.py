@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfalign.figures import style
+from cfalign._figures import style
 from cfalign.report.data import Pixels
 
 LARGEST = 256

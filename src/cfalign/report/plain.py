@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from cfalign.figures import by_size, is_own, is_significant, matrix_order, style
+from cfalign._figures import by_size, is_own, is_significant, matrix_order, style
+from cfalign._results import Cell, Effect, Finding, Outcome, Sample
 from cfalign.report import wording
 from cfalign.report.data import ReportData
-from cfalign.results import Cell, Effect, Finding, Outcome, Sample
 
 _WIDEST = 14
 """Columns up to which the matrix is printed as a matrix; beyond, its largest cells as a list."""

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cfalign.comparisons import Kind, Relation
-from cfalign.errors import BadInput, RunMismatch
+from cfalign._analysis.relations import Kind, Relation
+from cfalign._errors import BadInput, RunMismatch
+from cfalign._results import Cell, Effect, Finding, GroupGap, Sample
+from cfalign._runs.run import SCHEMA
 from cfalign.report import pictures, tables
 from cfalign.report.data import Followed, Model, Pixels, ReportData, Skipped
-from cfalign.results import Cell, Effect, Finding, GroupGap, Sample
-from cfalign.store import SCHEMA
 
 _MATRIX = (
     "base",

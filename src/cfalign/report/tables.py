@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cfalign.errors import BadInput
-from cfalign.figures import Control, Walk
+from cfalign._errors import BadInput
+from cfalign._figures import Control, Walk
 
 _NO_COUNTERFACTUAL = ("not_eligible", "flat", "not_finite")
 

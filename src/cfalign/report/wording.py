@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from cfalign.comparisons import Kind, Relation, mutual
-from cfalign.figures import is_own, style
+from cfalign._analysis.relations import Kind, Relation, mutual
+from cfalign._figures import is_own, style
+from cfalign._results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
 from cfalign.report.data import ReportData
-from cfalign.results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
 
 Mark = Callable[[str], str]
 """How a name is written: quoted, as code, escaped."""

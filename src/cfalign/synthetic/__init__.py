@@ -10,16 +10,7 @@ Modules: `factors` (names, derived labels), `sampling` (faces, correlations), `d
 `head`, `features`, `accessories` (the layers), `renderer` (their order), `interventions` (ground truth).
 """
 
-from cfalign.synthetic.factors import (
-    ATTRIBUTES,
-    DERIVED,
-    FACTORS,
-    HAIR_COLOURS,
-    INTERVENABLE,
-    NON_CELEBA,
-    OFF,
-    ON,
-)
+from cfalign.synthetic.factors import ATTRIBUTES, DERIVED, FACTORS, HAIR_COLOURS, INTERVENABLE, NON_CELEBA, OFF, ON
 from cfalign.synthetic.interventions import effect, intervene, switched
 from cfalign.synthetic.renderer import render
 from cfalign.synthetic.sampling import NUISANCE, Faces, concatenate, sample

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cfalign.errors import BadInput, nearest
+from cfalign._errors import BadInput, nearest
 
 FACTORS: tuple[str, ...] = (
     "5_o_clock_shadow",

@@ -5,20 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cfalign.synthetic.drawing import (
-    Scene,
-    band,
-    between,
-    blob,
-    cover,
-    ellipse,
-    hue,
-    mix,
-    presence,
-    rgb,
-    segment,
-    soft,
-)
+from cfalign.synthetic.drawing import Scene, band, between, blob, cover, ellipse, hue, mix, presence, rgb, segment, soft
 from cfalign.synthetic.head import BROW_Y, EYE_X, EYE_Y, MOUTH_Y, outline
 
 

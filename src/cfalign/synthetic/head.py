@@ -5,20 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cfalign.synthetic.drawing import (
-    Scene,
-    band,
-    below,
-    between,
-    blob,
-    cover,
-    ellipse,
-    hue,
-    mix,
-    rgb,
-    segment,
-    soft,
-)
+from cfalign.synthetic.drawing import Scene, band, below, between, blob, cover, ellipse, hue, mix, rgb, segment, soft
 
 EYE_Y = -0.05
 EYE_X = 0.215

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 from cfalign.synthetic.factors import DERIVED, FACTORS, HAIR_COLOURS, INTERVENABLE, OFF, ON, unknown_name
 from cfalign.synthetic.renderer import render
 from cfalign.synthetic.sampling import Faces

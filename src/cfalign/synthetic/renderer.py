@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 from cfalign.synthetic import accessories, features, head
 from cfalign.synthetic.drawing import PIXEL, SIZE, Scene
 from cfalign.synthetic.factors import FACTORS

@@ -10,16 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cfalign.errors import BadInput
-from cfalign.synthetic.factors import (
-    ATTRIBUTES,
-    DERIVED,
-    FACTORS,
-    GAP,
-    HAIR_COLOURS,
-    attribute_values,
-    unknown_name,
-)
+from cfalign._errors import BadInput
+from cfalign.synthetic.factors import ATTRIBUTES, DERIVED, FACTORS, GAP, HAIR_COLOURS, attribute_values, unknown_name
 
 NUISANCE: tuple[str, ...] = (
     "shift_x",

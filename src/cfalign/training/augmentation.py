@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cfalign._types import Images
 from cfalign.training.options import ClassifierTraining
-from cfalign.types import Images
 
 _BLURRED = (0.35, 0.85)  # sides, of 1, that blurred images are reduced to
 

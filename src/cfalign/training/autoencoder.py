@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cfalign._models.weights import parameters
+from cfalign._types import Images
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.network import VectorAutoencoder
 from cfalign.datasets import Skipped, open_images
@@ -26,8 +28,6 @@ from cfalign.training.loop import State, fit, seeded
 from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
 from cfalign.training.options import AutoencoderTraining
 from cfalign.training.pixels import Pixels, Progress
-from cfalign.types import Images
-from cfalign.weights import parameters
 
 Network = ComponentAutoencoder | VectorAutoencoder
 

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cfalign._errors import BadInput
+from cfalign._models.fingerprint import fingerprint
+from cfalign._models.guard import undisturbed
+from cfalign._models.weights import parameters
+from cfalign._types import Autoencoder, Images
 from cfalign.classifiers.network import AttributeNetwork
 from cfalign.datasets import Labels, Skipped, open_images
 from cfalign.datasets.opening import Openable
-from cfalign.errors import BadInput
-from cfalign.isolation import undisturbed
-from cfalign.store import fingerprint
 from cfalign.training.augmentation import augmented
 from cfalign.training.folder import Folder
 from cfalign.training.held_out import Floats, TargetAuroc, aurocs, mean_auroc
@@ -30,8 +32,6 @@ from cfalign.training.objectives import Objective
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.training.splitting import split_images
-from cfalign.types import Autoencoder, Images
-from cfalign.weights import parameters
 
 _BATCH = 256
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 from cfalign.training.pixels import Pixels, Progress
 
 _CHUNK = 512

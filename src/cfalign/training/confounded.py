@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cfalign._errors import BadInput
+from cfalign._types import Classifier
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import ImageSource, Labels
-from cfalign.errors import BadInput
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.training.workers import work_off
-from cfalign.types import Classifier
 
 GROUPS = ((1, 1), (1, 0), (0, 1), (0, 0))
 """(target, confounder) of the four groups, in the order used everywhere."""

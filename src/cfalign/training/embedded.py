@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfalign._models.weights import load_into, read_weights, save_weights
 from cfalign.autoencoders.loading import EMBEDDED as AUTOENCODER
 from cfalign.autoencoders.loading import from_weights
 from cfalign.autoencoders.network import build as build_autoencoder
@@ -32,7 +33,6 @@ from cfalign.synthetic import ATTRIBUTES, DERIVED, Faces, render, sample
 from cfalign.training.autoencoder import train_autoencoder
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import AutoencoderTraining, ClassifierTraining
-from cfalign.weights import load_into, read_weights, save_weights
 
 CORRELATION = 0.9
 PAIRS = (

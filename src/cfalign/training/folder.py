@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from cfalign import __version__
+from cfalign._errors import BadInput
+from cfalign._models.weights import save_weights
+from cfalign._runs.codec import as_json, write_json, written
+from cfalign._runs.record import refuse_other
 from cfalign.datasets import ImageSource
-from cfalign.errors import BadInput
-from cfalign.store import as_json, refuse_other, write_json, written
 from cfalign.training.options import Training
 from cfalign.training.pixels import FILES, forget
-from cfalign.weights import save_weights
 
 SCHEMA = 1
 _RECORD = "training.json"

@@ -10,13 +10,13 @@ from jaxtyping import Bool
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from cfalign._models.fingerprint import fingerprint
+from cfalign._models.weights import load_into, read_weights
+from cfalign._results import Floats
 from cfalign.classifiers.network import AttributeNetwork, build
 from cfalign.datasets import TensorImages
-from cfalign.results import Floats
-from cfalign.store import fingerprint
 from cfalign.training.folder import open_folder
 from cfalign.training.options import ClassifierTraining
-from cfalign.weights import load_into, read_weights
 
 
 def retrained(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 from cfalign.training.folder import read_checkpoint, save_checkpoint
 from cfalign.training.options import Training
 from cfalign.training.pixels import Progress

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cfalign._errors import BadInput
 from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
-from cfalign.errors import BadInput
 from cfalign.training.folder import Folder, open_folder
 from cfalign.training.options import Training
 from cfalign.training.pixels import Pixels, Progress, decode_all, forget

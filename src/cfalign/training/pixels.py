@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from cfalign._runs.codec import write_json, written
 from cfalign.datasets import ImageSource, Skipped, in_batches
-from cfalign.store import write_json, written
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total); called at the start of a stage and after every unit."""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cfalign._errors import BadInput
+from cfalign._types import Classifier
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, TensorImages
-from cfalign.errors import BadInput
 from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.embedded import PAIRS as SHIPPED_PAIRS
@@ -21,7 +22,6 @@ from cfalign.training.embedded import PLANTED_FACES, RECIPE, labelled, rendered
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.training.workers import work_off
-from cfalign.types import Classifier
 
 PAIRS = (
     *SHIPPED_PAIRS,

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cfalign import autoencoders
+from cfalign._errors import BadInput
+from cfalign._types import Classifier
 from cfalign.classifiers.loading import from_weights
-from cfalign.errors import BadInput
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.embedded import RECIPE, labelled, rendered
@@ -28,7 +29,6 @@ from cfalign.training.options import ClassifierTraining
 from cfalign.training.pixels import Progress
 from cfalign.training.planted import PAIRS
 from cfalign.training.workers import work_off
-from cfalign.types import Classifier
 
 NETWORKS = ("plain", "reconstructed", "balanced", "judge", "balanced_judge")
 """``plain``: the embedded recipe without reconstructions; ``reconstructed``: a quarter of the images of a batch are

@@ -30,9 +30,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from cfalign._errors import BadInput
+from cfalign._types import Classifier
 from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, TensorImages
-from cfalign.errors import BadInput
 from cfalign.synthetic import ATTRIBUTES, Faces, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.embedded import rendered
@@ -41,7 +42,6 @@ from cfalign.training.objectives import GroupDRO, Objective, VREx, Weighted
 from cfalign.training.pixels import Progress
 from cfalign.training.planted import Plant, material, recipe
 from cfalign.training.workers import work_off
-from cfalign.types import Classifier
 
 METHODS = ("erm", "group_dro", "jtt", "dfr", "rex")
 DRO_STEP = 0.1

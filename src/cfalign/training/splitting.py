@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cfalign._errors import BadInput
 from cfalign.datasets import Labels
-from cfalign.errors import BadInput
 
 LEAST_TRAIN = 64
 LEAST_HELD_OUT = 8

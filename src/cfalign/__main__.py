@@ -1,0 +1,5 @@
+"""``python -m cfalign``."""
+
+from cfalign._cli import main
+
+main()

@@ -1,0 +1,289 @@
+"""The incoming reading and its unmixing (not in the paper): what each attribute does to an audited head.
+
+Counterfactuals of an attribute lower it where it is present and raise it where it is absent, so that their mean stands
+for all images: on confounded ones taking an attribute away does something else than adding it. A counterfactual of B
+moves other attributes too; a judge that it was not made against says by how much every attribute moved: Ψ[B, C], from
+ΣΔC over the counterfactuals of B. The audited head's responses r[B] = Σ_C Ψ[B, C] · e[C] are solved for the effects e
+under a prior that expects few of them (the horseshoe): a classifier uses few attributes, and ridge regression spreads
+an effect over all that resemble it. The intervals hold what the attributes leave unexplained in r, whether it comes
+from few images or from what a counterfactual changes that no attribute sees, and that a counterfactual switches an
+attribute further, or less far, than its judge says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfalign._analysis.alignment import Row
+from cfalign._analysis.statistics import exchange_p, exchange_signs, generator, horseshoe, percentile_interval, q_values
+from cfalign._errors import BadInput
+from cfalign._results import Effect, Floats, own_concept
+
+
+@dataclass(frozen=True)
+class EffectOptions:
+    """How effects are unmixed."""
+
+    misfit: float = 0.03
+    """What attributes usually leave unexplained of a response (standard deviation), before the data speak."""
+    misfit_weight: float = 20.0
+    """How many attributes' worth of evidence that is."""
+    samples: int = 2000
+    """Draws from the posterior of the effects."""
+    switch_error: float = 0.2
+    """Relative error (standard deviation) of how far counterfactuals switch an attribute; intervals are wider by it.
+    The default is what planted classifiers show (``cfalign benchmark detection``)."""
+    ridge: float = 0.05
+    """Penalty on Σ e² of the linear solution that is tested against the null."""
+    draws: int = 2000
+    """Draws of the exchange test against the null."""
+
+    def __post_init__(self) -> None:
+        for name in ("misfit", "misfit_weight", "ridge"):
+            if not getattr(self, name) > 0:
+                raise BadInput(f"{name} must be above 0, got {getattr(self, name)!r}.")
+        if not self.switch_error >= 0:
+            raise BadInput(f"switch_error must be at least 0, got {self.switch_error!r}.")
+        for name in ("samples", "draws"):
+            if not getattr(self, name) >= 100:
+                raise BadInput(f"{name} must be at least 100, got {getattr(self, name)!r}.")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Mean responses to the counterfactuals of one attribute and way each, [row]."""
+
+    mixing: Floats
+    """Ψ[row, attribute] = ΣΔ of who watches the attribute / ΣΔ of the row's own head."""
+    audited: Floats
+    """r[row, audited] = ΣΔ of the audited head / ΣΔ of the row's own head."""
+
+
+@dataclass(frozen=True)
+class Unmixed:
+    """What the responses were solved for."""
+
+    effects: list[Effect]
+    carried: dict[tuple[str, str], tuple[float, float, float]]
+    """(audited, attribute) → what the head's effects, but for that of its own concept, add up to between images with
+    the attribute and images without: mean, low and high; see ``group_gaps``. No entry where unknown."""
+
+
+def responses(rows: Sequence[Row], heads: Sequence[str], watched: Sequence[str], audited: Sequence[str]) -> Responses:
+    """The responses to every row's counterfactuals; ``watched``: a column of ``heads`` for each attribute."""
+    columns, targets = ([list(heads).index(h) for h in names] for names in (watched, audited))
+    total = np.stack([(row.after - row.before).sum(axis=0) for row in rows])
+    own = total[np.arange(len(rows)), [list(heads).index(row.base) for row in rows]]
+    relative = total / own[:, None]
+    return Responses(relative[:, columns], relative[:, targets])
+
+
+def unmix(psi: Floats, responses: Floats, *, ridge: float) -> Floats:
+    """Effects e [..., K, A] that minimise ‖Ψ e − r‖² + ridge · ‖e‖²; Ψ [..., row, K], r [..., row, A]."""
+    transposed = np.swapaxes(psi, -1, -2)
+    solver = np.linalg.solve(transposed @ psi + ridge * np.eye(psi.shape[-1]), transposed)
+    return np.asarray(solver @ responses, dtype=np.float64)
+
+
+def effects(
+    rows: Sequence[Row],
+    heads: Sequence[str],
+    audited: Sequence[str],
+    *,
+    outgoing: Mapping[tuple[str, str], float],
+    witnesses: Mapping[str, str] | None = None,
+    spans: Mapping[str, float] | None = None,
+    together: Mapping[tuple[str, str], float] | None = None,
+    options: EffectOptions,
+    seed: int = 0,
+) -> Unmixed:
+    """Effect of every attribute (base of a row, itself a head) on every audited head, with intervals and q-values.
+
+    An effect is the mean change of the audited score when the attribute is switched from absent to present.
+
+    A head is left out of its own explanation when it is among the attributes (a classifier audited against its own
+    heads would otherwise explain itself by itself). An attribute without counterfactuals has NaN effect and n = 0.
+
+    Args:
+        rows: usable counterfactuals, one row per attribute and way (lowered, raised).
+        heads: the columns of the rows.
+        outgoing: ψ(audited → attribute) where known.
+        witnesses: the column that says how far an attribute moved; its own head where none is named.
+        spans: score of a present attribute minus that of an absent one, in its witness; 1 where not named.
+        together: (present, attribute) → how much more of the attribute there is then, as a share of a full switch;
+            without it nothing is said of what the effects carry.
+    """
+    used = [row for row in rows if len(row)]
+    attributes = tuple(dict.fromkeys(row.base for row in rows))
+    found = tuple(dict.fromkeys(row.base for row in used))
+    watched = [(witnesses or {}).get(a, a) for a in found]
+    scene = _Scene(
+        used, heads, found, watched, audited,
+        np.array([(spans or {}).get(a, 1.0) for a in found]),
+        np.array([[(together or {}).get((b, a), np.nan) for a in found] for b in found]),
+    )  # fmt: skip
+    solved = _solved(scene, options, seed) if used and audited else {}
+    q = q_values(np.array([s.p for s in solved.values()]))
+    nan = float("nan")
+    n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
+    known = {key: (*s.effect, s.incoming, float(q[i])) for i, (key, s) in enumerate(solved.items())}
+    result = []
+    for a in audited:
+        for b in attributes:
+            if b == a:
+                continue
+            effect, low, high, raw, q_value = known.get((a, b), (nan,) * 5)
+            result.append(Effect(a, b, effect, low, high, raw, outgoing.get((a, b), nan), n_of[b], q_value))
+    return Unmixed(result, {key: s.carried for key, s in solved.items() if np.isfinite(s.carried[0])})
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is solved: usable rows, their columns, and the unknowns."""
+
+    rows: Sequence[Row]
+    heads: Sequence[str]
+    attributes: Sequence[str]
+    watched: Sequence[str]
+    audited: Sequence[str]
+    spans: Floats
+    together: Floats
+    """[attribute present, attribute]"""
+
+    @property
+    def columns(self) -> list[int]:
+        """Who watches each attribute."""
+        return [list(self.heads).index(h) for h in self.watched]
+
+    @property
+    def own(self) -> list[int]:
+        """The descended head of each row."""
+        return [list(self.heads).index(row.base) for row in self.rows]
+
+    @property
+    def targets(self) -> list[int]:
+        return [list(self.heads).index(a) for a in self.audited]
+
+    @property
+    def foreign(self) -> Floats:
+        """1 where the attribute is not the audited head's own concept, 0 where it is, [audited, attribute]."""
+        return np.array([[float(not own_concept(a, name)) for name in self.attributes] for a in self.audited])
+
+    def rows_of(self, attribute: str) -> list[int]:
+        return [k for k, row in enumerate(self.rows) if row.base == attribute]
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """One audited head and one attribute."""
+
+    effect: tuple[float, float, float]
+    carried: tuple[float, float, float]
+    incoming: float
+    p: float
+
+
+def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str, str], _Solved]:
+    """(audited, attribute) → what was found."""
+    rows, names, audited = scene.rows, scene.attributes, scene.audited
+    point = responses(rows, scene.heads, scene.watched, audited)
+    effect, carried = _posterior(scene, point, options, seed)
+    itself = np.array([[a == name for name in names] for a in audited])
+    p = _p_values(scene, np.where(itself, 0.0, effect[0] / scene.spans), draws=options.draws, seed=seed)
+    first = {name: scene.rows_of(name)[0] for name in names}
+    return {
+        (a, name): _Solved(
+            tuple(effect[:, j, k].tolist()), tuple(carried[:, j, k].tolist()),
+            float(point.audited[first[name], j]), float(p[k, j]),
+        )
+        for j, a in enumerate(audited)
+        for k, name in enumerate(names)
+        if name != a
+    }  # fmt: skip
+
+
+def _posterior(scene: _Scene, point: Responses, options: EffectOptions, seed: int) -> tuple[Floats, Floats]:
+    """Mean and 95 % interval of every effect per switch and of what the effects carry, [3, audited, attribute] each.
+
+    The response to an attribute counts the less, the more it varies between images beyond what the attributes explain.
+    """
+    rough = unmix(point.mixing, point.audited, ridge=options.ridge)
+    variance = np.stack([_variance(row, own, scene, rough) for row, own in zip(scene.rows, scene.own, strict=True)])
+    weight = 1 / (1 + variance.T / options.misfit**2)
+    design = np.repeat(point.mixing[None], len(scene.audited), axis=0)
+    for k, name in enumerate(scene.attributes):
+        for j in [j for j, a in enumerate(scene.audited) if a == name]:
+            weight[j, scene.rows_of(name)] = 0
+            design[j, :, k] = 0
+    parts: list[tuple[Floats, Floats]] = []
+    for at in range(0, len(scene.audited), _TOGETHER):
+        some = slice(at, at + _TOGETHER)
+        drawn = horseshoe(
+            design[some], point.audited.T[some], weight[some],
+            noise=options.misfit, noise_weight=options.misfit_weight, samples=options.samples,
+            streams=[generator(seed, "effects", a) for a in scene.audited[some]],
+        )  # fmt: skip
+        drawn = drawn * scene.spans
+        mean, foreign = drawn.mean(axis=0), scene.foreign[some]
+        error = mean * options.switch_error
+        parts.append((
+            _widened(drawn, np.abs(error)),
+            _widened((drawn * foreign) @ scene.together.T, np.sqrt((error * foreign) ** 2 @ scene.together.T**2)),
+        ))  # fmt: skip
+    effect, carried = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return effect, carried
+
+
+def _widened(drawn: Floats, error: Floats) -> Floats:
+    """Mean over the draws and 95 % interval, to which a normal error of the given standard deviation is added."""
+    mean = drawn.mean(axis=0)
+    low, high = percentile_interval(drawn)
+    return np.stack([mean, *(mean + sign * np.hypot(end - mean, _Z * error) for sign, end in ((-1, low), (1, high)))])
+
+
+_Z = 1.96
+_TOGETHER = 16
+"""Audited heads solved at once; bounds the memory of their draws."""
+
+
+def _variance(row: Row, own: int, scene: _Scene, rough: Floats) -> Floats:
+    """Sampling variance of the response to a row beyond what the attributes explain, [audited]; that of a single image
+    is unknown and taken as large.
+    """
+    change = row.after - row.before
+    if len(row) < 2:
+        return np.full(len(scene.targets), 0.25)
+    beyond = change[:, scene.targets] - change[:, scene.columns] @ rough
+    return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, own].sum() ** 2)
+
+
+def _p_values(scene: _Scene, found: Floats, *, draws: int, seed: int) -> Floats:
+    """P-values of every attribute, [attribute, audited], by exchanging counterfactuals and controls.
+
+    What the other attributes explain (``found`` [audited, attribute], per unit of who watches) is taken out of the
+    audited head's changes on the counterfactuals of the attribute, and on the controls; what is left is summed over
+    both ways, a rise of the attribute counting as it is and a fall with the other sign, and compared with its sums when
+    images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). 1 where the control's sum
+    is as large or larger.
+    """
+    images = np.unique(np.concatenate([row.image for row in scene.rows]))
+    signs = exchange_signs(len(images), draws=draws, rng=generator(seed, "effects exchange"))
+    p = np.ones((len(scene.attributes), len(scene.audited)))
+    for k, name in enumerate(scene.attributes):
+        others = np.where(np.arange(len(scene.attributes)) == k, 0.0, found)
+        parts, places = [], []
+        for i in scene.rows_of(name):
+            row = scene.rows[i]
+            way = np.sign((row.after - row.before)[:, scene.own[i]].sum())
+            moved, control = row.after - row.before, np.nan_to_num(row.null - row.before)
+            left = [x[:, scene.targets] - x[:, scene.columns] @ others.T for x in (moved, control)]
+            parts.append(way * np.stack(left))
+            places.append(np.searchsorted(images, row.image))
+        ours, theirs = np.concatenate(parts, axis=1)
+        exchanged = signs[:, np.concatenate(places)] @ (ours - theirs)
+        tested = exchange_p((ours - theirs).sum(axis=0), exchanged)
+        p[k] = np.where(np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0)), tested, 1.0)
+    return p

@@ -1,0 +1,110 @@
+"""Why does a classifier answer two groups of images differently? Its group gaps, taken apart (not in the paper).
+
+An audited head answers images with an attribute and images without differently if it uses the attribute, or anything
+that goes along with it on these images. With effects as coefficients the difference of the means falls into parts
+(Oaxaca 1973, Blinder 1973): Σ_C e[C] · (how much more of C there is in the one group). The part of the head's own
+concept is left out: it is what the head is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfalign._results import Effect, Floats, GroupGap, own_concept
+
+NAMED = 3
+"""Parts of a gap that are named."""
+SMALLEST = 0.01
+"""Parts below it are not."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which attributes are there on which images."""
+
+    attributes: tuple[str, ...]
+    has: NDArray[np.bool_]
+    """Whether an attribute's reference head predicts it, [image, attribute]."""
+    scores: Floats
+    """Of who watches each attribute, finite, [image, attribute]."""
+
+    @cached_property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Images with each attribute, and without."""
+        return self.has.sum(axis=0), (~self.has).sum(axis=0)
+
+    @cached_property
+    def differences(self) -> Floats:
+        """Mean score of the images with an attribute minus that of the others, [attribute present, attribute]; NaN
+        rows where a group is empty.
+        """
+        return self.contrast(self.scores)
+
+    @property
+    def spans(self) -> dict[str, float]:
+        """What a full switch of each attribute is in its score; 1 where it is not known to be above 0."""
+        own = np.diag(self.differences)
+        return {a: float(x) if x > 0 else 1.0 for a, x in zip(self.attributes, own, strict=True)}
+
+    @cached_property
+    def together(self) -> dict[tuple[str, str], float]:
+        """(present, attribute) → how much more of the attribute there is then, as a share of a full switch."""
+        share = self.differences / np.array(list(self.spans.values()))
+        np.fill_diagonal(share, np.where(np.isnan(np.diag(share)), np.nan, 1.0))
+        return {
+            (b, c): float(share[i, k]) for i, b in enumerate(self.attributes) for k, c in enumerate(self.attributes)
+        }
+
+    def contrast(self, scores: Floats) -> Floats:
+        """Mean of scores [image, column] over images with each attribute minus that over the others, [attribute,
+        column]; NaN where a group is empty.
+        """
+        here, there = self.sizes
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.has.T @ scores / here[:, None] - (~self.has).T @ scores / there[:, None])
+
+
+def group_gaps(
+    effects: Sequence[Effect],
+    carried: Mapping[tuple[str, str], tuple[float, float, float]],
+    groups: Groups,
+    scores: Mapping[str, Floats],
+) -> list[GroupGap]:
+    """A row for every effect, in their order.
+
+    Args:
+        carried: (audited, attribute) → mean, low and high of what the effects add up to, as ``effects.effects`` gives.
+        scores: of every audited head on the images of ``groups``, [image].
+    """
+    names = list(scores)
+    observed = groups.contrast(np.stack([scores[a] for a in names], axis=1)) if names else np.zeros((0, 0))
+    sizes = {a: (int(n), int(m)) for a, n, m in zip(groups.attributes, *groups.sizes, strict=True)}
+    of = {(e.audited, e.attribute): e.effect for e in effects}
+    rows = []
+    for e in effects:
+        gap, low, high = carried.get((e.audited, e.attribute), (np.nan,) * 3)
+        direct = 0.0 if own_concept(e.audited, e.attribute) else e.effect
+        parts = {
+            c: of[e.audited, c] * groups.together[e.attribute, c]
+            for c in groups.attributes
+            if c != e.attribute and (e.audited, c) in of and not own_concept(e.audited, c)
+        }
+        seen = observed[groups.attributes.index(e.attribute), names.index(e.audited)]
+        rows.append(
+            GroupGap(
+                e.audited, e.attribute, gap, low, high, direct if np.isfinite(gap) else np.nan, gap - direct,
+                float(seen), *sizes[e.attribute], _named(parts) if np.isfinite(gap) else "",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _named(parts: Mapping[str, float]) -> str:
+    """The largest parts with their sizes."""
+    large = sorted((x for x in parts.items() if abs(x[1]) >= SMALLEST), key=lambda x: -abs(x[1]))
+    return "; ".join(f"{name} {size:+.2f}" for name, size in large[:NAMED])

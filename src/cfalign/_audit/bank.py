@@ -1,0 +1,210 @@
+"""A bank: counterfactuals of reference heads, kept as images, so that any further classifier costs forward passes only.
+
+They depend on the reference heads, the autoencoder and the images, never on the classifier that is audited, which may
+be any callable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from cfalign._audit.options import AuditOptions
+from cfalign._audit.pictures import Strip
+from cfalign._audit.reference import Reference, judged, reference_of
+from cfalign._audit.sweep import Plan, pixels, refuse_broken, sweep
+from cfalign._errors import BadInput
+from cfalign._heads.composition import head
+from cfalign._heads.panel import Panel, panel
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._results import Floats, Outcome
+from cfalign._runs.codec import read_parquet, write_parquet
+from cfalign._runs.progress import Progress, in_order, silent
+from cfalign._runs.record import opened, record
+from cfalign._runs.run import Run
+from cfalign._types import Autoencoder, Classifier
+from cfalign.datasets import open_images
+
+COLUMNS = {
+    "after": "counterfactual.images",
+    "null": "counterfactual.controls",
+    "off": "off.images",
+    "off_null": "off.controls",
+}
+"""Which of a bank's tensors the columns of ``responses`` are scored on."""
+TENSORS = ("originals", "reconstructions", *COLUMNS.values())
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A bank's directory."""
+
+    run: Run
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The reference heads whose responses it holds."""
+        return tuple(self.run.record()["heads"])
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The reference heads whose counterfactuals it holds."""
+        return tuple(self.run.record()["bases"])
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """Columns of the judge by attribute; empty without one."""
+        return dict(self.run.record()["judges"])
+
+    def identity(self) -> str:
+        """A hash (16 hex digits) of what the bank was made from."""
+        content = self.run.record()
+        parts = repr([content[key] for key in ("settings", "models", "data")])
+        return sha256(parts.encode()).hexdigest()[:16]
+
+
+def bank(
+    images: Any,
+    reference: Classifier | Reference,
+    *,
+    autoencoder: Autoencoder,
+    out: str | Path,
+    attributes: Sequence[str] | None = None,
+    options: AuditOptions | None = None,
+    progress: Progress = silent,
+) -> Bank:
+    """Make (or resume) a bank of counterfactuals of the reference heads.
+
+    ``images``: a folder, a data set, a tensor [n, c, h, w] in [0, 1], or an image source. ``attributes``: the heads
+    that get counterfactuals, all by default. Images are kept in 8 bits, four per counterfactual.
+    """
+    options = options or AuditOptions()
+    source = open_images(images, size=getattr(autoencoder, "size", None))
+    known = reference_of(reference)
+    reference, judge = known.classifier, known.judge
+    heads = [head(reference, target) for target in reference.targets]
+    bases = tuple(head(reference, target).name for target in dict.fromkeys(attributes or reference.targets))
+    if not reference.differentiable:
+        raise BadInput(
+            f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
+            "its heads; give a differentiable reference."
+        )
+    table, judges = judged(panel(heads, []), bases, judge)
+    plan = Plan(source, table, bases, bases, autoencoder, options, keep_images=True)
+    start = record(
+        settings={"kind": "bank", **plan.settings(), "judges": judges},
+        classifiers=[(reference, "reference"), *([(judge, "judge")] if judge else [])],
+        autoencoder=autoencoder,
+        source=source,
+    )
+    with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
+        sweep(plan, run, progress=progress)
+        finish({"heads": [h.name for h in heads], "bases": list(bases), "judges": judges})
+    return Bank(run)
+
+
+def load_bank(path: str | Path) -> Bank:
+    """A finished bank; BadInput when the folder is none or the bank is not finished."""
+    run = Run(path)
+    content = run.record()
+    if content["settings"].get("kind") != "bank":
+        raise BadInput(f"{path} is an audit's directory, not a bank's; make one with `cfalign bank`.")
+    if content["status"] != "complete":
+        raise BadInput(f"The bank {path} is not finished; give its `cfalign bank` command again to resume it.")
+    return Bank(run)
+
+
+def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progress = silent) -> None:
+    """Score the audited heads on the images of every shard of the bank, and write shards that hold both. No decoder."""
+
+    def work(shard: Path) -> None:
+        if (run.path / "responses" / shard.name).exists():
+            return
+        first = not run.shards("responses")
+        scores = read_parquet(bank.run.path / "scores" / shard.name)
+        known = scores.filter(pl.col("skipped").is_null())
+        scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(audited)
+        if first:
+            refuse_broken(scored["originals"], audited.labels)
+        columns = {
+            f"{kind}.{label}": values[:, i]
+            for kind, values in (
+                ("image", scored["originals"]),
+                ("reconstruction", scored["reconstructions"]),
+            )
+            for i, label in enumerate(audited.labels)
+        }
+        known = known.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
+        write_parquet(
+            run.path / "scores" / shard.name,
+            pl.concat([known, scores.filter(pl.col("skipped").is_not_null())], how="diagonal"),
+        )
+        responses = read_parquet(shard)
+        place = {image_id: i for i, image_id in enumerate(known["image_id"].to_list())}
+        image = np.array([place[i] for i in responses["image_id"].to_list()], dtype=int)
+        write_parquet(run.path / "responses" / shard.name, _extended(responses, image, scored, audited.labels))
+
+    list(in_order(bank.run.shards("responses"), work, stage="responses", progress=progress))
+
+
+def _scored(bank: Bank, audited: Panel, name: str, batch: int) -> dict[str, Floats]:
+    tensors = bank.run.tensors(bank.run.path / "tensors" / f"{name}.safetensors")
+    return {k: audited.scores(respond(pixels(tensors[k]), audited.classifiers, batch=batch)) for k in TENSORS}
+
+
+def _nothing(audited: Panel) -> dict[str, Floats]:
+    return dict.fromkeys(TENSORS, np.zeros((0, len(audited.labels))))
+
+
+def _extended(
+    responses: pl.DataFrame, image: Floats, scored: Mapping[str, Floats], labels: Sequence[str]
+) -> pl.DataFrame:
+    """Responses with the audited heads' columns; rows without a counterfactual have none."""
+    walked = np.array([Outcome(o).walked for o in responses["outcome"].to_list()], dtype=bool)
+    rows = np.arange(len(responses))
+    columns: dict[str, Floats] = {}
+    for kind, key in COLUMNS.items():
+        values = np.full((len(rows), len(labels)), np.nan)
+        values[: len(scored[key])] = scored[key]
+        values[~walked] = np.nan
+        columns |= {f"{kind}.{label}": values[:, i] for i, label in enumerate(labels)}
+    before = scored["reconstructions"][image.astype(int)]
+    columns |= {f"before.{label}": before[:, i] for i, label in enumerate(labels)}
+    return responses.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
+
+
+def kept_strips(
+    bank: Bank, pairs: Sequence[tuple[str, str]], run: Run, *, labels: Sequence[str]
+) -> dict[tuple[str, str], Strip]:
+    """Strips of (image id, base) pairs from the images that the bank keeps; the ray has its two ends only."""
+    wanted, strips = set(pairs), {}
+    for shard in run.shards("responses"):
+        rows = read_parquet(shard).with_row_index("row")
+        hits = [r for r in rows.iter_rows(named=True) if (r["image_id"], r["base"]) in wanted]
+        if not hits:
+            continue
+        tensors = bank.run.tensors(bank.run.path / "tensors" / f"{shard.stem}.safetensors")
+        scores = read_parquet(run.path / "scores" / shard.name).filter(pl.col("skipped").is_null())
+        place = {image_id: i for i, image_id in enumerate(scores["image_id"].to_list())}
+        for row in hits:
+            strips[row["image_id"], row["base"]] = _strip(tensors, place[row["image_id"]], row, labels)
+    return {pair: strips[pair] for pair in pairs if pair in strips}
+
+
+def _strip(tensors: Mapping[str, Tensor], image: int, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:
+    ends = [[row[f"{kind}.{label}"] for label in labels] for kind in ("before", "after")]
+    return Strip(
+        original=pixels(tensors["originals"][image]),
+        reconstruction=pixels(tensors["reconstructions"][image]),
+        counterfactual=pixels(tensors["counterfactual.images"][row["row"]]),
+        scores=np.array(ends, dtype=np.float64),
+        lambdas=np.array([0.0, row["lambda"]]),
+    )

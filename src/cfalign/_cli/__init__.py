@@ -1,0 +1,49 @@
+"""The command line: parse → one public call → print; exit codes 0 fine, 1 findings, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from cfalign._cli.app import app
+from cfalign._cli.output import complain
+from cfalign._errors import CfalignError
+
+INTERRUPTED = "Interrupted; the work so far is kept: give the same command again to go on from there."
+
+
+def main() -> None:
+    """The entry point of ``cfalign``."""
+    try:
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # so that a full disk or a closed pipe is met here
+    except CfalignError as error:
+        _end(str(error))
+    except SystemExit as end:
+        if end.code == 130:  # typer's answer to Ctrl-C
+            complain(INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        complain(INTERRUPTED)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain again at its end
+        _end(f"Could not write {error.filename or 'the output'}: {(error.strerror or str(error)).lower()}.")
+    except MemoryError:
+        _end("Out of memory; use a smaller --batch or smaller images (--size).")
+
+
+def _end(sentence: str) -> None:
+    complain(sentence)
+    sys.exit(2)
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,77 @@
+"""``cfalign check``: does a run hold relations that nobody expected? Exit 1 where it does, for CI."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cfalign._audit.gate import MAX_EFFECT, Unexpected, Verdict, read_relations, started
+from cfalign._audit.gate import check as run_check
+from cfalign._cli.output import print_json, say
+from cfalign._errors import BadInput
+from cfalign._figures.style import interval, q_value, signed
+from cfalign._runs.codec import write_text
+from cfalign._runs.run import Run
+
+
+def check(
+    run: Annotated[Path, typer.Argument(help="Run directory of a finished audit.", show_default=False)],
+    expected: Annotated[
+        Path | None,
+        typer.Option(help='TOML of relations that are fine: heavy_makeup -> wearing_lipstick = "expected".'),
+    ] = None,
+    max_effect: Annotated[float, typer.Option(help="Largest |effect| of a relation that is not named.")] = MAX_EFFECT,
+    write: Annotated[
+        Path | None, typer.Option(help="Start such a file from what this run holds, for a person to go through.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Exit 1 and name every effect that is larger than allowed beyond chance; exit 0 where there is none.
+
+    cfalign check runs/mine --write relations.toml
+
+    cfalign check runs/mine --expected relations.toml --max-effect 0.15
+    """
+    limits = None if expected is None else read_relations(expected)
+    verdict = run_check(Run(run), expected=limits, max_effect=max_effect)
+    if write is not None:
+        if write.exists():
+            raise BadInput(f"{write} exists already; name a new file, or go through it by hand.")
+        write_text(write, started(verdict))
+        say(f"{len(verdict.unexpected)} relations are in {write}; delete those that are not fine.")
+        return
+    if as_json:
+        print_json(_content(run, verdict))
+    else:
+        _tell(verdict, max_effect)
+    if verdict.unexpected:
+        sys.exit(1)
+
+
+def _content(run: Path, verdict: Verdict) -> dict[str, Any]:
+    found = [{**vars(u.effect), "allowed": u.allowed} for u in verdict.unexpected]
+    return {
+        "run": str(run), "checked": verdict.checked, "unexpected": found, "unmeasured": list(verdict.unmeasured)
+    }  # fmt: skip
+
+
+def _tell(verdict: Verdict, max_effect: float) -> None:
+    for found in verdict.unexpected:
+        say(f"unexpected: {_line(found)}")
+    if verdict.unmeasured:
+        say(f"not measured: {len(verdict.unmeasured)} relations, e.g. {verdict.unmeasured[0]}")
+    say(
+        f"{len(verdict.unexpected)} of {verdict.checked} effects are unexpected (limit {max_effect:g} where none is "
+        "named)."
+    )
+
+
+def _line(found: Unexpected) -> str:
+    e = found.effect
+    ends = interval(e.ci_low, e.ci_high)
+    return (
+        f"{e.audited} -> {e.attribute}  {signed(e.effect)} {ends}, {q_value(e.q)}, n {e.n}, allowed {found.allowed:g}"
+    )

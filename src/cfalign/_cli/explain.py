@@ -1,0 +1,125 @@
+"""``cfalign explain``: one image, one or more bases."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cfalign import autoencoders, classifiers
+from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
+from cfalign._cli.settings import Trust, options
+from cfalign._explanation.explanation import ExplainedBase, ExplainOptions
+from cfalign._explanation.explanation import explain as run_explain
+from cfalign._figures.explanation import heading
+from cfalign.report.explained import check_moving, write_explanation
+
+SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
+LISTED = 6  # heads per direction on the terminal; explain.json has all
+
+
+def explain(
+    image: Annotated[Path, typer.Argument(help="One image file.")],
+    base: Annotated[
+        list[str],
+        typer.Option(help='A head or composition: smiling, or "smiling + 0.3*young". May be repeated.'),
+    ],
+    classifier: Annotated[str, typer.Option(help=f"What is explained: {SPEC}.")] = "embedded",
+    autoencoder: Annotated[str, typer.Option(help=f"{SPEC}.")] = "embedded",
+    reference: Annotated[
+        str | None, typer.Option(help="Whose heads look at the walk.  \\[default: the classifier's own]")
+    ] = None,
+    downstream: Annotated[str | None, typer.Option(help="Heads that look, comma-separated.  \\[default: all]")] = None,
+    increase: Annotated[
+        bool | None, typer.Option("--increase", help="Where a base is not predicted, raise its score instead.")
+    ] = None,
+    drop: Annotated[
+        float | None, typer.Option(help="Requested drop (or rise) of the base score.  \\[default: 0.6]")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How the counterfactual is made: latent-shift, iterated, latent-cf or pixels.  "
+            "\\[default: latent-shift]"
+        ),
+    ] = None,
+    difference: Annotated[
+        str | None,
+        typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the image, where the autoencoder takes any.  \\[default: its own]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Frames of the transition.  \\[default: 10]")] = None,
+    saliency: Annotated[bool, typer.Option("--saliency/--no-saliency", help="Saliency maps beside it.")] = True,
+    gif: Annotated[Path | None, typer.Option(help="The transition here, as .gif or .webp, not in --out.")] = None,
+    mp4: Annotated[Path | None, typer.Option(help="The transition as MP4 too; needs the extra \\[video].")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for explain.png, explain.json and transition.gif.")] = Path(
+        "runs/explain"
+    ),
+    trust: Trust = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting by name, e.g. search.floor=0.02; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Why does a classifier answer so on one image? Its counterfactual, what changed, and which heads moved along.
+
+    cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
+    """
+    flags = {
+        "increase": increase, "search.drop": drop, "search.method": method, "difference": difference, "steps": steps,
+        "size": size, "saliency": None if saliency else False,
+    }  # fmt: skip
+    settings = options(ExplainOptions, config=config, assignments=assignments or (), flags=flags)
+    moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
+    for path in moving:
+        check_moving(path)
+    with progress() as bars:
+        bars("explain", 0, 1)
+        explanation = run_explain(
+            image,
+            base,
+            autoencoder=autoencoders.load(autoencoder, trust=trust),
+            classifier=classifiers.load(classifier, trust=trust),
+            reference=None if reference is None else classifiers.load(reference, trust=trust),
+            downstream=None if downstream is None else [n.strip() for n in downstream.split(",") if n.strip()],
+            options=settings,
+        )
+        files = write_explanation(explanation, out, transitions=moving)
+        bars("explain", 1, 1)
+    if as_json:
+        numbers: dict[str, Any] = json.loads(files["numbers"].read_text(encoding="utf-8"))
+        print_json({**numbers, "files": {name: str(path) for name, path in files.items()}})
+        return
+    for explained in explanation.bases:
+        _print(explained)
+    for name, path in files.items():
+        say(f"{name[0].upper()}{name[1:]}: {path}")
+
+
+def _print(base: ExplainedBase) -> None:
+    say(heading(base))
+    psi = {head: value for head, value in base.psi.items() if math.isfinite(value)}
+    if not psi:
+        say("  No relative change: the base moved too little for it to be defined.")
+        return
+    ranked = sorted(psi, key=lambda head: (-psi[head], head))
+    aligned = [head for head in ranked if psi[head] > 0][:LISTED]
+    inverse = [head for head in reversed(ranked) if psi[head] < 0][:LISTED]
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("moves with it", "ψ", "moves against it", "ψ"):
+        table.add_column(name, justify="right" if name == "ψ" else "left")
+    for at in range(max(len(aligned), len(inverse))):
+        cells: list[str] = []
+        for heads in (aligned, inverse):
+            cells += [heads[at].replace("[", "\\["), f"{psi[heads[at]]:+.2f}"] if at < len(heads) else ["", ""]
+        table.add_row(*cells)
+    (STDOUT if STDOUT.is_terminal else Console(width=WIDE)).print(table)

@@ -1,0 +1,149 @@
+"""``cfalign query``: the images behind a cell of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cfalign import autoencoders, classifiers
+from cfalign._audit.contact_sheet import SheetModels, SheetRow, sheet_rows
+from cfalign._cli.output import STDOUT, WIDE, complain, print_json, say
+from cfalign._cli.settings import Trust
+from cfalign._errors import BadInput
+from cfalign._figures.contact import contact_sheet
+from cfalign._figures.pixels import save_png
+from cfalign._runs.codec import write_text, written
+from cfalign._runs.run import Run
+from cfalign.datasets import ImageFolder, ImageSource, open_images
+
+DISPLAYED = 128  # side of originals where no autoencoder says what size they are walked at
+
+
+def query(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    base: Annotated[str | None, typer.Option(help="Rows of this base alone.")] = None,
+    downstream: Annotated[
+        str | None, typer.Option(help="A head: with --base the images behind that cell, largest |ψ| first.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Condition, e.g. "base_change < -0.5 and heavy_makeup > 0.5".')
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option(help="A whole SQL query over the tables `responses` and `scores`, instead.")
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(help='Name or expression, e.g. "psi.young asc".  \\[default: by size, descending]')
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0 for all.")] = 20,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of their images (PNG).")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="The run's images, for rows whose images the run does not hold.")
+    ] = None,
+    autoencoder: Annotated[str | None, typer.Option(help="The run's autoencoder, to walk those again.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the run's images, where the autoencoder takes any.", min=1)
+    ] = None,
+    classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
+    reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
+    trust: Trust = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
+
+    In a condition [bold]smiling[/bold] is the score of that head on the counterfactual, [bold]before.smiling[/bold] on
+    the reconstruction, [bold]change.smiling[/bold] their difference, [bold]psi.smiling[/bold] the relative change, and
+    [bold]base_change[/bold] that of the base; other names are the columns of the run's responses.
+
+    cfalign query runs/demo --base smiling --downstream young --where "psi.young < -0.1" --sheet sheet.png
+    """
+    opened = Run(run)
+    found = _answer(opened, sql, base=base, downstream=downstream, where=where, sort=sort)
+    rows = found.head(limit) if limit else found
+    pictured: list[SheetRow] = []
+    if sheet is not None:
+        specs = [*([] if reference is None else [reference]), *(classifier or [])]
+        models = SheetModels(
+            None if autoencoder is None else autoencoders.load(autoencoder, trust=trust),
+            [classifiers.load(spec, trust=trust) for spec in specs],
+        )
+        pictured = sheet_rows(rows, opened, source=_source(opened, images, size, models), models=models)
+        if not pictured:
+            raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
+        cell = " → ".join(name for name in (base, downstream) if name)
+        heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
+        with written(sheet) as temporary:
+            save_png(contact_sheet(pictured, heading=heading), temporary)
+    if csv is not None:
+        write_text(csv, rows.write_csv())
+    missing = _missing(pictured, images is not None, autoencoder is not None, bool(classifier or reference))
+    if as_json:
+        files = {name: str(path) for name, path in (("csv", csv), ("sheet", sheet)) if path is not None}
+        print_json({"run": str(run), "matched": len(found), "rows": rows.to_dicts(), **files, "missing": missing})
+        return
+    _print(rows, len(found))
+    for name, path in (("Rows", csv), ("Sheet", sheet)):
+        if path is not None:
+            say(f"{name}: {path}")
+    if missing:
+        complain(missing)
+
+
+def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
+    if sql is None:
+        return run.query(**given)  # type: ignore[arg-type]
+    beside = next((name for name, value in given.items() if value is not None), None)
+    if beside is not None:
+        raise BadInput(f"--{beside} does not go with --sql: say it in the query.")
+    return run.sql(sql)
+
+
+def _source(run: Run, images: str | None, asked: int | None, models: SheetModels) -> ImageSource | None:
+    """The images given, or the folder that the run names where it is found from here."""
+    encoder = models.autoencoder
+    size = (asked if encoder is None else autoencoders.side_of(encoder, asked=asked)) or DISPLAYED
+    if images is not None:
+        return open_images(images, size=size)
+    data = run.record()["data"]
+    name = data.get("source")
+    if not name or not Path(name).is_dir():
+        return None
+    found = ImageFolder(name, size=size)
+    return found if len(found) == data.get("images") else None  # another folder of that name
+
+
+def _missing(rows: Sequence[SheetRow], images: bool, autoencoder: bool, classifier: bool) -> str | None:
+    """What would complete the sheet."""
+    lacking = sum(not row.complete for row in rows)
+    if not lacking:
+        return None
+    given = (("--images", images), ("--autoencoder", autoencoder), ("--classifier", classifier))
+    options = [name for name, there in given if not there]
+    if not options:
+        return f"{lacking} of {len(rows)} rows have no counterfactual, or their image is not in --images."
+    return (
+        f"{lacking} of {len(rows)} rows are incomplete: the run holds images of its findings alone; give "
+        f"{', '.join(options)} (and --reference, if it had one) to make the others again."
+    )
+
+
+def _print(rows: pl.DataFrame, matched: int) -> None:
+    table = Table(title=f"{len(rows)} of {matched} rows", title_justify="left", box=SIMPLE_HEAD)
+    for name, kind in rows.schema.items():
+        table.add_column(name.replace("[", "\\["), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in rows.iter_rows():
+        table.add_row(*map(_shown, row))
+    (STDOUT if STDOUT.is_terminal else Console(width=max(WIDE, 14 * len(rows.columns)))).print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("[", "\\[")

@@ -1,0 +1,234 @@
+"""``cfalign rectify``: compose a head with its shortcuts so that it uses them no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cfalign import autoencoders, classifiers
+from cfalign._cli.data import IMAGES, opened
+from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
+from cfalign._cli.settings import Trust, options
+from cfalign._errors import BadInput
+from cfalign._figures.curves import Curve, rectification_curves
+from cfalign._figures.style import interval, number, signed
+from cfalign._heads.composition import Composition, parse
+from cfalign._paper.planted import planted_rectification
+from cfalign._rectification import Quality, Reading, RectificationOptions, Rectified
+from cfalign._rectification import rectify as run_rectify
+from cfalign._results import Floats
+from cfalign._runs.codec import write_json, write_text
+from cfalign._types import Autoencoder
+from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
+from cfalign.synthetic import ATTRIBUTES, render, sample
+
+SPEC = "embedded, embedded:NAME, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
+
+
+def rectify(
+    target: Annotated[str | None, typer.Option(help="Head to rectify, e.g. heavy_makeup.")] = None,
+    against: Annotated[str | None, typer.Option(help="Its shortcuts, comma-separated: big_lips,wearing_hat.")] = None,
+    classifier: Annotated[str | None, typer.Option(help=f"Holds the target: {SPEC}.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Holds the shortcuts' heads.  \\[default: the classifier itself]")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help=IMAGES)] = None,
+    faces: Annotated[int | None, typer.Option(min=10, help="So many synthetic faces instead of --images.")] = None,
+    correlation: Annotated[
+        float, typer.Option(help="Of target and first shortcut on the synthetic faces.", min=-1, max=1)
+    ] = 0.0,
+    autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.  \\[default for --faces: embedded]")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Table with a column of the target: accuracy and AUROC.")] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Parts train, val and test by the labels' column split, not at random.")
+    ] = False,
+    solver: Annotated[str | None, typer.Option(help="secant, or momentum: the paper's.  \\[default: secant]")] = None,
+    reading: Annotated[
+        str | None,
+        typer.Option(
+            help="What is driven to zero: incoming, ψ of the target under the shortcut's counterfactuals, or outgoing, "
+            "the paper's ψ of the shortcut under the target's.  \\[default: incoming; momentum: outgoing]"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Images with a positive prediction to use.  \\[default: 300]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  \\[default: 0]")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images, where the autoencoder does not say.")] = None,
+    trust: Trust = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting by name, e.g. tolerance=0.02; may be repeated.")
+    ] = None,
+    planted: Annotated[
+        bool, typer.Option("--planted", help="Instead: all shipped planted classifiers, against the known truth.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for rectified.json, summary.json, curves.csv, curves.png.")] = Path(
+        "runs/rectify"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Compose a head with its shortcuts, f' = f + Σ β·shortcut, so that ψ towards them is 0; on held-out images.
+
+    cfalign rectify --faces 1200 --correlation 0.9 --classifier embedded:oval_face_from_mustache --target oval_face
+    --against mustache --reference embedded --out runs/rectify
+
+    Afterwards `cfalign audit --classifier runs/rectify/rectified.json …` audits the result like any classifier.
+    """
+    flags = {"solver": solver, "reading": reading, "limit": limit, "seed": seed}
+    settings = options(RectificationOptions, config=config, assignments=assignments or (), flags=flags)
+    _refuse_file(out)
+    if planted:
+        for name, value in (("target", target), ("against", against), ("classifier", classifier), ("images", images)):
+            if value is not None:
+                raise BadInput(f"--{name} does not go with --planted, which takes all shipped planted classifiers.")
+        _planted(settings, out, as_json)
+        return
+    base, shortcuts = _heads(target, against, classifier, reference, trust)
+    encoder = _autoencoder(autoencoder, faces, trust)
+    if (images is None) == (faces is None):
+        raise BadInput("Give either --images FOLDER or --faces NUMBER.")
+    truth: Labels | Floats | None
+    if images is not None:
+        side = autoencoders.side_of(encoder, asked=size)
+        source, table = opened(images, size=side, labels=labels)
+        truth = table if labels is not None or _has(table, base) else None
+    else:
+        source, truth = _faces(faces or 0, correlation, base, shortcuts, settings.seed)
+        table = None if labels is None else read_labels(labels, ids=source.ids)
+        truth = truth if table is None else table
+    parts = _parts(table) if split else None
+    with progress() as bars:
+        found = run_rectify(
+            base, shortcuts, images=source, autoencoder=encoder, labels=truth, split=parts, options=settings,
+            progress=bars,
+        )  # fmt: skip
+    _write(found, out)
+    if as_json:
+        print_json({"run": str(out), **found.as_dict()})
+    else:
+        _tell(found, out)
+
+
+def _parts(labels: Labels | None) -> Sequence[str | None]:
+    if labels is None or labels.split is None:
+        raise BadInput("--split needs --labels with a column split that says train, val or test.")
+    return labels.split
+
+
+def _refuse_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out} is a file; name a folder.")
+
+
+def _heads(
+    target: str | None, against: str | None, classifier: str | None, reference: str | None, trust: bool
+) -> tuple[Composition, list[Composition]]:
+    for name, value in (("target", target), ("against", against), ("classifier", classifier)):
+        if value is None:
+            raise BadInput(f"Missing --{name}; rectification needs --classifier, --target and --against.")
+    owner = classifiers.load(str(classifier), trust=trust)
+    trusted = owner if reference is None else classifiers.load(reference, trust=trust)
+    names = [name.strip() for name in str(against).split(",") if name.strip()]
+    if not names:
+        raise BadInput(f"--against expects names separated by commas, got {against!r}.")
+    return parse(str(target), owner), [parse(name, trusted) for name in names]
+
+
+def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencoder:
+    if spec is None and faces is None:
+        raise BadInput("--images needs --autoencoder; only --faces has one by default.")
+    return autoencoders.load(spec or "embedded", trust=trust)
+
+
+def _has(table: Labels | None, base: Composition) -> bool:
+    """Whether a data set's own labels know the target; a table that is given has to."""
+    return table is not None and base.terms[0][1].target in table.targets
+
+
+def _faces(
+    faces: int, correlation: float, base: Composition, shortcuts: list[Composition], seed: int
+) -> tuple[ImageSource, Floats | None]:
+    """Drawn faces, and the target's labels where they have it."""
+    names = base.terms[0][1].target, shortcuts[0].terms[0][1].target
+    drawn = sample(faces, seed=seed + 1, correlations={names: correlation} if correlation else None)
+    label = drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy() if names[0] in ATTRIBUTES else None
+    return TensorImages(render(drawn), [f"face_{i:05d}" for i in range(len(drawn))]), label
+
+
+def _planted(settings: RectificationOptions, out: Path, as_json: bool) -> None:
+    with progress() as bars:
+        result = planted_rectification(options=settings, progress=bars)
+    write_json(out / "planted.json", result.as_dict())
+    if as_json:
+        print_json(result.as_dict())
+        return
+    for line in result.lines():
+        say(line)
+
+
+def _write(found: Rectified, out: Path) -> None:
+    write_json(out / "summary.json", found.as_dict())
+    found.save(out / "rectified.json")
+    names = [c.name for c in found.against]
+    parts = ("beta", "psi_train", "psi_logit_train", "psi_validation", "psi_logit_validation")
+    header = ["step", *(f"{part}.{name}" for name in names for part in parts), "n_train", "n_validation", "decodes"]
+    lines = [",".join(header)]
+    for step in found.curve:
+        numbers = chain.from_iterable((getattr(step, part)[i] for part in parts) for i in range(len(names)))
+        cells = ["" if value != value else f"{value:.6g}" for value in numbers]
+        lines.append(",".join([str(step.step), *cells, *map(str, (step.n_train, step.n_validation, step.decodes))]))
+    write_text(out / "curves.csv", "\n".join(lines) + "\n")
+    curves = [
+        Curve(
+            name,
+            [s.step for s in found.curve],
+            [s.beta[i] for s in found.curve],
+            [s.psi_train[i] for s in found.curve],
+            [s.psi_validation[i] for s in found.curve],
+        )
+        for i, name in enumerate(names)
+    ]
+    title = f"{found.target.name} rectified ({found.options.solver}, {found.options.reading_name} ψ): {_words(found)}"
+    rectification_curves(curves, out / "curves.png", title=title, best_step=found.best_step)
+
+
+def _words(found: Rectified) -> str:
+    return found.ending.value.replace("_", " ")
+
+
+def _tell(found: Rectified, out: Path) -> None:
+    title = f"{found.target.name}, on {found.images['test']} held-out images"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("shortcut", overflow="fold")
+    for name in ("β", "ψ before", "95 % interval", "n", "ψ after", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for i, shortcut in enumerate(found.against):
+        rows = [(shortcut.name, found.before[i], found.after[i])]
+        if found.incoming_before:
+            rows.append((f"{shortcut.name} (incoming)", found.incoming_before[i], found.incoming_after[i]))
+        for label, before, after in rows:
+            table.add_row(label, signed(found.beta[i], digits=3), *_cells(before), *_cells(after))
+    (STDOUT if STDOUT.is_terminal else Console(width=WIDE)).print(table)
+    if found.quality_before is not None and found.quality_after is not None:
+        for name, digits in (("accuracy", 3), ("auroc", 3)):
+            old, new = (number(_of(q, name), digits=digits) for q in (found.quality_before, found.quality_after))
+            say(f"{name.upper() if name == 'auroc' else 'Accuracy'}: {old} → {new}, n = {found.quality_after.n}")
+    say(f"Outcome: {_words(found)}, step {found.best_step} of {found.curve[-1].step} kept ({found.options.solver}).")
+    say(f"f' = {found.composition.name}, on {found.composition.on}.")
+    say(f"Classifier: {out / 'rectified.json'}    curves: {out / 'curves.png'}")
+
+
+def _of(quality: Quality, name: str) -> float:
+    return float(getattr(quality, name))
+
+
+def _cells(reading: Reading) -> tuple[str, str, str]:
+    return signed(reading.psi), interval(reading.ci_low, reading.ci_high).replace("[", "\\["), str(reading.n)

@@ -1,0 +1,275 @@
+"""One image explained: the walk of every base, what changed, and how the other heads answered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfalign._counterfactuals.batch import Scene, along, image_change, one_pair, reconstruct
+from cfalign._counterfactuals.methods import make
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._errors import BadInput
+from cfalign._explanation.saliency import saliency_maps
+from cfalign._heads.composition import Composition, complement, head, parse
+from cfalign._heads.panel import Panel, panel
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import device_of, undisturbed
+from cfalign._results import Floats, Outcome
+from cfalign._types import Autoencoder, Classifier
+from cfalign.autoencoders import side_of
+from cfalign.datasets import read_image
+
+Difference = Literal["mean", "max", "first-last", "int"]
+Bases = str | Composition | Sequence[str | Composition]
+Image = str | os.PathLike[str] | Tensor
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """How one image is explained."""
+
+    search: SearchOptions = field(default_factory=SearchOptions)
+    increase: bool = False
+    """Whether a negative prediction is raised by the drop instead of refused; a positive one is lowered all the same.
+    """
+    size: int | None = None
+    """Side to which an image file is brought; the autoencoder's own by default."""
+    steps: int = 10
+    """Equal steps on the straight line from the reconstruction to the counterfactual: for ``latent-shift`` its ray."""
+    difference: Difference = "mean"
+    """Of |x_t − x0| over the frames: their ``mean``, ``max``, or the last alone (``first-last``); ``int``: the sum of
+    the changes from frame to frame."""
+    min_base_change: float = 0.3
+    """ψ is undefined where the base moved less."""
+    saliency: bool = True
+    """Whether saliency maps of the base at x0 are made too."""
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.difference not in get_args(Difference):
+            raise BadInput(f"difference must be one of {', '.join(get_args(Difference))}, got {self.difference!r}.")
+        for name in ("size", "steps", "batch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")
+        if not 0 <= self.min_base_change <= 1:
+            raise BadInput(f"min_base_change must be between 0 and 1, got {self.min_base_change!r}.")
+
+
+@dataclass(frozen=True)
+class ExplainedBase:
+    """The walk of one base on one image; without a counterfactual every frame is the reconstruction."""
+
+    base: str
+    increased: bool
+    """Whether the score was raised: z_λ = z0 + λ ∂s/∂z."""
+    outcome: Outcome
+    evaluations: int
+    lambdas: Floats
+    """λ of every frame [step], in units of the gradient of the score; NaN without a counterfactual, and for all
+    methods but ``latent-shift``."""
+    frames: Tensor
+    """[step, c, h, w] in [0, 1]; the first is the reconstruction, the last the counterfactual."""
+    scores: Floats
+    """[step, head]: scores of ``Explanation.heads`` on every frame."""
+    base_scores: Floats
+    """[step]"""
+    psi: Mapping[str, float]
+    """Relative change (Eq. 3) of every other head; NaN where the base moved less than ``min_base_change``."""
+    image_change: float
+    """Σ|x0 − x_λ| / Σ|x0|."""
+    difference: Tensor
+    """Where the image changed, [h, w] ≥ 0, mean over channels; see ``ExplainOptions.difference``."""
+    saliency: Mapping[str, Tensor]
+    """By method, [h, w] ≥ 0, mean over channels of the absolute attributions."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One image and the walks of its bases."""
+
+    name: str
+    image: Tensor
+    """x [c, h, w] in [0, 1]."""
+    heads: tuple[str, ...]
+    """The downstream heads, then the bases that are none of them."""
+    image_scores: Floats
+    """[head] on x itself: what the autoencoder alone changes is the step from here to the reconstruction."""
+    bases: tuple[ExplainedBase, ...]
+    options: ExplainOptions
+
+
+def explain(
+    image: Image,
+    base: Bases,
+    *,
+    autoencoder: Autoencoder,
+    classifier: Classifier | None = None,
+    reference: Classifier | None = None,
+    downstream: Sequence[str] | None = None,
+    options: ExplainOptions | None = None,
+) -> Explanation:
+    """Why does ``base`` answer as it does on one image?
+
+    Args:
+        image: a file, or a tensor [c, h, w] (or [1, c, h, w]) in [0, 1].
+        base: a head or composition, or several; texts such as ``"smiling + 0.3*young"`` are read with ``classifier``.
+        autoencoder: any object with ``encode`` and ``decode``.
+        classifier: what is explained; needed where a base is a text.
+        reference: whose heads look at the walk; the classifier's own by default.
+        downstream: names of those heads that look; all by default.
+        options: search, direction, frames, maps.
+
+    Raises BadInput for a base that is not predicted (``ExplainOptions.increase`` raises it instead), and as
+    ``latent_shift`` does. The models are left as they came.
+    """
+    options = options or ExplainOptions()
+    owners = [c for c in (classifier, reference) if c is not None]
+    bases = _bases(base, owners)
+    table = _panel(bases, classifier, reference, downstream, owners)
+    x, name = _opened(image, side_of(autoencoder, asked=options.size))
+    with undisturbed(autoencoder, *table.classifiers):
+        x = x.to(device_of(autoencoder))
+        latent, x0 = reconstruct(x, autoencoder)
+        at_x, at_x0 = (table.scores(respond(part, table.classifiers))[0] for part in (x, x0))
+        scores = {b: float(at_x0[table.compositions.index(b)]) for b in bases}
+        if not options.increase:
+            _refuse_negative(name, table, scores, options.search.eligible)
+        explained = tuple(
+            _explained(b, scores[b], latent, x0, table=table, autoencoder=autoencoder, options=options) for b in bases
+        )
+    return Explanation(name, x[0].cpu(), table.labels, at_x, explained, options)
+
+
+def _bases(given: Bases, owners: Sequence[Classifier]) -> list[Composition]:
+    several = [given] if isinstance(given, str | Composition) else list(given)
+    if not several:
+        raise BadInput('An explanation needs at least one base, e.g. "smiling".')
+    if not owners and any(isinstance(b, str) for b in several):
+        raise BadInput(f"The base {several[0]!r} is a text; give the classifier that it is a head of as well.")
+    known = {c.name: c for c in owners}
+    return list(dict.fromkeys(parse(b, known) if isinstance(b, str) else b for b in several))
+
+
+def _panel(
+    bases: Sequence[Composition],
+    classifier: Classifier | None,
+    reference: Classifier | None,
+    downstream: Sequence[str] | None,
+    owners: Sequence[Classifier],
+) -> Panel:
+    """The heads that look, then the bases."""
+    looking = reference or classifier
+    watched = [looking] if looking is not None else list(dict.fromkeys(c for b in bases for c in b.classifiers))
+    if downstream is None:
+        heads = [head(c, target) for c in watched for target in c.targets]
+    else:
+        known = {c.name: c for c in dict.fromkeys([*watched, *owners])}
+        heads = [parse(text, known) for text in dict.fromkeys(downstream)]
+    return panel(heads, [(b.classifiers[0].name, b) for b in bases])
+
+
+def _opened(image: Image, size: int | None) -> tuple[Tensor, str]:
+    """The image [1, c, h, w] and what it is called."""
+    if isinstance(image, Tensor):
+        x = image[None] if image.ndim == 3 else image
+        if x.ndim != 4 or len(x) != 1 or not x.is_floating_point() or not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
+            raise BadInput(
+                f"Expected one image [c, h, w], floating, in [0, 1]; got {image.dtype} of shape {tuple(image.shape)}."
+            )
+        return x.detach(), "image"
+    if size is None:
+        raise BadInput(
+            "The autoencoder does not say which size of images it works on; say it (--size, in Python "
+            "ExplainOptions(size=...)), or give a tensor instead of a file."
+        )
+    return read_image(image, size=size)[None], Path(image).name
+
+
+def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float], eligible: float) -> None:
+    for base, score in scores.items():
+        if score < eligible:
+            label = table.labels[table.compositions.index(base)]
+            raise BadInput(
+                f"{name}: {label} scores {score:.2f} on the reconstruction, below {eligible:g}, so there is no "
+                "prediction to take away; use --increase (in Python ExplainOptions(increase=True)) to raise the score "
+                "instead."
+            )
+
+
+def mirrored(base: Composition, options: SearchOptions) -> tuple[Composition, SearchOptions]:
+    """What is descended to raise ``base``, and the search that belongs to it.
+
+    A drop of the complement is a rise of the score; the floor, mirrored, is a ceiling, and the eligible are those not
+    predicted.
+    """
+    if base.is_head or base.on == "logit":
+        return complement(base), replace(options, eligible=1 - options.eligible)
+    return complement(base), replace(options, floor=options.floor - 1, eligible=-options.eligible)
+
+
+def _explained(
+    base: Composition,
+    score: float,
+    latent: Tensor,
+    x0: Tensor,
+    *,
+    table: Panel,
+    autoencoder: Autoencoder,
+    options: ExplainOptions,
+) -> ExplainedBase:
+    raised = score < options.search.eligible
+    descended, search = mirrored(base, options.search) if raised else (base, options.search)
+    pair = one_pair(descended)
+    made = make(Scene(latent, x0, pair, autoencoder, base.classifiers), search)
+    found, scene = made.ends[0], made.scene
+    fractions = np.arange(options.steps + 1) / options.steps
+    frames, scores = along(
+        scene.latents, made.direction, found.distance[0] * fractions, panel=table, autoencoder=scene.autoencoder,
+        batch=options.batch,
+    )  # fmt: skip
+    outcome = found.outcomes[0]
+    if not outcome.walked:
+        frames, scores = x0.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
+    column = table.compositions.index(base)
+    return ExplainedBase(
+        base=table.labels[column],
+        increased=raised,
+        outcome=outcome,
+        evaluations=int(found.evaluations[0]),
+        lambdas=made.lambdas[0] * fractions,
+        frames=frames.cpu(),
+        scores=scores,
+        base_scores=scores[:, column],
+        psi=_psi(scores, column, table, options.min_base_change),
+        image_change=float(image_change(frames[:1], frames[-1:])[0]),
+        difference=difference_map(frames, options.difference).cpu(),
+        saliency=saliency_maps(x0, base) if options.saliency else {},
+    )
+
+
+def _psi(scores: Floats, column: int, table: Panel, least: float) -> dict[str, float]:
+    change = scores[-1] - scores[0]
+    own = change[column]
+    defined = abs(own) >= least
+    return {
+        label: float(change[at] / own) if defined else float("nan")
+        for at, label in enumerate(table.labels)
+        if at != column
+    }
+
+
+def difference_map(frames: Tensor, kind: Difference) -> Tensor:
+    """Where frames [step, c, h, w] differ from the first, [h, w]; see ``ExplainOptions.difference``."""
+    if kind == "int":
+        changes = frames.diff(dim=0).abs().sum(dim=0)
+    else:
+        away = (frames[1:] - frames[:1]).abs()
+        changes = {"mean": away.mean(dim=0), "max": away.amax(dim=0), "first-last": away[-1]}[kind]
+    return torch.as_tensor(changes).mean(dim=0)

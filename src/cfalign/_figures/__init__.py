@@ -1,0 +1,24 @@
+"""Figures as inline SVG: results in, strings out. One look for the report and the explorer (``style``)."""
+
+from cfalign._figures.alignment import Walk, alignment_plot
+from cfalign._figures.counts import Control, controls_plot, outcome_bar
+from cfalign._figures.forest import Scale, by_size, common_scale, forest_plot, forest_thumbnail, is_own, is_significant
+from cfalign._figures.heatmap import colour_bar, matrix_heatmap, matrix_order
+
+__all__ = [
+    "Control",
+    "Scale",
+    "Walk",
+    "alignment_plot",
+    "by_size",
+    "colour_bar",
+    "common_scale",
+    "controls_plot",
+    "forest_plot",
+    "forest_thumbnail",
+    "is_own",
+    "is_significant",
+    "matrix_heatmap",
+    "matrix_order",
+    "outcome_bar",
+]

@@ -1,0 +1,59 @@
+"""The contact sheet: original, reconstruction, counterfactual and difference, a row per (image, base)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from cfalign._audit.contact_sheet import SheetRow
+from cfalign._figures import style
+from cfalign._figures.pixels import blank, change, largest, new_figure, picture, signed_map
+
+_SIDE, _TEXT, _GAP, _TOP = 1.25, 2.6, 0.08, 0.72
+_COLUMNS = ("original", "reconstruction", "counterfactual", "change (red brighter)")
+
+
+def contact_sheet(rows: Sequence[SheetRow], *, heading: str = "") -> Figure:
+    """Rows as given, the caption at their left. Change: counterfactual − reconstruction, each row on its own
+    scale, whose end is written below it; red is brighter, blue darker.
+    """
+    row_height = _SIDE + 0.2
+    width, height = _TEXT + len(_COLUMNS) * (_SIDE + _GAP) + 0.15, _TOP + max(len(rows), 1) * row_height
+    figure = new_figure(width, height)
+    figure.text(0.15 / width, 1 - 0.2 / height, heading, fontsize=9, weight="bold", color=style.INK, va="center")
+    for column, name in enumerate(_COLUMNS):
+        x = (_TEXT + column * (_SIDE + _GAP) + _SIDE / 2) / width
+        figure.text(x, 1 - 0.56 / height, name, fontsize=8, color=style.MUTED, ha="center", va="center")
+    for number, row in enumerate(rows):
+        bottom = height - _TOP - (number + 1) * row_height + 0.2
+        _caption(figure, row, (bottom + _SIDE - 0.02) / height)
+        _pictures(figure, row, bottom)
+    return figure
+
+
+def _caption(figure: Figure, row: SheetRow, y: float) -> None:
+    """``y``: its upper end, as a share of the figure."""
+    width, height = figure.get_size_inches()
+    first, *rest = row.caption.split("\n")
+    figure.text(0.15 / width, y, style.clip(first, 34), fontsize=8, weight="bold", color=style.INK, va="top")
+    words = "\n".join(style.clip(line, 40) for line in rest)
+    figure.text(0.15 / width, y - 0.19 / height, words, fontsize=7.5, color=style.INK, va="top", linespacing=1.4)
+
+
+def _pictures(figure: Figure, row: SheetRow, bottom: float) -> None:
+    """``bottom``: their lower end in inches."""
+    width, height = figure.get_size_inches()
+    lefts = (_TEXT + column * (_SIDE + _GAP) for column in range(len(_COLUMNS)))
+    frames = [figure.add_axes((x / width, bottom / height, _SIDE / width, _SIDE / height)) for x in lefts]
+    for axes, image in zip(frames, (row.original, row.reconstruction, row.counterfactual), strict=False):
+        if image is None:
+            blank(axes, "not in the run")
+        else:
+            picture(axes, image)
+    if row.reconstruction is None or row.counterfactual is None:
+        blank(frames[3], "not in the run")
+        return
+    moved = change(row.reconstruction, row.counterfactual)
+    signed_map(frames[3], moved)
+    frames[3].set_xlabel(f"±{largest(moved):.2f}", fontsize=6.5, color=style.MUTED, labelpad=1.5)

@@ -1,0 +1,58 @@
+"""How β and ψ went, step by step, as a picture file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cfalign._figures.style import INK, MUTED, NEGATIVE, POSITIVE, RULE
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One shortcut's way; NaN where nothing was looked at."""
+
+    name: str
+    steps: Sequence[int]
+    beta: Sequence[float]
+    train: Sequence[float]
+    """Mean ψ on training images."""
+    validation: Sequence[float]
+
+
+def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: str, best_step: int) -> None:
+    """A PNG: a row of panels for ψ, one for β, a column per shortcut; the line marks the step that was kept."""
+    figure = Figure(figsize=(1.2 + 3.9 * len(curves), 4.8), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, color=INK)
+    axes = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
+    for column, curve in enumerate(curves):
+        above, below = axes[0][column], axes[1][column]
+        few = len(curve.steps) <= 30
+        for values, colour, marker, name in (
+            (curve.train, NEGATIVE, "o", "training"), (curve.validation, POSITIVE, "s", "validation"),
+        ):  # fmt: skip
+            known = [(s, v) for s, v in zip(curve.steps, values, strict=True) if math.isfinite(v)]
+            style = {"marker": marker, "markersize": 5.0} if few or name == "validation" else {"alpha": 0.5}
+            if known:
+                above.plot(*zip(*known, strict=True), color=colour, linewidth=1.4, label=name, **style)
+        below.plot(
+            curve.steps, curve.beta, color=INK, linewidth=1.4, **({"marker": "o", "markersize": 4} if few else {})
+        )
+        for panel in (above, below):
+            panel.axhline(0, color=MUTED, linewidth=0.8)
+            panel.axvline(best_step, color=MUTED, linewidth=1.0, linestyle="--")
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.tick_params(labelsize=8.5, color=RULE)
+        above.set_title(curve.name, fontsize=10, color=INK)
+        below.set_xlabel(f"step (dashed: β of step {best_step} is kept)", fontsize=9)
+        below.locator_params(axis="x", integer=True)
+    axes[0][0].set_ylabel("mean ψ", fontsize=9)
+    axes[1][0].set_ylabel("β", fontsize=9)
+    axes[0][0].legend(frameon=False, fontsize=8.5)
+    figure.savefig(path)

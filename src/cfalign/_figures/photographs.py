@@ -1,0 +1,73 @@
+"""The figure of the benchmark on photographs: effects and group gaps against what labels show, and the dose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cfalign._figures import style
+from cfalign._figures.pixels import FAMILY, new_figure
+from cfalign.benchmarks import Photographs
+from cfalign.benchmarks.dose_response import Measured, Pair
+from cfalign.benchmarks.gaps import Ranked
+
+COLOURS = ("#1b6ca8", "#d1495b", "#2a7f62", "#b8860b", "#6a4c93", "#3d5a80", "#8d5524", "#5d6671")
+MARKERS = "osD^vPX*"
+
+
+def photographs_figure(result: Photographs) -> Figure:
+    """Left: every classifier's worst-group gap and the confounder's effect with its interval. Middle: what labels show
+    of its group gap, and what the effects say of it. Right: the mean effect (over seeds) at every dose.
+    """
+    figure = new_figure(15.0, 4.9)
+    left, middle, right = (figure.add_axes((x, 0.13, w, 0.74)) for x, w in ((0.05, 0.26), (0.36, 0.26), (0.67, 0.17)))
+    for k, pair in enumerate(result.pairs):
+        look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+        mine = result.of(pair)
+        _scatter(left, mine, ("gap", "effect", "ci_low", "ci_high"), look)
+        _scatter(middle, mine, ("prediction_gap", "group_gap", "group_gap_low", "group_gap_high"), look)
+        means = [np.mean([m.effect for m in result.of(pair, dose)]) for dose in pair.doses]
+        right.plot(pair.doses, means, linewidth=1.4, markersize=5, label=_name(pair), **look)
+    middle.axline((0, 0), slope=1, color=style.RULE, linewidth=0.8, zorder=0)
+    _dressed(left, "worst-group gap (labels)", "effect of the confounder", _rank(result.pooled["effect_gap"]))
+    _dressed(
+        middle, "difference with the confounder, at fixed label (labels)", "group gap (no labels)",
+        _rank(result.pooled["group_gap_prediction_gap"]),
+    )  # fmt: skip
+    _dressed(right, "correlation in training", "effect of the confounder", "mean over seeds")
+    figure.legend(
+        *right.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.85, 0.88), frameon=False,
+        prop={"size": 8, "family": FAMILY}, labelspacing=0.9,
+    )  # fmt: skip
+    return figure
+
+
+def _scatter(axes: Axes, some: Sequence[Measured], names: tuple[str, str, str, str], look: dict[str, Any]) -> None:
+    x, y, low, high = (np.array([getattr(m, n) for m in some]) for n in names)
+    spread = np.abs(np.stack([low, high]) - y)
+    axes.errorbar(x, y, yerr=spread, fmt="none", ecolor=look["color"], elinewidth=0.7, alpha=0.35)
+    axes.plot(x, y, linestyle="none", markersize=5, alpha=0.9, **look)
+
+
+def _rank(found: Ranked) -> str:
+    return f"rank correlation {style.number(found.rho)} {style.interval(found.ci_low, found.ci_high)}, n = {found.n}"
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.target}\n← {pair.confounder} (ρ = {style.number(pair.ranked['effect_gap'].rho)})"
+
+
+def _dressed(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.axhline(0, color=style.RULE, linewidth=0.8, zorder=0)
+    axes.set_xlabel(x, fontsize=9, color=style.INK)
+    axes.set_ylabel(y, fontsize=9, color=style.INK)
+    axes.set_title(title, fontsize=9, color=style.INK, loc="left")
+    axes.tick_params(labelsize=8, colors=style.MUTED)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(style.RULE)

@@ -1,0 +1,219 @@
+"""Rectification where the truth is known: the shipped classifiers with a planted shortcut.
+
+Each is rectified on faces that are confounded as its training data were, without a label. Then interventions say what
+the shortcut really does to it, before and after, and independent labelled faces say what that is worth in the group
+where target and shortcut part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfalign import autoencoders, classifiers
+from cfalign._errors import BadInput
+from cfalign._heads.composition import head
+from cfalign._heads.scoring import respond
+from cfalign._models.guard import undisturbed
+from cfalign._rectification import RectificationOptions, Rectified, rectify
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress, silent
+from cfalign.classifiers.composed import ComposedClassifier
+from cfalign.datasets import TensorImages
+from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, effect, render, sample
+
+CORRELATION = 0.9
+"""Of target and shortcut on the faces that β is found on, as in the classifiers' training."""
+
+
+@dataclass(frozen=True)
+class PlantedRow:
+    """One planted classifier before and after."""
+
+    classifier: str
+    target: str
+    shortcut: str
+    ending: str
+    beta: float
+    steps: int
+    psi_before: float
+    psi_before_low: float
+    psi_before_high: float
+    n_before: int
+    psi_after: float
+    psi_after_low: float
+    psi_after_high: float
+    n_after: int
+    incoming_before: float
+    """ψ(shortcut → f'); NaN unless that was read."""
+    incoming_after: float
+    effect_before: float
+    """Mean change of the score when the shortcut alone is switched on, by intervention."""
+    effect_after: float
+    target_effect_before: float
+    """The same for the target itself."""
+    target_effect_after: float
+    accuracy_before: float
+    """On independent faces, as are the next."""
+    accuracy_after: float
+    worst_group_before: float
+    """Least accuracy of the four groups by target and shortcut."""
+    worst_group_after: float
+
+
+@dataclass(frozen=True)
+class PlantedRectification:
+    """All planted classifiers."""
+
+    rows: tuple[PlantedRow, ...]
+    skipped: Mapping[str, str]
+    """Classifiers that could not be rectified, and why."""
+    options: RectificationOptions
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Means over the classifiers, names that programs rely on.
+
+        ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another;
+        ``mean_effect_falls_by`` the means with their signs.
+        """
+        column: dict[str, Floats] = {
+            name: np.array([getattr(row, name) for row in self.rows], dtype=float)
+            for name in ("psi_before", "psi_after", "effect_before", "effect_after", "worst_group_before",
+                         "worst_group_after", "accuracy_before", "accuracy_after")
+        }  # fmt: skip
+        before, after = (np.abs(column[f"effect_{when}"]).mean() for when in ("before", "after"))
+        return {
+            "pairs": len(self.rows),
+            "mean_abs_psi_before": float(np.abs(column["psi_before"]).mean()),
+            "mean_abs_psi_after": float(np.abs(column["psi_after"]).mean()),
+            "mean_abs_effect_before": float(before),
+            "mean_abs_effect_after": float(after),
+            "mean_effect_before": float(column["effect_before"].mean()),
+            "mean_effect_after": float(column["effect_after"].mean()),
+            "effect_falls_by": float(1 - after / before),
+            "mean_effect_falls_by": float(1 - column["effect_after"].mean() / column["effect_before"].mean()),
+            "worst_group_rises_by": float((column["worst_group_after"] - column["worst_group_before"]).mean()),
+            "accuracy_rises_by": float((column["accuracy_after"] - column["accuracy_before"]).mean()),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "headline": self.headline,
+            "reading": self.options.reading_name,
+            "solver": self.options.solver,
+            "seed": self.options.seed,
+            "pairs": [asdict(row) for row in self.rows],
+            "skipped": dict(self.skipped),
+        }
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        title = (
+            f"{'classifier':<38}{'ending':<15}{'β':>6}{'ψ before':>22}{'n':>5}{'ψ after':>22}{'n':>5}"
+            f"{'effect':>15}{'accuracy':>14}{'worst group':>14}"
+        )
+        rows = []
+        for r in self.rows:
+            before = f"{r.psi_before:+.2f} [{r.psi_before_low:+.2f}, {r.psi_before_high:+.2f}]"
+            after = f"{r.psi_after:+.2f} [{r.psi_after_low:+.2f}, {r.psi_after_high:+.2f}]"
+            rows.append(
+                f"{r.classifier:<38}{r.ending:<15}{r.beta:>+6.2f}{before:>22}{r.n_before:>5}{after:>22}{r.n_after:>5}"
+                f"{f'{r.effect_before:+.2f} → {r.effect_after:+.2f}':>15}"
+                f"{f'{r.accuracy_before:.2f} → {r.accuracy_after:.2f}':>14}"
+                f"{f'{r.worst_group_before:.2f} → {r.worst_group_after:.2f}':>14}"
+            )
+        left_out = [f"{name}: skipped: {why}" for name, why in self.skipped.items()]
+        return [title, *rows, *left_out, *(f"{name:<26}{value:.3f}" for name, value in self.headline.items())]
+
+
+def planted_rectification(
+    *,
+    options: RectificationOptions | None = None,
+    names: Sequence[str] | None = None,
+    faces: int = 1200,
+    independent: int = 1000,
+    interventions: int = 50,
+    progress: Progress = silent,
+) -> PlantedRectification:
+    """Rectify shipped classifiers with a planted shortcut against it; all of them by default.
+
+    Args:
+        options: reading, solver, seed, …
+        names: of ``classifiers.planted()``.
+        faces: confounded ones, for β and ψ.
+        independent: faces with target and shortcut independent, for accuracy and the worst group.
+        interventions: faces per factor, for the true effects.
+    """
+    options = options or RectificationOptions()
+    chosen = list(names) if names is not None else [n for n in classifiers.planted() if not n.endswith("_0")]
+    autoencoder, reference = autoencoders.load("embedded"), classifiers.load("embedded")
+    done: dict[str, Rectified] = {}
+    skipped: dict[str, str] = {}
+    for number, name in enumerate(chosen):
+        progress("classifiers", number, len(chosen))
+        target, _, shortcut = name.partition("_from_")
+        drawn = sample(faces, seed=options.seed + 40_000 + number, correlations={(target, shortcut): CORRELATION})
+        try:
+            done[name] = rectify(
+                head(classifiers.load(f"embedded:{name}"), target), [head(reference, shortcut)],
+                images=TensorImages(render(drawn)), autoencoder=autoencoder, options=options,
+            )  # fmt: skip
+        except BadInput as error:
+            skipped[name] = str(error)
+    progress("classifiers", len(chosen), len(chosen))
+    if not done:
+        raise BadInput(f"None of {len(chosen)} planted classifiers can be rectified: {next(iter(skipped.values()))}")
+    effects = _effects(list(done.values()), sample(interventions, seed=options.seed + 30_000), progress)
+    rows = [
+        _row(name, found, effects[2 * i : 2 * i + 2], sample(independent, seed=options.seed + 50_000 + i))
+        for i, (name, found) in enumerate(done.items())
+    ]
+    return PlantedRectification(tuple(rows), skipped, options)
+
+
+def _both(found: Rectified) -> list[ComposedClassifier]:
+    return [ComposedClassifier(found.target, name="before"), found.classifier]
+
+
+def _scores(models: Sequence[ComposedClassifier], images: Tensor) -> Tensor:
+    with undisturbed(*models):
+        return torch.sigmoid(torch.cat([respond(images, [m]) for m in models], dim=1))
+
+
+def _effects(found: Sequence[Rectified], faces: Faces, progress: Progress) -> Floats:
+    """[before and after of every classifier, attribute], from one rendering."""
+    models = [model for one in found for model in _both(one)]
+    progress("interventions", 0, 1)
+    table: Floats = effect(lambda images: _scores(models, images), faces).double().numpy().T
+    progress("interventions", 1, 1)
+    return table
+
+
+def _row(name: str, found: Rectified, effects: Floats, faces: Faces) -> PlantedRow:
+    target, _, shortcut = name.partition("_from_")
+    labels = faces.labels().numpy()
+    label, group = (labels[:, ATTRIBUTES.index(t)] > 0.5 for t in (target, shortcut))
+    right = (_scores(_both(found), render(faces)).numpy() >= 0.5) == label[:, None]
+    groups = [right[(label == a) & (group == b)].mean(axis=0) for a in (False, True) for b in (False, True)]
+    worst, accuracy = np.min(groups, axis=0), right.mean(axis=0)
+    own, other = (effects[:, INTERVENABLE.index(t)] for t in (target, shortcut))
+    before, after = found.before[0], found.after[0]
+    incoming = [r[0].psi if r else float("nan") for r in (found.incoming_before, found.incoming_after)]
+    return PlantedRow(
+        classifier=name, target=target, shortcut=shortcut, ending=found.ending.value, beta=found.beta[0],
+        steps=len(found.curve),
+        psi_before=before.psi, psi_before_low=before.ci_low, psi_before_high=before.ci_high, n_before=before.n,
+        psi_after=after.psi, psi_after_low=after.ci_low, psi_after_high=after.ci_high, n_after=after.n,
+        incoming_before=incoming[0], incoming_after=incoming[1],
+        effect_before=float(other[0]), effect_after=float(other[1]),
+        target_effect_before=float(own[0]), target_effect_after=float(own[1]),
+        accuracy_before=float(accuracy[0]), accuracy_after=float(accuracy[1]),
+        worst_group_before=float(worst[0]), worst_group_after=float(worst[1]),
+    )  # fmt: skip

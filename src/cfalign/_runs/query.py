@@ -1,0 +1,187 @@
+"""Rows of a run's responses, chosen by an expression or by SQL over its columns and some friendlier names.
+
+======================  ==============================================================================
+``smiling``             a bare head: its score on the counterfactual, as ``after.smiling``
+``before.smiling``      its score on the reconstruction
+``change.smiling``      after − before
+``psi.smiling``         relative change (Eq. 3), undefined where the base hardly moved
+``base_change``         base_after − base_before, negative for a drop
+======================  ==============================================================================
+
+What is undefined (NaN) is null here: no comparison holds for it, and it comes last in every order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+
+from cfalign._errors import BadInput, nearest
+
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')
+    |(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?(?!\w))
+    |(?P<name>(?:"(?:[^"]|"")*"|\w+(?::\w+)*)(?:\.(?:"(?:[^"]|"")*"|\w+(?::\w+)*))*)(?P<call>\s*\()?""",
+    re.VERBOSE,
+)
+_DIRECTION = re.compile(r"\s+(asc|desc)\s*$", re.IGNORECASE)
+_WORDS = re.compile(
+    "and|or|not|between|in|is|null|i?like|true|false|case|when|then|else|end|as|cast|distinct|from"
+    "|int|integer|bigint|smallint|float|double|real|varchar|text|boolean",
+    re.IGNORECASE,
+)
+_PIECES = re.compile(r"\b(?:and|or|not|between|when|then|else)\b|[(),]", re.IGNORECASE)
+_COMPARISON = re.compile(r"<=|>=|<>|!=|==|[<>=]")
+ALWAYS = ("image_id", "base", "outcome", "base_before", "base_after", "base_change")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows, and in which order."""
+
+    base: str | None = None
+    """Rows of this base alone."""
+    downstream: str | None = None
+    """With counterfactuals only, ordered by |ψ| of this head: the images behind a cell."""
+    where: str | None = None
+    """A condition, e.g. ``"base_change < -0.5 and heavy_makeup > 0.5"``."""
+    sort: str | None = None
+    """A name or expression, with ``asc`` or ``desc`` (the default) behind it; |base_change| otherwise."""
+
+
+def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float) -> pl.DataFrame:
+    """The rows that ``wanted`` describes, ordered, with the columns that it names.
+
+    ``responses``: a run's. ``min_base_change``: below it ψ is undefined. BadInput for a name that is none, the
+    nearest valid ones named, and for an expression that cannot be read.
+    """
+    names = Names(responses.columns, min_base_change)
+    _check_choice(responses, names, wanted)
+    cell = [] if wanted.downstream is None else [f"{kind}.{wanted.downstream}" for kind in ("before", "after", "psi")]
+    found = _DIRECTION.search(wanted.sort or "")
+    by = _DIRECTION.sub("", wanted.sort or f'abs("{_doubled(cell[2] if cell else "base_change")}")')
+    condition, filtered = ("TRUE", []) if wanted.where is None else _rewritten(wanted.where, names, strict=True)
+    order, sorted_by = _rewritten(by, names, strict=True)
+    shown = dict.fromkeys([*ALWAYS, *cell, *filtered, *sorted_by])
+    rows = names.added(_without_nan(responses), shown)
+    if wanted.base is not None:
+        rows = rows.filter(pl.col("base") == wanted.base)
+    if cell:
+        rows = rows.filter(pl.col("base_change").is_not_null())
+    with _explained(wanted.where or "", names.valid):
+        rows = rows.filter(pl.sql_expr(condition))
+    with _explained(by, names.valid):
+        keys = [pl.sql_expr(order), pl.col("image_id"), pl.col("base")]  # equal ones have an order too
+        down = [found is None or found.group(1).lower() == "desc", False, False]
+        return rows.sort(keys, descending=down, nulls_last=True).select(*shown)
+
+
+def sql(text: str, tables: Mapping[str, pl.DataFrame], *, min_base_change: float) -> pl.DataFrame:
+    """The answer of a whole query; friendly names that it uses are columns of ``responses``, quoted or not.
+
+    ``tables``: by name, ``responses`` among them. BadInput for a query that cannot be read.
+    """
+    names = Names(tables["responses"].columns, min_base_change)
+    query, used = _rewritten(text, names, strict=False)
+    frames = {name: _without_nan(table) for name, table in tables.items()}
+    frames["responses"] = names.added(frames["responses"], used)
+    with _explained(text, [*names.valid, *(c for table in tables.values() for c in table.columns), *tables]):
+        return pl.SQLContext(frames).execute(query, eager=True)
+
+
+class Names:
+    """What an expression may name, and what each name means."""
+
+    def __init__(self, columns: Sequence[str], min_base_change: float) -> None:
+        self.columns = tuple(columns)
+        self.heads = tuple(c.removeprefix("after.") for c in columns if c.startswith("after."))
+        self._min = min_base_change
+
+    @property
+    def valid(self) -> list[str]:
+        """Every name, the friendliest first."""
+        derived = [f"{kind}.{head}" for kind in ("before", "after", "change", "psi") for head in self.heads]
+        return list(dict.fromkeys([*self.heads, "base_change", *self.columns, *derived]))
+
+    def __contains__(self, name: str) -> bool:
+        kind, _, head = name.partition(".")
+        derived = name == "base_change" or (kind in ("change", "psi") and head in self.heads)
+        return derived or name in self.columns or name in self.heads
+
+    def added(self, frame: pl.DataFrame, used: Iterable[str]) -> pl.DataFrame:
+        """The frame with a column for every friendly name that is used."""
+        return frame.with_columns(self._meaning(name).alias(name) for name in used if name not in self.columns)
+
+    def _meaning(self, name: str) -> pl.Expr:
+        change = pl.col("base_after") - pl.col("base_before")
+        if name == "base_change":
+            return change
+        if name in self.heads:
+            return pl.col(f"after.{name}")
+        kind, _, head = name.partition(".")
+        response = pl.col(f"after.{head}") - pl.col(f"before.{head}")
+        return response if kind == "change" else pl.when(change.abs() >= self._min).then(response / change)
+
+
+def _check_choice(responses: pl.DataFrame, names: Names, wanted: Selection) -> None:
+    bases = responses["base"].unique(maintain_order=True).to_list()
+    if wanted.base is not None and wanted.base not in bases:
+        raise BadInput(f"The run has no base {wanted.base!r}; {nearest(wanted.base, bases)}.")
+    if wanted.downstream is not None and wanted.downstream not in names.heads:
+        raise BadInput(f"The run has no head {wanted.downstream!r}; {nearest(wanted.downstream, names.heads)}.")
+    for text, what in ((wanted.where, "--where"), (wanted.sort, "--sort")):
+        if text is not None and not text.strip():
+            raise BadInput(f'{what} is empty; expected e.g. "base_change < -0.5 and smiling > 0.2".')
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", wanted.where or "")
+    if any(len(_COMPARISON.findall(piece)) > 1 for piece in _PIECES.split(bare)):
+        raise BadInput(f"{wanted.where!r} compares twice in a row; write both: 0.2 < smiling and smiling < 0.8.")
+
+
+def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col(pl.Float64, pl.Float32).fill_nan(None))
+
+
+def _rewritten(text: str, names: Names, *, strict: bool) -> tuple[str, list[str]]:
+    """The text with every known name quoted, as SQL wants it, and the names met.
+
+    ``strict``: every name that is none is BadInput; a whole query has names of its own.
+    """
+    met: list[str] = []
+
+    def quoted(found: re.Match[str]) -> str:
+        written = found["name"]
+        if written is None or found["call"] or _WORDS.fullmatch(written):
+            return found[0]
+        name = re.sub(r'"((?:[^"]|"")*)"', lambda part: part[1].replace('""', '"'), written)
+        if name in names:
+            met.append(name)
+            return f'"{_doubled(name)}"'
+        if strict or name.startswith(("before.", "after.", "change.", "psi.")):
+            raise BadInput(f"The run has no column or head {name!r}; {nearest(name, names.valid)}.")
+        return found[0]
+
+    return _TOKEN.sub(quoted, text), met
+
+
+def _doubled(name: str) -> str:
+    return name.replace('"', '""')
+
+
+@contextmanager
+def _explained(text: str, valid: Sequence[str]) -> Iterator[None]:
+    """What polars has against an expression, in one sentence."""
+    try:
+        yield
+    except pl.exceptions.ColumnNotFoundError as error:
+        name = (re.findall(r'"([^"]+)"', str(error)) or [text])[0]
+        raise BadInput(f"The run has no column or head {name!r}; {nearest(name, valid)}.") from error
+    except pl.exceptions.PolarsError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        hint = ""
+        if unknown := re.search(r"relation '(.+)' was not found", reason):
+            reason, hint = f"there is no table {unknown[1]!r}", ": the tables are responses and scores"
+        raise BadInput(f"Cannot answer {text!r}: {reason}{hint}.") from error

@@ -1,5 +1,0 @@
-"""``python -m cfalign.cli``."""
-
-from cfalign.cli import main
-
-main()
