@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from cfalign._analysis.alignment import AlignmentOptions, Row, alignment, relative_change, usable
+from cfalign._analysis.alignment import Row, alignment, relative_change, usable
+from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import bootstrap_counts, exchange_signs, generator
 from cfalign._errors import BadInput
 from cfalign._heads.panel import panel

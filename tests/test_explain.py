@@ -20,7 +20,8 @@ import cfalign
 import worlds
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
-from cfalign._explanation.explanation import ExplainOptions, difference_map, explain, mirrored
+from cfalign._explanation.explanation import difference_map, explain, mirrored
+from cfalign._explanation.options import ExplainOptions
 from cfalign._figures import Walk, alignment_plot
 from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images

@@ -21,7 +21,8 @@ from cfalign._counterfactuals.batch import Pairs, Scene, reconstruct
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift, make
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._explanation.explanation import ExplainOptions, explain
+from cfalign._explanation.explanation import explain
+from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import head
 from cfalign._heads.panel import weights
 from cfalign._rectification import RectificationOptions

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from cfalign._analysis.alignment import AlignmentOptions, Row, alignment, relative_change
+from cfalign._analysis.alignment import Row, alignment, relative_change
+from cfalign._analysis.options import AlignmentOptions
 from cfalign._counterfactuals.batch import Rows
 from cfalign._counterfactuals.gradient import Start
 from cfalign._counterfactuals.methods import latent_shift

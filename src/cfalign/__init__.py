@@ -25,8 +25,7 @@ import typing
 __version__ = "0.1.0"
 
 from cfalign import autoencoders, classifiers, report, synthetic
-from cfalign._analysis.alignment import AlignmentOptions
-from cfalign._analysis.effects import EffectOptions
+from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank, load_bank
 from cfalign._audit.gate import check, read_relations
@@ -35,7 +34,8 @@ from cfalign._audit.reference import Reference
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
-from cfalign._explanation.explanation import ExplainOptions, Explanation, explain
+from cfalign._explanation.explanation import Explanation, explain
+from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import Composition
 from cfalign._rectification import RectificationOptions, Rectified, rectify
 from cfalign._results import Counterfactuals, Outcome

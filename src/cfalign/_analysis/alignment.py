@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logit
 
+from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import (
     bootstrap_counts,
     exchange_p,
@@ -16,26 +17,7 @@ from cfalign._analysis.statistics import (
     percentile_interval,
     q_values,
 )
-from cfalign._errors import BadInput
 from cfalign._results import Cell, Floats, Outcome
-
-
-@dataclass(frozen=True)
-class AlignmentOptions:
-    """How relative changes become cells."""
-
-    min_base_change: float = 0.3
-    """ψ is undefined where |Δbase| is below this."""
-    resamples: int = 1000
-    """Bootstrap resamples of the images."""
-    draws: int = 2000
-    """Draws of the exchange test against the null."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_base_change < 1:
-            raise BadInput(f"min_base_change must be between 0 and 1, got {self.min_base_change!r}.")
-        if self.resamples < 100 or self.draws < 100:
-            raise BadInput("resamples and draws must be at least 100.")
 
 
 @dataclass(frozen=True)

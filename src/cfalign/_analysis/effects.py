@@ -18,38 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfalign._analysis.alignment import Row
+from cfalign._analysis.options import EffectOptions
 from cfalign._analysis.statistics import exchange_p, exchange_signs, generator, horseshoe, percentile_interval, q_values
-from cfalign._errors import BadInput
 from cfalign._results import Effect, Floats, own_concept
-
-
-@dataclass(frozen=True)
-class EffectOptions:
-    """How effects are unmixed."""
-
-    misfit: float = 0.03
-    """What attributes usually leave unexplained of a response (standard deviation), before the data speak."""
-    misfit_weight: float = 20.0
-    """How many attributes' worth of evidence that is."""
-    samples: int = 2000
-    """Draws from the posterior of the effects."""
-    switch_error: float = 0.2
-    """Relative error (standard deviation) of how far counterfactuals switch an attribute; intervals are wider by it.
-    The default is what planted classifiers show (``cfalign benchmark detection``)."""
-    ridge: float = 0.05
-    """Penalty on Σ e² of the linear solution that is tested against the null."""
-    draws: int = 2000
-    """Draws of the exchange test against the null."""
-
-    def __post_init__(self) -> None:
-        for name in ("misfit", "misfit_weight", "ridge"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"{name} must be above 0, got {getattr(self, name)!r}.")
-        if not self.switch_error >= 0:
-            raise BadInput(f"switch_error must be at least 0, got {self.switch_error!r}.")
-        for name in ("samples", "draws"):
-            if not getattr(self, name) >= 100:
-                raise BadInput(f"{name} must be at least 100, got {getattr(self, name)!r}.")
 
 
 @dataclass(frozen=True)

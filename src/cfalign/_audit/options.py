@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cfalign._analysis.alignment import AlignmentOptions
-from cfalign._analysis.effects import EffectOptions
+from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput
 

@@ -15,8 +15,9 @@ from rich.table import Table
 from cfalign import autoencoders, classifiers
 from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
 from cfalign._cli.settings import Trust, options
-from cfalign._explanation.explanation import ExplainedBase, ExplainOptions
+from cfalign._explanation.explanation import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
+from cfalign._explanation.options import ExplainOptions
 from cfalign._figures.explanation import heading
 from cfalign.report.explained import check_moving, write_explanation
 

@@ -20,7 +20,7 @@ from cfalign._cli.data import IMAGES, LABELS, in_split, opened
 from cfalign._cli.output import complain, print_json, progress, say
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput, CfalignError, nearest
-from cfalign._explanation.explanation import ExplainOptions
+from cfalign._explanation.options import ExplainOptions
 from cfalign._figures import matrix_order, paper
 from cfalign._figures.explanation import explanation_figure
 from cfalign._figures.pixels import save_png

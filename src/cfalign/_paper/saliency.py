@@ -22,7 +22,8 @@ from cfalign import classifiers
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
-from cfalign._explanation.explanation import ExplainOptions, Explanation
+from cfalign._explanation.explanation import Explanation
+from cfalign._explanation.options import ExplainOptions
 from cfalign._explanation.saliency import attributions, similarity
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.scoring import respond

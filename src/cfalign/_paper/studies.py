@@ -8,7 +8,8 @@ import torch
 
 from cfalign._counterfactuals.batch import reconstruct
 from cfalign._errors import BadInput
-from cfalign._explanation.explanation import ExplainOptions, Explanation, explain
+from cfalign._explanation.explanation import Explanation, explain
+from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import parse
 from cfalign._heads.scoring import logits
 from cfalign._models.guard import undisturbed

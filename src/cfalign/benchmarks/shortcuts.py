@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from cfalign import autoencoders, classifiers
-from cfalign._analysis.alignment import AlignmentOptions, relative_change
+from cfalign._analysis.alignment import relative_change
+from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
