@@ -22,7 +22,7 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
 from cfalign._explanation.explanation import difference_map, explain, mirrored
 from cfalign._explanation.options import ExplainOptions
-from cfalign._figures import Walk, alignment_plot
+from cfalign._figures.svg import Walk, alignment_plot
 from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfalign import _figures as figures
-from cfalign._figures import alignment, heatmap, style
+from cfalign._figures import style
+from cfalign._figures import svg as figures
+from cfalign._figures.svg import alignment, heatmap
 from cfalign._results import Cell, Effect
 
 NAN = math.nan

@@ -23,11 +23,11 @@ import worlds
 from cfalign import autoencoders, classifiers
 from cfalign._cli.photographs import _QUICK
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._figures.photographs import photographs_figure
-from cfalign._figures.pixels import save_png
+from cfalign._figures.plots.pixels import save_png
 from cfalign._results import Floats
 from cfalign.benchmarks import Photographs, PhotographsOptions, photographs
-from cfalign.benchmarks.gaps import gaps, ranked
+from cfalign.benchmarks.photographs.drawing import photographs_figure
+from cfalign.benchmarks.photographs.worst_group import gaps, ranked
 from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import Labels, open_dataset
 from cfalign.synthetic import ATTRIBUTES, render, sample

@@ -15,11 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._figures.methods import methods_figure
-from cfalign._figures.pixels import save_png
-from cfalign.benchmarks.comparison import Comparison, Estimate, Part, compare
+from cfalign._figures.plots.pixels import save_png
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals, named
-from cfalign.benchmarks.quality import along_edit, correlation_difference, cout, flips, frechet_distance, weighted_mean
+from cfalign.benchmarks.counterfactuals.drawing import methods_figure
+from cfalign.benchmarks.counterfactuals.measures import (
+    along_edit,
+    correlation_difference,
+    cout,
+    flips,
+    frechet_distance,
+    weighted_mean,
+)
+from cfalign.benchmarks.counterfactuals.result import Comparison, Estimate, Part, compare
 
 RNG = np.random.default_rng(0)
 SMALL = BenchmarkOptions(

@@ -17,8 +17,8 @@ import worlds
 from cfalign._audit.contact_sheet import SheetModels, sheet_rows
 from cfalign._audit.pictures import kept
 from cfalign._errors import BadInput
-from cfalign._figures.contact import contact_sheet
-from cfalign._figures.pixels import change, save_png
+from cfalign._figures.plots.contact_sheet import contact_sheet
+from cfalign._figures.plots.pixels import change, save_png
 from cfalign._runs.query import Selection, select
 from cfalign.datasets import ImageFolder
 

@@ -17,7 +17,7 @@ from cfalign._analysis.alignment import Row
 from cfalign._audit.conclusions import check_heads
 from cfalign._errors import BadInput
 from cfalign._results import Outcome
-from cfalign.benchmarks.repairs import QUICK, VARIANTS, Point
+from cfalign.benchmarks.references.result import QUICK, VARIANTS, Point
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.embedded import RECIPE
 from cfalign.training.objectives import BalancedLabels, Weighted

@@ -12,17 +12,17 @@ from cfalign import benchmarks
 from cfalign._cli.output import progress, tell, tell_and_keep
 from cfalign._cli.photographs import photographs
 from cfalign._cli.truth import truth
-from cfalign._figures.detection import detection_figure
-from cfalign._figures.methods import methods_figure
-from cfalign._figures.references import references_figure
-from cfalign._figures.robustness import robustness_figure
 from cfalign.benchmarks.counterfactuals import METHODS, named
+from cfalign.benchmarks.counterfactuals.drawing import methods_figure
 from cfalign.benchmarks.detection import QUICK as QUICK_DETECTION
 from cfalign.benchmarks.detection import DetectionOptions
+from cfalign.benchmarks.detection.drawing import detection_figure
 from cfalign.benchmarks.references import QUICK as QUICK_REFERENCES
 from cfalign.benchmarks.references import ReferencesOptions
+from cfalign.benchmarks.references.drawing import references_figure
 from cfalign.benchmarks.robustness import QUICK as QUICK_ROBUSTNESS
 from cfalign.benchmarks.robustness import RobustnessOptions
+from cfalign.benchmarks.robustness.drawing import robustness_figure
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
 app.command()(photographs)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cfalign._figures.pixels import save_png
+from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
 from cfalign._runs.run import Run
 

@@ -15,8 +15,8 @@ from cfalign._cli.data import IMAGES, LABELS, opened
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
-from cfalign._figures.photographs import photographs_figure
 from cfalign.benchmarks.photographs import DOSES, PAIRS
+from cfalign.benchmarks.photographs.drawing import photographs_figure
 from cfalign.training.confounded import RECIPE
 
 Number = TypeVar("Number", int, float)

@@ -17,7 +17,7 @@ from cfalign._cli.data import IMAGES, opened
 from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
 from cfalign._cli.settings import Trust, options
 from cfalign._errors import BadInput
-from cfalign._figures.curves import Curve, rectification_curves
+from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._figures.style import interval, number, signed
 from cfalign._heads.composition import Composition, parse
 from cfalign._paper.planted import planted_rectification

@@ -21,9 +21,9 @@ from cfalign._cli.output import complain, print_json, progress, say
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput, CfalignError, nearest
 from cfalign._explanation.options import ExplainOptions
-from cfalign._figures import matrix_order, paper
-from cfalign._figures.explanation import explanation_figure
-from cfalign._figures.pixels import save_png
+from cfalign._figures.plots.explanation import explanation_figure
+from cfalign._figures.plots.pixels import save_png
+from cfalign._figures.svg import matrix_order
 from cfalign._paper import (
     CLASSES,
     DOSES,
@@ -42,6 +42,7 @@ from cfalign._paper import (
     study,
     with_common_shortcut,
 )
+from cfalign._paper import drawing as paper
 from cfalign._rectification import RectificationOptions
 from cfalign._results import Cell
 from cfalign._runs.codec import write_json, write_text, written

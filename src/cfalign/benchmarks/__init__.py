@@ -8,11 +8,9 @@
 ``truth``: what does every attribute truly do to a classifier?
 """
 
-from cfalign.benchmarks.comparison import Comparison
-from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals
+from cfalign.benchmarks.counterfactuals import BenchmarkOptions, Comparison, counterfactuals
 from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
-from cfalign.benchmarks.dose_response import Photographs
-from cfalign.benchmarks.photographs import PhotographsOptions, photographs
+from cfalign.benchmarks.photographs import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.references import References, ReferencesOptions, references
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, semantics

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfalign._analysis.relations import Relation
-from cfalign._figures import Control, Walk
+from cfalign._figures.svg import Control, Walk
 from cfalign._results import Cell, Effect, Finding, GroupGap
 
 Pixels = NDArray[np.uint8]

@@ -18,9 +18,9 @@ from torch import Tensor
 from cfalign import __version__
 from cfalign._errors import BadInput
 from cfalign._explanation.explanation import ExplainedBase, Explanation
-from cfalign._figures import alignment_plot
-from cfalign._figures.explanation import explanation_figure, walk_of
-from cfalign._figures.pixels import save_png
+from cfalign._figures.plots.explanation import explanation_figure, walk_of
+from cfalign._figures.plots.pixels import save_png
+from cfalign._figures.svg import alignment_plot
 from cfalign._runs.codec import write_json, write_text, written
 
 Frame = NDArray[np.uint8]

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cfalign import _figures as figures
 from cfalign._figures import style
+from cfalign._figures import svg as figures
 from cfalign._results import Effect, Finding, Outcome, Sample
 from cfalign.report import pictures, wording
 from cfalign.report.data import Pixels, ReportData

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from cfalign._figures import by_size, is_own, is_significant, matrix_order, style
+from cfalign._figures import style
+from cfalign._figures.svg import by_size, is_own, is_significant, matrix_order
 from cfalign._results import Cell, Effect, Finding, Outcome, Sample
 from cfalign.report import wording
 from cfalign.report.data import ReportData

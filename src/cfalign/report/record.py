@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cfalign._figures import is_own, is_significant, matrix_order
+from cfalign._figures.svg import is_own, is_significant, matrix_order
 from cfalign.report import wording
 from cfalign.report.data import ReportData
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from cfalign._errors import BadInput
-from cfalign._figures import Control, Walk
+from cfalign._figures.svg import Control, Walk
 
 _NO_COUNTERFACTUAL = ("not_eligible", "flat", "not_finite")
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from cfalign._analysis.relations import Kind, Relation, mutual
-from cfalign._figures import is_own, style
+from cfalign._figures import style
+from cfalign._figures.svg import is_own
 from cfalign._results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
 from cfalign.report.data import ReportData
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from cfalign._analysis.statistics import generator, percentile_interval
 from cfalign._errors import BadInput
-from cfalign.benchmarks.detection import TRUTHS, USED, Detection, DetectionOptions, Score
-from cfalign.benchmarks.detectors import Pair
-from cfalign.benchmarks.heads import CHECKS, LOW_IS_BAD, Head
+from cfalign.benchmarks.detection.detectors import Pair
+from cfalign.benchmarks.detection.measure import TRUTHS, USED, Detection, DetectionOptions, Score
+from cfalign.benchmarks.references.reference_heads import CHECKS, LOW_IS_BAD, Head
 from cfalign.training.embedded import PAIRS
 from cfalign.training.held_out import auroc
 from cfalign.training.references import EXPOSURES, Imperfect

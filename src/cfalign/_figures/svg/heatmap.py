@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
 from cfalign._figures import style
-from cfalign._figures.svg import element, figure, line, text, title
+from cfalign._figures.svg.elements import element, figure, line, text, title
 from cfalign._results import Cell
 
 WIDTH = 1060.0

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfalign._figures import style
-from cfalign._figures.pixels import new_figure
-from cfalign.benchmarks.detection import USED, Detection
-from cfalign.benchmarks.detectors import DETECTORS
+from cfalign._figures.plots.pixels import new_figure
+from cfalign.benchmarks.detection.detectors import DETECTORS
+from cfalign.benchmarks.detection.measure import USED, Detection
 
 NAMES = {
     "effect": "effect (unmixed incoming)",

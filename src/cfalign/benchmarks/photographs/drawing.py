@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfalign._figures import style
-from cfalign._figures.pixels import FAMILY, new_figure
-from cfalign.benchmarks import Photographs
-from cfalign.benchmarks.dose_response import Measured, Pair
-from cfalign.benchmarks.gaps import Ranked
+from cfalign._figures.plots.pixels import FAMILY, new_figure
+from cfalign.benchmarks.photographs.result import Measured, Pair, Photographs
+from cfalign.benchmarks.photographs.worst_group import Ranked
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2a7f62", "#b8860b", "#6a4c93", "#3d5a80", "#8d5524", "#5d6671")
 MARKERS = "osD^vPX*"

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cfalign._figures import style
-from cfalign._figures.pixels import new_figure
-from cfalign.benchmarks.robustness import Robustness
-from cfalign.benchmarks.shortcuts import Measured
+from cfalign._figures.plots.pixels import new_figure
+from cfalign.benchmarks.robustness.measure import Measured
+from cfalign.benchmarks.robustness.result import Robustness
 
 COLOURS = {"erm": "#1b1f24", "group_dro": "#0072b2", "jtt": "#e69f00", "dfr": "#009e73", "rex": "#cc79a7"}
 """Of methods; told apart by colour-blind readers too."""

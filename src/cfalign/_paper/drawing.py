@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cfalign._figures import style
-from cfalign._figures.pixels import SIGNED, heat_map, new_figure, picture
+from cfalign._figures.plots.pixels import SIGNED, heat_map, new_figure, picture
 from cfalign._paper import ALIGNMENT_READINGS, Collection, Comparison, Induced, SaliencyStudy
 from cfalign._results import Floats
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._results import Floats
-from cfalign.benchmarks.quality import correlation_difference, frechet_distance, weighted_mean
+from cfalign.benchmarks.counterfactuals.measures import correlation_difference, frechet_distance, weighted_mean
 
 MEANS = {
     "validity": "landed",

@@ -22,7 +22,7 @@ from cfalign._models.downloads import cache_folder
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign.benchmarks.agreement import Agreement, agreement
-from cfalign.benchmarks.shortcuts import CONTROL, QUICK, Measured, Pair, RobustnessOptions, kept
+from cfalign.benchmarks.robustness.measure import CONTROL, QUICK, Measured, Pair, RobustnessOptions, kept
 from cfalign.synthetic import render, sample
 from cfalign.training.robust import load_robust, train_all_robust
 

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cfalign._figures import style
-from cfalign._figures.pixels import new_figure
-from cfalign.benchmarks import Comparison
-from cfalign.benchmarks.comparison import Estimate
+from cfalign._figures.plots.pixels import new_figure
+from cfalign.benchmarks.counterfactuals.result import Comparison, Estimate
 
 PANELS: tuple[tuple[str, str, str], ...] = (
     ("oracle_drop", "oracle's drop", "more is better"),

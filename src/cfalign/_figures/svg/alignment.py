@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cfalign._figures import style
-from cfalign._figures.svg import element, figure, line, text, title
+from cfalign._figures.svg.elements import element, figure, line, text, title
 
 _WIDTH, _HEIGHT = 520.0, 272.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 290.0, 12.0, 222.0

@@ -37,8 +37,8 @@ from cfalign._runs.codec import as_json, read_parquet, write_json, write_parquet
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import refuse_other
 from cfalign._types import Autoencoder, Classifier
-from cfalign.benchmarks.comparison import Comparison, Part, compare
-from cfalign.benchmarks.quality import along_edit, cout, flips
+from cfalign.benchmarks.counterfactuals.measures import along_edit, cout, flips
+from cfalign.benchmarks.counterfactuals.result import Comparison, Part, compare
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, intervene, render, sample
 from cfalign.synthetic.factors import ATTRIBUTES, OFF
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cfalign._figures import style
-from cfalign._figures.svg import element, figure, line, text, title
+from cfalign._figures.svg.elements import element, figure, line, text, title
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from cfalign._results import Floats
 from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import refuse_other
-from cfalign.benchmarks.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
-from cfalign.benchmarks.heads import Interventions
+from cfalign.benchmarks.detection.detectors import DETECTORS, Effort, Pair, Scene, Subject, measured, scene
+from cfalign.benchmarks.interventions import Interventions
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.synthetic import sample
 from cfalign.training.held_out import auroc

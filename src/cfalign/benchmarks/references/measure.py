@@ -37,10 +37,19 @@ from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import refuse_other
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
-from cfalign.benchmarks.detection import TRUTHS
-from cfalign.benchmarks.detectors import DETECTORS, Pair
-from cfalign.benchmarks.heads import Head, Interventions, Material, known_heads
-from cfalign.benchmarks.repairs import EMBEDDED, QUICK, VARIANTS, Measured, Point, References, ReferencesOptions
+from cfalign.benchmarks.detection.detectors import DETECTORS, Pair
+from cfalign.benchmarks.detection.measure import TRUTHS
+from cfalign.benchmarks.interventions import Interventions
+from cfalign.benchmarks.references.reference_heads import Head, Material, known_heads
+from cfalign.benchmarks.references.result import (
+    EMBEDDED,
+    QUICK,
+    VARIANTS,
+    Measured,
+    Point,
+    References,
+    ReferencesOptions,
+)
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
 from cfalign.training.references import load_reference, train_references

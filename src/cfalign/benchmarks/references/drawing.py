@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfalign._figures import style
-from cfalign._figures.pixels import new_figure
-from cfalign.benchmarks.repairs import EMBEDDED, References
+from cfalign._figures.plots.pixels import new_figure
+from cfalign.benchmarks.references.result import EMBEDDED, References
 
 COLOURS = {
     "plain": "#8c959f", "reconstructed": "#e69f00", "judged": "#cc79a7", "balanced": "#0072b2",

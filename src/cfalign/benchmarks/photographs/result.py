@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfalign._results import Floats
-from cfalign.benchmarks.gaps import Ranked, ranked
+from cfalign.benchmarks.photographs.worst_group import Ranked, ranked
 
 WITHIN = (
     ("effect", "gap"),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cfalign._explanation.explanation import ExplainedBase, Explanation
 from cfalign._figures import style
-from cfalign._figures.alignment import Walk, labelled_heads, spread
-from cfalign._figures.pixels import Pixels, change, heat_map, largest, new_figure, picture, signed_map
+from cfalign._figures.plots.pixels import Pixels, change, heat_map, largest, new_figure, picture, signed_map
+from cfalign._figures.svg.alignment import Walk, labelled_heads, spread
 
 Place = Callable[[float, float, float, float], Axes]
 _WIDTH, _BLOCK, _TOP = 11.0, 5.2, 0.3

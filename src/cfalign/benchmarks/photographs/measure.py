@@ -33,8 +33,8 @@ from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import refuse_other
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
-from cfalign.benchmarks.dose_response import Measured, Photographs, read
-from cfalign.benchmarks.gaps import Gaps, gaps
+from cfalign.benchmarks.photographs.result import Measured, Photographs, read
+from cfalign.benchmarks.photographs.worst_group import Gaps, gaps
 from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import ImageSource, Labels
 from cfalign.datasets.images import in_batches

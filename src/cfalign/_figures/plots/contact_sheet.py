@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cfalign._audit.contact_sheet import SheetRow
 from cfalign._figures import style
-from cfalign._figures.pixels import blank, change, largest, new_figure, picture, signed_map
+from cfalign._figures.plots.pixels import blank, change, largest, new_figure, picture, signed_map
 
 _SIDE, _TEXT, _GAP, _TOP = 1.25, 2.6, 0.08, 0.72
 _COLUMNS = ("original", "reconstruction", "counterfactual", "change (red brighter)")

@@ -1,0 +1,1 @@
+"""Figures with matplotlib: results in, a ``Figure`` or a file out."""

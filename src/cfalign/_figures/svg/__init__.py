@@ -1,0 +1,32 @@
+"""Figures as inline SVG for the report: results in, strings out."""
+
+from cfalign._figures.svg.alignment import Walk, alignment_plot
+from cfalign._figures.svg.counts import Control, controls_plot, outcome_bar
+from cfalign._figures.svg.forest import (
+    Scale,
+    by_size,
+    common_scale,
+    forest_plot,
+    forest_thumbnail,
+    is_own,
+    is_significant,
+)
+from cfalign._figures.svg.heatmap import colour_bar, matrix_heatmap, matrix_order
+
+__all__ = [
+    "Control",
+    "Scale",
+    "Walk",
+    "alignment_plot",
+    "by_size",
+    "colour_bar",
+    "common_scale",
+    "controls_plot",
+    "forest_plot",
+    "forest_thumbnail",
+    "is_own",
+    "is_significant",
+    "matrix_heatmap",
+    "matrix_order",
+    "outcome_bar",
+]

@@ -1,0 +1,6 @@
+"""Which method makes the better counterfactuals, and at what cost?"""
+
+from cfalign.benchmarks.counterfactuals.measure import METHODS, BenchmarkOptions, counterfactuals, named
+from cfalign.benchmarks.counterfactuals.result import Comparison
+
+__all__ = ["METHODS", "BenchmarkOptions", "Comparison", "counterfactuals", "named"]
