@@ -26,8 +26,9 @@ settings.load_profile("cfalign")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """Many small passes: a second thread is mostly waited for, and its sums have other last digits."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

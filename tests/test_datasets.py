@@ -138,7 +138,7 @@ def test_wrong_types_are_bad_input_too(five: Path) -> None:
     script = f"""
 import torch
 from cfalign.datasets import ImageFolder, TensorImages, open_images
-from cfalign.errors import BadInput
+from cfalign._errors import BadInput
 folder = {str(five)!r}
 for call in (
     lambda: ImageFolder(folder, size=2.5),

@@ -223,7 +223,7 @@ def test_a_fingerprint_is_the_same_in_every_process_and_place(tmp_path: Path) ->
         folder.mkdir()
         (folder / "own.py").write_text(text)
         code = (
-            "from cfalign.store import fingerprint; from cfalign import autoencoders, classifiers;"
+            "from cfalign._models.fingerprint import fingerprint; from cfalign import autoencoders, classifiers;"
             f"print(fingerprint(autoencoders.load({str(folder / 'own.py')!r} + ':Coder')),"
             f"fingerprint(classifiers.load({str(folder / 'own.py')!r} + ':box')))"
         )
