@@ -35,7 +35,7 @@ docs: $(SET_UP_DEV) ## run the examples in docstrings of public names and in the
 	@$(PY) -m pytest -m docs
 
 embedded: $(SET_UP) ## render, train and measure the embedded models anew from their recorded recipe
-	@$(PY) -m cfalign.training.embedded $(ARGS)
+	@$(PY) -m cfalign.training.recipes.embedded $(ARGS)
 
 clean: ## remove the environment, caches and builds (runs/ stays)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

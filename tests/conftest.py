@@ -15,7 +15,7 @@ CHECKED = (
     *("_analysis", "_counterfactuals", "_heads", "_results", "_explanation.saliency"),
     *("_audit.measurement", "_rectification.mixture", "_rectification.roots", "_runs.progress"),
     *("autoencoders", "classifiers", "synthetic", "training"),
-    *("datasets.images", "datasets.folder", "datasets.tensors"),
+    *("datasets.image_source", "datasets.image_folder", "datasets.tensor_images"),
 )
 jaxtyping.install_import_hook([f"cfalign.{name}" for name in CHECKED], "beartype.beartype")
 

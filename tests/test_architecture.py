@@ -24,9 +24,9 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("studies", ("_paper", "benchmarks")),
     ("drawing", ("_figures",)),
     ("stages", ("_audit", "_explanation", "_rectification")),
+    ("training", ("training",)),
     ("counterfactuals", ("_counterfactuals",)),
     ("analysis", ("_analysis",)),
-    ("training", ("training",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "_runs")),
     ("heads and model files", ("_heads", "_models")),
     ("values", ("_results", "_errors", "_types")),
@@ -37,9 +37,7 @@ BESIDE = {
     ("_runs", "datasets"),
 }
 APART = (
-    ("counterfactuals", "training"),
     ("counterfactuals", "edges"),
-    ("analysis", "training"),
     ("analysis", "edges"),
 )  # pure functions do not meet the outside world
 FREE = {f"{ROOT_PACKAGE}.__version__"}  # a constant, set before the root package imports anything
@@ -196,7 +194,7 @@ def test_the_table_is_consistent() -> None:
             "may not look up",
         ),
         ({"_analysis": "from . import _runs", "_runs": ""}, "analysis never imports edges"),
-        ({"_analysis": "from .training import fit", "training": "fit = 1"}, "analysis never imports training"),
+        ({"_analysis": "from .training import fit", "training": "fit = 1"}, "analysis is below training"),
         ({"_audit": "import cfalign._explanation", "_explanation": ""}, "both are in the row 'stages'"),
         ({"_models": "from cfalign._heads import x", "_heads": "x = 1"}, "both are in the row 'heads and model files'"),
         ({"_audit": "import cfalign", "_runs": ""}, "stages is below public names"),

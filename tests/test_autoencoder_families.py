@@ -16,7 +16,7 @@ from cfalign._errors import BadInput
 from cfalign._models.downloads import published
 from cfalign._models.fingerprint import fingerprint
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
-from cfalign.autoencoders.loading import FAMILIES
+from cfalign.autoencoders.by_spec import FAMILIES
 
 
 class Pooled:
@@ -122,7 +122,7 @@ def test_importing_the_families_imports_no_extra() -> None:
     from importlib import import_module
 
     for module in set(FAMILIES.values()):
-        assert callable(import_module(f"cfalign.autoencoders.{module}").load)
+        assert callable(import_module(f"cfalign.autoencoders.families.{module}").load)
 
 
 # -- the paper's ------------------------------------------------------------------------------------------------------

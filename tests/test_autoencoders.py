@@ -16,7 +16,7 @@ from cfalign._models.weights import save_weights
 from cfalign._types import Autoencoder
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
 from cfalign.autoencoders.components import ComponentAutoencoder
-from cfalign.autoencoders.network import VectorAutoencoder
+from cfalign.autoencoders.convolutional import VectorAutoencoder
 
 
 class Mirrored:

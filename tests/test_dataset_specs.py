@@ -19,7 +19,7 @@ import cfalign as cfa
 import worlds
 from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, ImageSource, Labels, in_batches, open_dataset, open_images
-from cfalign.datasets.columns import class_columns
+from cfalign.datasets.label_columns import class_columns
 
 WORLDS = Path(worlds.__file__)
 ATTRIBUTES = ("5_o_Clock_Shadow", "Smiling", "Wearing_Hat")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cfalign.datasets.decoding as decoding_module
-import cfalign.datasets.folder as folder_module
+import cfalign.datasets.image_folder as folder_module
 from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, ImageSource, TensorImages, in_batches, open_images, read_labels, target_name
 from cfalign.datasets.matching import match_rows

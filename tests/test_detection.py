@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from cfalign import classifiers
+from cfalign._analysis.statistics import auroc
 from cfalign._audit.reference import Reference
 from cfalign._errors import RunMismatch
 from cfalign.benchmarks.detection.detectors import DETECTORS, Effort, Pair, Subject, scene
 from cfalign.benchmarks.detection.measure import Detection, DetectionOptions, kept
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
-from cfalign.training.held_out import auroc
 
 
 def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> Pair:

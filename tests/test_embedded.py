@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cfalign import classifiers
-from cfalign.autoencoders.loading import EMBEDDED as AUTOENCODER
+from cfalign.autoencoders.by_spec import EMBEDDED as AUTOENCODER
 from cfalign.classifiers.loading import EMBEDDED as CLASSIFIERS
-from cfalign.training.embedded import PAIRS, SEEDS, SHIPPED, hashes, measured
+from cfalign.training.recipes.embedded import PAIRS, SEEDS, SHIPPED, hashes, measured
 
 RECORD: dict[str, Any] = json.loads((CLASSIFIERS / SHIPPED).read_text(encoding="utf-8"))
 SHIPPED_LIMIT = 12_000_000

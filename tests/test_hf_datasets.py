@@ -15,7 +15,7 @@ import cfalign as cfa
 import worlds
 from cfalign._errors import BadInput
 from cfalign.datasets import in_batches, open_dataset, open_images
-from cfalign.datasets.hub import read_parts
+from cfalign.datasets.families.huggingface import read_parts
 
 datasets = pytest.importorskip("datasets", reason="the extra [data] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -32,7 +32,7 @@ from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import Labels, open_dataset
 from cfalign.synthetic import ATTRIBUTES, render, sample
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
-from cfalign.training.confounded import RECIPE, Confounded, chosen, groups, most_images, sizes, wanted
+from cfalign.training.recipes.confounded_subsets import RECIPE, Confounded, chosen, groups, most_images, sizes, wanted
 
 ONE = Confounded("smiling", "male", 0.8, 3)
 

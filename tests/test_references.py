@@ -19,10 +19,10 @@ from cfalign._errors import BadInput
 from cfalign._results import Outcome
 from cfalign.benchmarks.references.result import QUICK, VARIANTS, Point
 from cfalign.synthetic import ATTRIBUTES, sample
-from cfalign.training.embedded import RECIPE
 from cfalign.training.objectives import BalancedLabels, Weighted
-from cfalign.training.planted import PAIRS
-from cfalign.training.references import CLIP, EXPOSURES, Imperfect, balancing, load_reference, recipe
+from cfalign.training.recipes.embedded import RECIPE
+from cfalign.training.recipes.imperfect_references import CLIP, EXPOSURES, Imperfect, balancing, load_reference, recipe
+from cfalign.training.recipes.planted_shortcuts import PAIRS
 
 COLUMNS = ["a", "b", "judge:a", "judge:b"]
 FEW = [

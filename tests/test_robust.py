@@ -26,10 +26,10 @@ from cfalign.classifiers.loading import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES
 from cfalign.training import ClassifierTraining, train_classifier
-from cfalign.training.last_layer import logistic
 from cfalign.training.objectives import GroupDRO, Objective, VREx, Weighted
-from cfalign.training.planted import Plant, material, plant, recipe
-from cfalign.training.robust import (
+from cfalign.training.recipes.last_layer import logistic
+from cfalign.training.recipes.planted_shortcuts import Plant, material, plant, recipe
+from cfalign.training.recipes.robust_methods import (
     DFR_GROUP,
     JTT_WEIGHT,
     METHODS,

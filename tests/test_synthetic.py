@@ -28,7 +28,7 @@ from cfalign.synthetic import (
     sample,
     switched,
 )
-from cfalign.synthetic.drawing import Scene
+from cfalign.synthetic.drawing import Painting
 from cfalign.synthetic.renderer import flushes_denormals
 
 ROWS = {  # where a factor may change pixels: image rows from, to (64 rows, pose included)
@@ -252,7 +252,7 @@ def test_drawing_on_few_rows_only_saves_time(monkeypatch: pytest.MonkeyPatch) ->
         factors=torch.where(torch.arange(32)[:, None] < 16, faces.factors, (faces.factors > 0.5).float()),
     )
     windowed = render(extreme)
-    monkeypatch.setattr(Scene, "rows", lambda self, top, bottom: self)
+    monkeypatch.setattr(Painting, "rows", lambda self, top, bottom: self)
     assert torch.equal(render(extreme), windowed)
 
 

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from cfalign._analysis.statistics import auroc, weighted_auroc
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
-from cfalign.autoencoders.network import build as build_autoencoder
+from cfalign.autoencoders.convolutional import build as build_autoencoder
 from cfalign.classifiers.network import AttributeNetwork, Residual
 from cfalign.classifiers.network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
@@ -39,10 +40,10 @@ from cfalign.training import (
     train_classifier,
 )
 from cfalign.training.augmentation import augmented, moved
-from cfalign.training.components import principal_components
-from cfalign.training.held_out import auroc, mean_auroc, psnr, weighted_auroc
+from cfalign.training.decoded_images import DecodedImages, decode_all
+from cfalign.training.held_out import mean_auroc, psnr
 from cfalign.training.loop import learning_rate
-from cfalign.training.pixels import Pixels, decode_all
+from cfalign.training.principal_components import principal_components
 from cfalign.training.splitting import split_images
 
 SIZE = 16
@@ -581,7 +582,7 @@ def test_large_sets_are_decoded_to_disk_once(tmp_path: Path) -> None:
     source = ImageFolder(folder, size=SIZE)
     stages: list[str] = []
 
-    def decoded(limit: int) -> Pixels:
+    def decoded(limit: int) -> DecodedImages:
         return decode_all(
             source, range(1, 20), folder=tmp_path / "out", limit=limit, progress=lambda s, d, t: stages.append(s)
         )
@@ -701,7 +702,7 @@ def test_principal_components_are_those_of_the_exact_decomposition() -> None:
         0, 1
     )
     values = images.view(200, 3, 8, 8).mul(255).round().byte()
-    pixels = Pixels(values, tuple(range(200)), ())
+    pixels = DecodedImages(values, tuple(range(200)), ())
     mean, directions, deviation = principal_components(
         pixels, torch.arange(200), count=4, mirrored=False, progress=lambda *_: None
     )

@@ -12,7 +12,7 @@ import torch
 from autoencoder_files import audited_with, images, is_differentiable
 from cfalign._errors import BadInput, BadModel
 from cfalign.autoencoders import WrappedAutoencoder, load, wrap
-from cfalign.autoencoders.xrv import Radiographs
+from cfalign.autoencoders.families.xrv import Radiographs
 
 xrv = pytest.importorskip("torchxrayvision", reason="needs the extra xrv")
 GAIN = 3000.0  # an untrained network's outputs are near 0, and radiographs range over 2048

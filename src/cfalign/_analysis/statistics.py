@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, rankdata
 
 from cfalign._results import Floats
 
@@ -110,3 +110,35 @@ def horseshoe(
         if i >= total - samples:
             drawn[i - total + samples] = b
     return drawn
+
+
+def auroc(scores: Floats, labels: Floats) -> float:
+    """Share of (positive, negative) pairs that the scores put in order, ties counting half.
+
+    NaN labels do not count; NaN without a pair.
+    """
+    known = np.isfinite(labels)
+    positive = labels[known] > 0.5
+    p, n = int(positive.sum()), int((~positive).sum())
+    if p == 0 or n == 0:
+        return float("nan")
+    ranks = rankdata(scores[known])
+    return float((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
+
+
+def weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
+    """AUROC for every row of ``weights`` [resample, image], how often each image counts.
+
+    NaN where a class has no weight.
+    """
+    known = np.flatnonzero(np.isfinite(labels))
+    order = known[np.argsort(scores[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    starts = np.union1d(starts, [0])
+    positive = labels[order] > 0.5
+    ups = np.add.reduceat(weights[:, order] * positive, starts, axis=1)
+    downs = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
+    below = np.cumsum(downs, axis=1) - downs / 2
+    pairs = ups.sum(1) * downs.sum(1)
+    result: Floats = np.where(pairs > 0, (ups * below).sum(1) / np.maximum(pairs, 1), np.nan)
+    return result

@@ -17,7 +17,7 @@ from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
 from cfalign.benchmarks.photographs import DOSES, PAIRS
 from cfalign.benchmarks.photographs.drawing import photographs_figure
-from cfalign.training.confounded import RECIPE
+from cfalign.training.recipes.confounded_subsets import RECIPE
 
 Number = TypeVar("Number", int, float)
 _QUICK = benchmarks.PhotographsOptions(

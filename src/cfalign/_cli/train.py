@@ -15,7 +15,7 @@ from cfalign._cli.settings import Trust, options
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
-from cfalign.training import planted as planting
+from cfalign.training.recipes import planted_shortcuts as planting
 
 
 def _joined(values: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from cfalign import classifiers
-from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import auroc, bootstrap_counts, generator, percentile_interval, weighted_auroc
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
 from cfalign._explanation.explanation import Explanation
@@ -34,7 +34,6 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign.synthetic import INTERVENABLE, effect, sample
-from cfalign.training.held_out import auroc, weighted_auroc
 
 CONCEPTS = ("pointy_nose", "big_nose")
 USED = 0.1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import auroc, bootstrap_counts, generator, percentile_interval
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, Scale
 from cfalign._models.guard import undisturbed
@@ -24,7 +24,6 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign._types import Autoencoder
 from cfalign.datasets import Labels, open_images
-from cfalign.training.held_out import auroc
 
 __all__ = ["Ending", "Quality", "Reading", "RectificationOptions", "Rectified", "Step", "rectify"]
 

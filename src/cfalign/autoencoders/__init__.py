@@ -5,7 +5,7 @@
 ``celeba``, the paper's), ``diffusers``, ``taesd``, ``xrv``; ``quantised`` is what VQ models share.
 """
 
-from cfalign.autoencoders.loading import load
-from cfalign.autoencoders.wrapped import WrappedAutoencoder, side_of, wrap
+from cfalign.autoencoders.by_spec import load
+from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder, side_of, wrap
 
 __all__ = ["WrappedAutoencoder", "load", "side_of", "wrap"]

@@ -21,12 +21,12 @@
 ======================  ====================================================================================
 """
 
-from cfalign.datasets.encoded import EncodedImages
-from cfalign.datasets.folder import ImageFolder, read_image
-from cfalign.datasets.images import ImageSource, Loaded, Skipped, in_batches
+from cfalign.datasets.encoded_images import EncodedImages
+from cfalign.datasets.image_folder import ImageFolder, read_image
+from cfalign.datasets.image_source import ImageSource, Loaded, Skipped, in_batches
 from cfalign.datasets.labels import Labels, Leftover, read_labels, target_name
 from cfalign.datasets.opening import SPEC, Openable, open_dataset, open_images
-from cfalign.datasets.tensors import TensorImages
+from cfalign.datasets.tensor_images import TensorImages
 
 __all__ = [
     "SPEC",

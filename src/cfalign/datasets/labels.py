@@ -13,9 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cfalign._errors import BadInput, nearest
-from cfalign.datasets.images import Keep, positions
+from cfalign.datasets.image_source import Keep, positions
+from cfalign.datasets.label_tables import Table, read_table
 from cfalign.datasets.matching import match_rows
-from cfalign.datasets.tables import Table, read_table
 
 Texts = tuple[str | None, ...]
 _IMAGE_NAMES = (

@@ -11,22 +11,22 @@ import numpy as np
 from torch import Tensor
 
 from cfalign._errors import BadInput, nearest
-from cfalign.datasets.celeba import open_celeba
-from cfalign.datasets.folder import ImageFolder
-from cfalign.datasets.hub import open_hf
-from cfalign.datasets.images import ImageSource
+from cfalign.datasets.families.celeba import open_celeba
+from cfalign.datasets.families.huggingface import open_hf
+from cfalign.datasets.families.waterbirds import open_waterbirds
+from cfalign.datasets.families.webdataset import open_webdataset
+from cfalign.datasets.families.xrv import open_xrv
+from cfalign.datasets.image_folder import ImageFolder
+from cfalign.datasets.image_source import ImageSource
 from cfalign.datasets.labels import Labels
-from cfalign.datasets.shards import open_webdataset
-from cfalign.datasets.tensors import Pixels, TensorImages
-from cfalign.datasets.waterbirds import open_waterbirds
-from cfalign.datasets.xrays import open_xrays
+from cfalign.datasets.tensor_images import ImageArray, TensorImages
 
-Openable = str | os.PathLike[str] | Pixels | ImageSource
+Openable = str | os.PathLike[str] | ImageArray | ImageSource
 FAMILIES: dict[str, Callable[..., tuple[ImageSource, Labels | None]]] = {
     "celeba": open_celeba,
     "waterbirds": open_waterbirds,
     "hf": open_hf,
-    "xrv": open_xrays,
+    "xrv": open_xrv,
     "webdataset": open_webdataset,
 }
 """What stands before the colon of a spec, and what opens the rest."""

@@ -21,7 +21,7 @@ Number = float | Tensor
 
 
 @dataclass
-class Scene:
+class Painting:
     """A batch of images being painted, and the coordinates of the frames that shapes are drawn in.
 
     `x`, `y` [n, h, w]: head frame. `side` = |face x|: one shape drawn with it appears on both sides. `front`:
@@ -48,7 +48,7 @@ class Scene:
         """Multiply brightness by `gain` where `alpha` [n, h, w] is one."""
         self.canvas.mul_((1 + (gain - 1) * alpha).unsqueeze(1))
 
-    def rows(self, top: float, bottom: float) -> Scene:
+    def rows(self, top: float, bottom: float) -> Painting:
         """The part of the picture that holds `top` to `bottom` of the head, whatever the pose.
 
         It is a view: painting on it paints here. Drawing small layers on few rows makes rendering fast.

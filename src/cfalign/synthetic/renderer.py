@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cfalign._errors import BadInput
-from cfalign.synthetic import accessories, features, head
-from cfalign.synthetic.drawing import PIXEL, SIZE, Scene
+from cfalign.synthetic import accessories, facial_features, person
+from cfalign.synthetic.drawing import PIXEL, SIZE, Painting
 from cfalign.synthetic.factors import FACTORS
 from cfalign.synthetic.sampling import NUISANCE, Faces
 
@@ -34,30 +34,30 @@ def render(faces: Faces, *, batch: int = 32) -> Float[Tensor, "face 3 64 64"]:
 
 
 def _draw(faces: Faces) -> Tensor:
-    scene = _scene(faces)
-    head.backdrop(scene)
-    head.back_hair(scene)
-    head.body(scene.rows(0.0, 1.2))
-    accessories.necklace(scene.rows(0.58, 0.90))
-    accessories.necktie(scene.rows(0.80, 1.2))
-    head.ears(scene.rows(-0.18, 0.14))
-    head.face(scene.rows(-0.80, 0.86))
-    features.cheeks(scene.rows(-0.06, 0.43))
-    features.age(scene.rows(-0.45, 0.54))
-    features.facial_hair(scene.rows(-0.22, 0.86))
-    features.nose(scene.rows(-0.14, 0.36))
-    features.mouth(scene.rows(0.15, 0.62))
-    features.eyes(scene.rows(-0.25, 0.16))
-    head.front_hair(scene.rows(-1.2, 0.18))
-    features.brows(scene.rows(-0.38, -0.06))
-    accessories.eyeglasses(scene.rows(-0.25, 0.16))
-    accessories.earrings(scene.rows(0.05, 0.31))
-    accessories.hat(scene.rows(-1.2, -0.54))
-    head.light(scene)
-    return (scene.canvas + NOISE * _noise(faces.noise)).clamp(0, 1)
+    painting = _scene(faces)
+    person.backdrop(painting)
+    person.back_hair(painting)
+    person.body(painting.rows(0.0, 1.2))
+    accessories.necklace(painting.rows(0.58, 0.90))
+    accessories.necktie(painting.rows(0.80, 1.2))
+    person.ears(painting.rows(-0.18, 0.14))
+    person.face(painting.rows(-0.80, 0.86))
+    facial_features.cheeks(painting.rows(-0.06, 0.43))
+    facial_features.age(painting.rows(-0.45, 0.54))
+    facial_features.facial_hair(painting.rows(-0.22, 0.86))
+    facial_features.nose(painting.rows(-0.14, 0.36))
+    facial_features.mouth(painting.rows(0.15, 0.62))
+    facial_features.eyes(painting.rows(-0.25, 0.16))
+    person.front_hair(painting.rows(-1.2, 0.18))
+    facial_features.brows(painting.rows(-0.38, -0.06))
+    accessories.eyeglasses(painting.rows(-0.25, 0.16))
+    accessories.earrings(painting.rows(0.05, 0.31))
+    accessories.hat(painting.rows(-1.2, -0.54))
+    person.light(painting)
+    return (painting.canvas + NOISE * _noise(faces.noise)).clamp(0, 1)
 
 
-def _scene(faces: Faces) -> Scene:
+def _scene(faces: Faces) -> Painting:
     """The head frame of every face: where each pixel lies in it. Pose stays within `drawing.MARGIN`."""
     value = {name: faces.factors[:, i, None, None] for i, name in enumerate(FACTORS)}
     nuisance = {name: faces.nuisance[:, i, None, None] for i, name in enumerate(NUISANCE)}
@@ -69,7 +69,7 @@ def _scene(faces: Faces) -> Scene:
     x = (torch.cos(roll) * u + torch.sin(roll) * v) / scale
     y = (torch.cos(roll) * v - torch.sin(roll) * u) / scale
     front = x - 0.035 * centred["yaw"]
-    return Scene(
+    return Painting(
         canvas=torch.empty(0),
         x=x,
         y=y,
@@ -78,8 +78,8 @@ def _scene(faces: Faces) -> Scene:
         tip=x - 0.060 * centred["yaw"],
         value=value,
         nuisance=nuisance,
-        skin=head.skin_colour(value["pale_skin"], nuisance["skin_tone"]),
-        hair=head.hair_colour(faces.hair),
+        skin=person.skin_colour(value["pale_skin"], nuisance["skin_tone"]),
+        hair=person.hair_colour(faces.hair),
     )
 
 

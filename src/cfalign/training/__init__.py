@@ -26,11 +26,11 @@ Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they 
 ======================  ====================================================================================
 """
 
+from cfalign._runs.progress import Progress
 from cfalign.training.autoencoder import AutoencoderReport, train_autoencoder
 from cfalign.training.classifier import ClassifierReport, train_classifier
 from cfalign.training.held_out import TargetAuroc
 from cfalign.training.options import AutoencoderTraining, ClassifierTraining
-from cfalign.training.pixels import Progress
 
 __all__ = [
     "AutoencoderReport",

@@ -15,19 +15,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfalign._models.weights import parameters
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress
 from cfalign._types import Images
 from cfalign.autoencoders.components import ComponentAutoencoder
-from cfalign.autoencoders.network import VectorAutoencoder
+from cfalign.autoencoders.convolutional import VectorAutoencoder
 from cfalign.datasets import Skipped, open_images
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import mirrored
-from cfalign.training.components import principal_components
-from cfalign.training.folder import Folder
-from cfalign.training.held_out import Floats, psnr
-from cfalign.training.loop import State, fit, seeded
-from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
+from cfalign.training.decoded_images import DecodedImages
+from cfalign.training.held_out import psnr
+from cfalign.training.loop import TrainingState, fit, seeded
 from cfalign.training.options import AutoencoderTraining
-from cfalign.training.pixels import Pixels, Progress
+from cfalign.training.output_folder import OutputFolder
+from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
+from cfalign.training.principal_components import principal_components
 
 Network = ComponentAutoencoder | VectorAutoencoder
 
@@ -128,13 +130,13 @@ def _convolutional(options: AutoencoderTraining) -> VectorAutoencoder | None:
 
 def _trained(
     network: VectorAutoencoder,
-    material: Material,
+    material: TrainingImages,
     options: AutoencoderTraining,
     *,
     checkpoint: Path,
     progress: Progress,
 ) -> _Made:
-    state = State(network, options)
+    state = TrainingState(network, options)
     fit(
         state,
         lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
@@ -146,7 +148,7 @@ def _trained(
 
 
 @torch.no_grad()
-def _components(material: Material, options: AutoencoderTraining, *, progress: Progress) -> _Made:
+def _components(material: TrainingImages, options: AutoencoderTraining, *, progress: Progress) -> _Made:
     began = time.perf_counter()
     latent = options.latent_length(len(material.train))
     mean, directions, deviation = principal_components(
@@ -179,7 +181,7 @@ def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraini
 
 
 @torch.no_grad()
-def _measured(network: Network, material: Material, *, device: str, progress: Progress) -> dict[str, Any]:
+def _measured(network: Network, material: TrainingImages, *, device: str, progress: Progress) -> dict[str, Any]:
     mean = _mean_image(material.pixels, material.train)
     parts: list[tuple[Floats, Floats]] = []
     progress("measure", 0, len(material.held_out))
@@ -194,7 +196,7 @@ def _measured(network: Network, material: Material, *, device: str, progress: Pr
     }  # fmt: skip
 
 
-def _mean_image(pixels: Pixels, rows: Tensor) -> Tensor:
+def _mean_image(pixels: DecodedImages, rows: Tensor) -> Tensor:
     return torch.stack([pixels.images(part).sum(0) for part in rows.split(_BATCH)]).sum(0)[None] / len(rows)
 
 
@@ -202,7 +204,7 @@ def _squared_errors(found: Tensor, images: Tensor) -> Floats:
     return functional.mse_loss(found, images, reduction="none").flatten(1).double().mean(1).numpy()
 
 
-def _report(content: Mapping[str, Any], folder: Folder, *, already_finished: bool) -> AutoencoderReport:
+def _report(content: Mapping[str, Any], folder: OutputFolder, *, already_finished: bool) -> AutoencoderReport:
     return AutoencoderReport(
         weights=folder.weights,
         measurement=folder.measurement,

@@ -19,18 +19,19 @@ from cfalign._errors import BadInput
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._models.weights import parameters
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress
 from cfalign._types import Autoencoder, Images
 from cfalign.classifiers.network import AttributeNetwork
 from cfalign.datasets import Labels, Skipped, open_images
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import augmented
-from cfalign.training.folder import Folder
-from cfalign.training.held_out import Floats, TargetAuroc, aurocs, mean_auroc
-from cfalign.training.loop import State, fit, seeded
-from cfalign.training.material import LabelsGiven, Material, aligned, described, planned, prepared
+from cfalign.training.held_out import TargetAuroc, aurocs, mean_auroc
+from cfalign.training.loop import TrainingState, fit, seeded
 from cfalign.training.objectives import Objective
 from cfalign.training.options import ClassifierTraining
-from cfalign.training.pixels import Progress
+from cfalign.training.output_folder import OutputFolder
+from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
 from cfalign.training.splitting import split_images
 
 _BATCH = 256
@@ -112,7 +113,7 @@ def train_classifier(
         material = prepared(plan, options, progress=progress)
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
         objective = copy.deepcopy(objective)
-        state = State(network, options, objective=objective)
+        state = TrainingState(network, options, objective=objective)
         loss = _Loss(network, material, values, options, autoencoder, objective)
         fit(
             state, loss, rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress
@@ -133,7 +134,7 @@ class _Loss:
     def __init__(
         self,
         network: AttributeNetwork,
-        material: Material,
+        material: TrainingImages,
         values: Tensor,
         options: ClassifierTraining,
         autoencoder: Autoencoder | None,
@@ -204,7 +205,7 @@ def _label_hash(labels: Labels) -> str:
 
 
 @torch.no_grad()
-def _scores(network: nn.Module, material: Material, *, device: str, progress: Progress) -> Floats:
+def _scores(network: nn.Module, material: TrainingImages, *, device: str, progress: Progress) -> Floats:
     parts: list[Tensor] = []
     progress("measure", 0, len(material.held_out))
     for rows in material.held_out.split(_BATCH):
@@ -218,7 +219,7 @@ def _measured(scores: Floats, labels: Floats, targets: tuple[str, ...], *, seed:
     return {**asdict(mean), "targets": [asdict(one) for one in aurocs(scores, labels, targets)]}
 
 
-def _report(content: Mapping[str, Any], folder: Folder, *, already_finished: bool) -> ClassifierReport:
+def _report(content: Mapping[str, Any], folder: OutputFolder, *, already_finished: bool) -> ClassifierReport:
     found = content["auroc"]
     targets = (TargetAuroc(**{**one, "auroc": _number(one["auroc"])}) for one in found["targets"])
     return ClassifierReport(

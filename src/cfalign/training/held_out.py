@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-Floats = NDArray[np.float64]
+from cfalign._analysis.statistics import auroc, weighted_auroc
+from cfalign._results import Floats
+
 _LEAST_ERROR = 1e-10  # 100 dB: a perfect image has no finite PSNR
 _AT_ONCE = 50
 
@@ -41,20 +41,6 @@ def psnr(squared_errors: Floats) -> Floats:
     return result
 
 
-def auroc(scores: Floats, labels: Floats) -> float:
-    """Share of (positive, negative) pairs that the scores put in order, ties counting half.
-
-    NaN labels do not count; NaN without a pair.
-    """
-    known = np.isfinite(labels)
-    positive = labels[known] > 0.5
-    p, n = int(positive.sum()), int((~positive).sum())
-    if p == 0 or n == 0:
-        return float("nan")
-    ranks = rankdata(scores[known])
-    return float((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
-
-
 def aurocs(scores: Floats, labels: Floats, targets: tuple[str, ...]) -> tuple[TargetAuroc, ...]:
     """One entry per column of scores and labels [image, target]."""
     found = []
@@ -82,21 +68,3 @@ def mean_auroc(scores: Floats, labels: Floats, *, seed: int, resamples: int = 10
         means.append(np.nansum(each, 0)[count > 0] / count[count > 0])
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return MeanAuroc(float(points[defined].mean()), float(low), float(high))
-
-
-def weighted_auroc(scores: Floats, labels: Floats, weights: Floats) -> Floats:
-    """AUROC for every row of ``weights`` [resample, image], how often each image counts.
-
-    NaN where a class has no weight.
-    """
-    known = np.flatnonzero(np.isfinite(labels))
-    order = known[np.argsort(scores[known], kind="stable")]
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    starts = np.union1d(starts, [0])
-    positive = labels[order] > 0.5
-    ups = np.add.reduceat(weights[:, order] * positive, starts, axis=1)
-    downs = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
-    below = np.cumsum(downs, axis=1) - downs / 2
-    pairs = ups.sum(1) * downs.sum(1)
-    result: Floats = np.where(pairs > 0, (ups * below).sum(1) / np.maximum(pairs, 1), np.nan)
-    return result

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from cfalign._errors import BadInput
-from cfalign.training.folder import read_checkpoint, save_checkpoint
+from cfalign._runs.progress import Progress
 from cfalign.training.options import Training
-from cfalign.training.pixels import Progress
+from cfalign.training.output_folder import read_checkpoint, save_checkpoint
 
 Loss = Callable[[Tensor], Tensor]
 """Rows [batch] of the training images to the loss of the network in training."""
 _SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
 
 
-class State:
+class TrainingState:
     """All that a training needs to go on: network, average, optimiser, random state, position, the loss's memory.
 
     The network moves to the device of the options. ``objective``: the loss's own memory, where it has one.
@@ -90,7 +90,9 @@ class State:
                 kept.copy_(new)
 
 
-def fit(state: State, loss: Loss, *, rows: Tensor, options: Training, checkpoint: Path, progress: Progress) -> None:
+def fit(
+    state: TrainingState, loss: Loss, *, rows: Tensor, options: Training, checkpoint: Path, progress: Progress
+) -> None:
     """Train to the end, from wherever the checkpoint stands; ``state.average`` is the result.
 
     BadInput when the loss is no longer finite. On KeyboardInterrupt the work so far is saved first.
@@ -174,7 +176,7 @@ def _diverged(step: int, total: int, *, options: Training, checkpoint: Path) -> 
 class _Clock:
     """When the next checkpoint is due, and how long the training has taken."""
 
-    def __init__(self, state: State, *, every: float) -> None:
+    def __init__(self, state: TrainingState, *, every: float) -> None:
         self.state, self.every = state, every
         self.counted = self.saved = time.perf_counter()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from cfalign._errors import BadInput
-from cfalign.training.components import enough_images
+from cfalign.training.principal_components import enough_images
 
 _NOT_PART_OF_THE_RESULT = ("device", "checkpoint_every")
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cfalign import autoencoders, classifiers
-from cfalign._analysis.statistics import generator, percentile_interval
+from cfalign._analysis.statistics import auroc, generator, percentile_interval
 from cfalign._audit.reference import Reference, reference_of
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
@@ -33,9 +33,8 @@ from cfalign.benchmarks.detection.detectors import DETECTORS, Effort, Pair, Scen
 from cfalign.benchmarks.interventions import Interventions
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 from cfalign.synthetic import sample
-from cfalign.training.held_out import auroc
-from cfalign.training.planted import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all
-from cfalign.training.workers import work_off
+from cfalign.training.processes import in_processes
+from cfalign.training.recipes.planted_shortcuts import DOSES, PAIRS, SEEDS, Plant, load_plant, plant_all
 
 CORRELATION = 0.9
 """Of target and shortcut on the images."""
@@ -283,7 +282,7 @@ def detection(
         folder = Path(temporary if out is None else out).expanduser()
         jobs = [(options, number, target, shortcut, stock, folder) for number, (target, shortcut) in enumerate(pairs)]
         if reference is None and workers > 1:
-            work_off(_measure, jobs, workers=workers, stage="pairs", progress=progress)
+            in_processes(_measure, jobs, workers=workers, stage="pairs", progress=progress)
             progress = silent  # what follows is found in the folder
         rows: list[Pair] = []
         for done, job in enumerate(jobs):

@@ -37,9 +37,9 @@ from cfalign.benchmarks.photographs.result import Measured, Photographs, read
 from cfalign.benchmarks.photographs.worst_group import Gaps, gaps
 from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import ImageSource, Labels
-from cfalign.datasets.images import in_batches
+from cfalign.datasets.image_source import in_batches
 from cfalign.training import ClassifierTraining
-from cfalign.training.confounded import (
+from cfalign.training.recipes.confounded_subsets import (
     GROUPS,
     MEASURED_PER_GROUP,
     RECIPE,

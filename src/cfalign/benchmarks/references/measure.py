@@ -1,9 +1,9 @@
 """What do effects say when the reference heads themselves were learnt from confounded images, and what repairs that?
 
 Reference heads of all attributes are trained on few faces on which ten pairs of attributes go together
-(``training.references``), and stand under an audit of the shipped planted classifiers and their twins. The faces that
-are audited are harder than those of ``detection``: the pairs of all classifiers go together on them at once. The truth
-comes from interventions and is the same for all references.
+(``recipes.imperfect_references``), and stand under an audit of the shipped planted classifiers and their twins. The
+faces that are audited are harder than those of ``detection``: the pairs of all classifiers go together on them at
+once. The truth comes from interventions and is the same for all references.
 
 Variants: heads by the embedded recipe without reconstructions (``plain``) and with (``reconstructed``), with labels
 balanced by weights (``balanced``), and the latter two with a judge that was trained on other faces, as confounded
@@ -52,7 +52,7 @@ from cfalign.benchmarks.references.result import (
 )
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
-from cfalign.training.references import load_reference, train_references
+from cfalign.training.recipes.imperfect_references import load_reference, train_references
 
 __all__ = ["QUICK", "Measured", "Point", "References", "ReferencesOptions", "references"]
 

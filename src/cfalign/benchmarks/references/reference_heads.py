@@ -20,7 +20,7 @@ from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.benchmarks.interventions import Interventions
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE
-from cfalign.training.planted import PAIRS
+from cfalign.training.recipes.planted_shortcuts import PAIRS
 
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
 """Attribute → the one that it goes together with where reference heads are trained."""

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from cfalign._analysis.statistics import generator, percentile_interval
+from cfalign._analysis.statistics import auroc, generator, percentile_interval
 from cfalign._errors import BadInput
 from cfalign.benchmarks.detection.detectors import Pair
 from cfalign.benchmarks.detection.measure import TRUTHS, USED, Detection, DetectionOptions, Score
 from cfalign.benchmarks.references.reference_heads import CHECKS, LOW_IS_BAD, Head
-from cfalign.training.embedded import PAIRS
-from cfalign.training.held_out import auroc
-from cfalign.training.references import EXPOSURES, Imperfect
+from cfalign.training.recipes.embedded import PAIRS
+from cfalign.training.recipes.imperfect_references import EXPOSURES, Imperfect
 
 VARIANTS: dict[str, tuple[str, str | None]] = {
     "plain": ("plain", None),
@@ -30,7 +29,7 @@ VARIANTS: dict[str, tuple[str, str | None]] = {
     "balanced": ("balanced", None),
     "balanced_judged": ("balanced", "balanced_judge"),
 }
-"""Name → network and judge of ``training.references``."""
+"""Name → network and judge of ``recipes.imperfect_references``."""
 RECOMMENDED = "balanced"
 """What users with confounded images should do; the headline is its. A judge that learnt from images as confounded does
 not help; one from others would."""
@@ -89,7 +88,7 @@ class ReferencesOptions:
     independent: int = 400
     """Faces for what the reference heads are worth."""
     exposures: int = EXPOSURES
-    """Of ``training.references``: how long the heads are trained."""
+    """Of ``recipes.imperfect_references``: how long the heads are trained."""
     seed: int = 0
 
     def network(self, point: Point, name: str) -> Imperfect:

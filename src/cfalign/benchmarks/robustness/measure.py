@@ -35,8 +35,8 @@ from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import Faces, render, sample, switched
-from cfalign.training.planted import PAIRS, SEEDS, Plant
-from cfalign.training.robust import METHODS, Robust, groups
+from cfalign.training.recipes.planted_shortcuts import PAIRS, SEEDS, Plant
+from cfalign.training.recipes.robust_methods import METHODS, Robust, groups
 
 CORRELATION = 0.9
 """Of target and shortcut on the audited faces."""

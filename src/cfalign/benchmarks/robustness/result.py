@@ -1,10 +1,9 @@
 """Does the alignment with a shortcut fall as the gap of the worst group does, under robust training?
 
 Classifiers of one target are trained on faces on which it is correlated with a shortcut, by five methods
-(``training.robust``), at several doses and seeds. Faces whose attributes are independent say what that is worth: the
-worst of the four groups of target and shortcut, and how far it falls behind the mean. Interventions say what the
-shortcut really does. The audit sees neither (``shortcuts``).
-"""
+(``recipes.robust_methods``), at several doses and seeds. Faces whose attributes are independent say what that is
+worth: the worst of the four groups of target and shortcut, and how far it falls behind the mean. Interventions say
+what the shortcut really does. The audit sees neither (``shortcuts``)."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from cfalign._runs.progress import Progress, silent
 from cfalign.benchmarks.agreement import Agreement, agreement
 from cfalign.benchmarks.robustness.measure import CONTROL, QUICK, Measured, Pair, RobustnessOptions, kept
 from cfalign.synthetic import render, sample
-from cfalign.training.robust import load_robust, train_all_robust
+from cfalign.training.recipes.robust_methods import load_robust, train_all_robust
 
 __all__ = ["HEADLINE", "QUICK", "Measured", "Method", "Robustness", "RobustnessOptions", "robustness"]
 

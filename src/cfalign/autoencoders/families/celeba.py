@@ -1,0 +1,24 @@
+"""``celeba:faceshq``: the autoencoder of the paper, a VQ-GAN trained on CelebA-HQ and FFHQ, from the user's cache.
+
+Its two files lie in ``~/.cache/cfalign``, or in the folder that the environment variable CFALIGN_CACHE names. See
+``cfalign.autoencoders.families.taming`` for what it is and does.
+"""
+
+from __future__ import annotations
+
+from cfalign._errors import BadInput, nearest
+from cfalign._models.downloads import located
+from cfalign.autoencoders.families import taming
+from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder
+
+NAMES = ("faceshq",)
+
+
+def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
+    """The paper's autoencoder; BadInput when the name is another, or tells where to get a file that is not there."""
+    if name not in NAMES:
+        raise BadInput(f"No autoencoder celeba:{name}; {nearest(name, NAMES)}.")
+    file, _ = located(name)
+    found = taming.load(str(file), trust=trust)
+    found.name = name
+    return found

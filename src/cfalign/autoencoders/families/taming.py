@@ -1,0 +1,251 @@
+"""``taming:FILE.ckpt``: VQ-GAN checkpoints of taming-transformers, run by diffusers.
+
+FILE may be .ckpt, .pth or .safetensors. How the network is built is read from the yaml beside it (same name with
+.yaml or .yml, or ``taming:FILE:CONFIG.yaml``), never guessed. The targets VQModel and GumbelVQ are known. z is the
+quantised code [n, code, h, w], for images in [−1, 1]. The network is convolutional: it works on any size, ``size`` is
+the one it was trained on.
+
+Source: Esser, Rombach, Ommer, "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021, and its code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cfalign._errors import BadInput
+from cfalign._models.extras import imported
+from cfalign._models.weights import load_into, read_checkpoint
+from cfalign.autoencoders.families.quantised import LikeliestCodes, QuantisedAutoencoder
+from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder, wrap
+
+TARGETS = ("VQModel", "GumbelVQ")
+IGNORED = "loss."
+"""Prefix of keys that belong to the training (discriminator, LPIPS) and are not loaded."""
+RENAMED = (
+    (r"^encoder\.down_blocks\.", "encoder.down."),
+    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
+    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
+    (r"\.mid_block\.attentions\.0\.", ".mid.attn_1."),
+    (r"\.(?:attentions\.\d+|attn_1)\.(?:group_norm|to_[qkv]|to_out\.0)\.", lambda m: _attention(m[0])),
+    (r"\.resnets\.", ".block."),
+    (r"\.attentions\.", ".attn."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+    (r"\.conv_norm_out\.", ".norm_out."),
+    (r"\.(down|up)samplers\.0\.", r".\1sample."),
+)
+"""From diffusers' names to those of the checkpoint; the decoder's levels, which count the other way, are apart."""
+
+
+@dataclass(frozen=True)
+class VQGANLayout:
+    """What the yaml says of the network."""
+
+    target: str
+    channels: int
+    width: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    resolution: int
+    latent: int
+    codes: int
+    length: int
+
+
+def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
+    """The VQ-GAN in the file; BadInput when file and yaml are missing, damaged, unsafe or do not fit each other."""
+    file, config = _paths(name)
+    recipe = read_recipe(config)
+    imported("diffusers", extra="diffusers")
+    network = QuantisedAutoencoder(_built(recipe, config))
+    state = converted(_tensors(file, trust=trust), network.model, file=file, config=config)
+    load_into(network.model, state, file)
+    network.eval().requires_grad_(False)
+    return wrap(
+        network,
+        size=recipe.resolution,
+        value_range=(-1.0, 1.0),
+        stride=2 ** (len(recipe.multipliers) - 1),
+        grey=recipe.channels == 1,
+        name=file.stem,
+    )
+
+
+def _paths(name: str) -> tuple[Path, Path]:
+    if not name:
+        raise BadInput("taming: names no file; expected taming:FILE.ckpt with FILE.yaml beside it.")
+    text, colon, config = name.rpartition(":")
+    if colon and config.endswith((".yaml", ".yml")):
+        file, configs = Path(text).expanduser(), [Path(config).expanduser()]
+    else:
+        file = Path(name).expanduser()
+        configs = [file.with_suffix(".yaml"), file.with_suffix(".yml")]
+    if not file.is_file():
+        raise BadInput(f"There is no weight file {str(file)!r}; expected taming:FILE.ckpt with FILE.yaml beside it.")
+    found = next((c for c in configs if c.is_file()), None)
+    if found is None:
+        raise BadInput(
+            f"{file} needs the yaml that it was trained with, and there is no {configs[0]}; put it there, or name it: "
+            f"taming:{file}:CONFIG.yaml."
+        )
+    return file, found
+
+
+def read_recipe(path: Path) -> VQGANLayout:
+    """What a yaml of taming-transformers says; BadInput names what it lacks or what is not supported."""
+    yaml = imported("yaml", extra="diffusers")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise BadInput(f"{path} cannot be read as yaml: {reason}.") from error
+    model = _part(content, "model", path)
+    target = str(model.get("target", "")).rpartition(".")[2]
+    if target not in TARGETS:
+        raise BadInput(
+            f"{path} describes {model.get('target')!r}; expected a VQ-GAN of taming-transformers: "
+            f"{' or '.join(TARGETS)}."
+        )
+    params = _part(model, "params", path, "model")
+    network = _part(params, "ddconfig", path, "model.params")
+    _refuse_unknown_forms(network, params, path)
+    where = "model.params.ddconfig"
+    channels = _whole(network, "in_channels", path, where)
+    if channels not in (1, 3) or _whole(network, "out_ch", path, where) != channels:
+        raise BadInput(f"{path}: in_channels and out_ch must both be 3, or both be 1 (grey).")
+    return VQGANLayout(
+        target=target,
+        channels=channels,
+        width=_whole(network, "ch", path, where),
+        multipliers=_numbers(network, "ch_mult", path, where, least=1),
+        blocks=_whole(network, "num_res_blocks", path, where),
+        attention=_numbers(network, "attn_resolutions", path, where, least=0),
+        resolution=_whole(network, "resolution", path, where),
+        latent=_whole(network, "z_channels", path, where),
+        codes=_whole(params, "n_embed", path, "model.params"),
+        length=_whole(params, "embed_dim", path, "model.params"),
+    )
+
+
+def _refuse_unknown_forms(network: Mapping[str, Any], params: Mapping[str, Any], path: Path) -> None:
+    """BadInput for options under which the same keys would mean another network."""
+    if network.get("double_z") is not False:
+        raise BadInput(
+            f"{path}: double_z is {network.get('double_z')!r}; expected false, as every VQ-GAN has it (a KL "
+            "autoencoder is loaded with diffusers:)."
+        )
+    if network.get("resamp_with_conv", True) is not True:
+        raise BadInput(f"{path}: resamp_with_conv: false is not supported; expected levels joined by convolutions.")
+    if params.get("remap") is not None:
+        raise BadInput(f"{path}: remap is not supported; expected the codebook as it was trained.")
+
+
+def _part(content: Any, key: str, path: Path, where: str = "") -> Mapping[str, Any]:
+    part = content.get(key) if isinstance(content, Mapping) else None
+    if not isinstance(part, Mapping):
+        name = f"{where}.{key}" if where else key
+        raise BadInput(f"{path} has no section {name}; expected the yaml that the checkpoint was trained with.")
+    return part
+
+
+def _whole(part: Mapping[str, Any], key: str, path: Path, where: str) -> int:
+    value = part.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        came = "is missing" if key not in part else f"is {value!r}"
+        raise BadInput(f"{path}: {where}.{key} {came}; expected a whole number of at least 1.")
+    return value
+
+
+def _numbers(part: Mapping[str, Any], key: str, path: Path, where: str, *, least: int) -> tuple[int, ...]:
+    value = part.get(key)
+    whole = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value)
+    if not isinstance(value, list) or not whole or len(value) < least:
+        came = "is missing" if key not in part else f"is {value!r}"
+        raise BadInput(f"{path}: {where}.{key} {came}; expected a list of whole numbers.")
+    return tuple(value)
+
+
+def _built(recipe: VQGANLayout, config: Path) -> Any:
+    """diffusers' VQModel, with weights still to come."""
+    from diffusers import VQModel  # type: ignore[import-not-found, unused-ignore]
+
+    levels = len(recipe.multipliers)
+    attentive = [recipe.resolution // 2**level in recipe.attention for level in range(levels)]
+    try:
+        model = VQModel(
+            in_channels=recipe.channels,
+            out_channels=recipe.channels,
+            down_block_types=tuple("AttnDownEncoderBlock2D" if a else "DownEncoderBlock2D" for a in attentive),
+            up_block_types=tuple("AttnUpDecoderBlock2D" if a else "UpDecoderBlock2D" for a in reversed(attentive)),
+            block_out_channels=tuple(recipe.width * m for m in recipe.multipliers),
+            layers_per_block=recipe.blocks,
+            latent_channels=recipe.latent,
+            sample_size=recipe.resolution,
+            num_vq_embeddings=recipe.codes,
+            vq_embed_dim=recipe.length,
+        )
+    except ValueError as error:
+        raise BadInput(f"{config} describes a network that cannot be built: {str(error).rstrip('.')}.") from error
+    if recipe.target == "GumbelVQ":
+        model.quantize = LikeliestCodes(channels=recipe.latent, codes=recipe.codes, length=recipe.length)
+    return model
+
+
+def _tensors(file: Path, *, trust: bool) -> dict[str, Tensor]:
+    content = read_checkpoint(file, trust=trust)
+    state = content.get("state_dict", content)
+    return {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
+
+
+def converted(state: Mapping[str, Tensor], model: Any, *, file: Path, config: Path) -> dict[str, Tensor]:
+    """The checkpoint's tensors under the names that ``model`` (diffusers' VQModel) has for them.
+
+    BadInput names keys that are missing, unexpected or of another shape. ``loss.*`` is left out.
+    """
+    expected = model.state_dict()
+    levels = len(model.config.block_out_channels)
+    names = {key: checkpoint_name(key, levels) for key in expected}
+    missing = [n for n in names.values() if n not in state]
+    extra = sorted(k for k in state.keys() - set(names.values()) if not k.startswith(IGNORED))
+    if missing or extra:
+        ignored = sum(k.startswith(IGNORED) for k in state)
+        raise BadInput(
+            f"{file} does not hold the network of {config}: missing {_some(missing)}; unexpected {_some(extra)}"
+            f"{f' ({ignored} keys loss.* are ignored)' if ignored else ''}."
+        )
+    found = {key: state[name].float() for key, name in names.items()}
+    for key, tensor in found.items():
+        wanted = expected[key].shape
+        if tensor.shape[: len(wanted)] != wanted or tensor.numel() != wanted.numel():  # a 1×1 convolution is a matrix
+            raise BadInput(
+                f"{names[key]} is {list(tensor.shape)} in {file}, but {list(wanted)} by {config}: the yaml is of "
+                "another checkpoint."
+            )
+        found[key] = tensor.reshape(wanted)
+    return found
+
+
+def checkpoint_name(key: str, levels: int) -> str:
+    """The name in a checkpoint of taming-transformers of a key of diffusers' VQModel with so many levels."""
+    key = re.sub(r"^decoder\.up_blocks\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", key)
+    for pattern, replacement in RENAMED:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _attention(text: str) -> str:
+    for ours, theirs in ((".group_norm.", ".norm."), (".to_out.0.", ".proj_out.")):
+        text = text.replace(ours, theirs)
+    return re.sub(r"\.to_([qkv])\.", r".\1.", text)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    if not names:
+        return "nothing"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,205 @@
+"""Data sets of the Hugging Face package `datasets`: ``hf:NAME_OR_FOLDER[:SPLIT]``.
+
+A folder is one that ``save_to_disk`` wrote, or whatever ``load_dataset`` reads from a folder (images in folders,
+Parquet); its rows stay on disk. Any other name is one of the hub: it is streamed once, and the encoded images wait in
+a temporary file, so each crosses the network once and memory stays that of the labels. ``SPLIT`` may end in
+``[10:200]``, rows of it; of a streamed split no more than those are read. Without a split all are taken.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import Lock
+from typing import Any
+
+from cfalign._errors import BadInput, nearest
+from cfalign._models.extras import imported
+from cfalign.datasets.decoding import Content, Span, Unreadable
+from cfalign.datasets.encoded_images import Contents, EncodedImages
+from cfalign.datasets.label_columns import as_text, class_columns, labels_from
+from cfalign.datasets.labels import Labels
+
+EXTRA = "data"
+_SPEC = re.compile(r"(.+?)(?::([\w.-]+)(?:\[(\d*):(\d*)\])?)?")
+_SPLITS = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+_BATCH = 256
+
+
+def open_hf(spec: str, *, size: int | None) -> tuple[EncodedImages, Labels | None]:
+    """Images and labels; ids are ``SPLIT/ROW``.
+
+    A column of classes becomes a 0/1 column per class (``columns`` says how), numbers that are 0/1 or true/false an
+    attribute, short texts are in ``Labels.extra``. BadInput: `datasets` is not installed, no such data set or split,
+    no column of images.
+    """
+    package = imported("datasets", extra=EXTRA)
+    match = None if Path(spec).expanduser().is_dir() else _SPEC.fullmatch(spec)
+    name, split, *bounds = (spec, None, None, None) if match is None else match.groups()
+    start, stop = (int(bound) if bound else None for bound in bounds)
+    folder = Path(name).expanduser()
+    local = folder.is_dir()
+    if not local and name.startswith(("/", ".", "~")):
+        raise BadInput(f"No such folder: {folder}; hf: takes a folder or the name of a data set on the hub.")
+    parts = _chosen(_loaded(package, folder if local else name), split, (start, stop), name)
+    title = f"hf:{folder.name or folder.resolve().name}" if local else f"hf:{name}"
+    return read_parts(package, parts, name=title, size=size)
+
+
+def read_parts(
+    package: Any, parts: Mapping[str, Any], *, name: str, size: int | None
+) -> tuple[EncodedImages, Labels | None]:
+    """The same from data sets that are open, by split: streamed ones (``IterableDataset``) or stored ones."""
+    image = _image_column(package, next(iter(parts.values())), name)
+    plain = {split: part.cast_column(image, package.Image(decode=False)) for split, part in parts.items()}
+    kinds = {column: kind for column, kind in next(iter(plain.values())).features.items() if column != image}
+    reader = _LabelReader(package, kinds)
+    counts: dict[str, int] = {}
+    contents: Contents
+    if isinstance(next(iter(plain.values())), package.IterableDataset):
+        spool = _StreamedImages()
+        for split, part in plain.items():
+            counts[split] = 0
+            for batch in part.iter(batch_size=_BATCH):
+                counts[split] += spool.take(batch[image])
+                reader.take(batch)
+        contents = spool
+    else:
+        for split, part in plain.items():
+            counts[split] = len(part)
+            for batch in part.select_columns(list(kinds)).iter(batch_size=_BATCH) if kinds else ():
+                reader.take(batch)
+        contents = _StoredImages([part.select_columns([image]) for part in plain.values()], image)
+    ids = [f"{split}/{row}" for split, count in counts.items() for row in range(count)]
+    if not ids:
+        raise BadInput(f"The data set {name} has no row.")
+    source = EncodedImages(ids, contents, name=name, size=size)
+    return source, labels_from(reader.columns(counts), ids=ids, where=name)
+
+
+class _StoredImages:
+    """Encoded images of data sets on disk, one after the other."""
+
+    def __init__(self, parts: Sequence[Any], image: str) -> None:
+        self._parts, self._image = parts, image
+        self._ends = list(accumulate(len(part) for part in parts))
+        self._lock = Lock()
+
+    def __getitem__(self, row: int, /) -> Content:
+        at = bisect_right(self._ends, row)
+        with self._lock:
+            cell = self._parts[at][row - (self._ends[at - 1] if at else 0)][self._image]
+        return _content(cell)
+
+
+class _StreamedImages:
+    """Encoded images that came by in a stream, in a temporary file that goes with this object."""
+
+    def __init__(self) -> None:
+        self._file = NamedTemporaryFile(prefix="cfalign-", suffix=".images")  # noqa: SIM115 (lives as long as this)
+        self._places: list[tuple[int, int]] = []
+        self._end = 0
+
+    def take(self, cells: Sequence[Any]) -> int:
+        for cell in cells:
+            try:
+                content = _content(cell)
+                encoded = content if isinstance(content, bytes) else Path(str(content)).read_bytes()
+            except (Unreadable, OSError):
+                encoded = b""
+            self._places.append((self._end, len(encoded)))
+            self._end += self._file.write(encoded)
+        self._file.flush()
+        return len(cells)
+
+    def __getitem__(self, row: int, /) -> Span:
+        return Span(Path(self._file.name), *self._places[row])
+
+
+class _LabelReader:
+    """Labels, gathered batch by batch."""
+
+    def __init__(self, package: Any, kinds: Mapping[str, Any]) -> None:
+        self._classes = {c: names for c, kind in kinds.items() if (names := _class_names(package, kind)) is not None}
+        self._plain = [c for c, kind in kinds.items() if isinstance(kind, package.Value)]
+        self._cells: dict[str, list[Any]] = {c: [] for c in (*self._classes, *self._plain)}
+
+    def take(self, batch: Mapping[str, Sequence[Any]]) -> None:
+        for column, cells in self._cells.items():
+            read = _class_list if column in self._classes else as_text
+            cells += map(read, batch[column])
+
+    def columns(self, counts: Mapping[str, int]) -> dict[str, list[str | None]]:
+        """Columns of a table; where there are several splits, they are its column ``split``."""
+        found: dict[str, list[str | None]] = {}
+        for column, names in self._classes.items():
+            made = class_columns(column, self._cells[column], names)
+            clash = found.keys() & made.keys()
+            found |= {f"{column}_{name}" if name in clash else name: cells for name, cells in made.items()}
+        found |= {column: self._cells[column] for column in self._plain}
+        parts: list[str | None] = [_SPLITS.get(split, split) for split, count in counts.items() for _ in range(count)]
+        return found if "split" in found or len(counts) == 1 else {**found, "split": parts}
+
+
+def _class_names(package: Any, kind: Any) -> list[str] | None:
+    """Names of the classes of a column of classes, or of lists of classes."""
+    inner = getattr(kind, "feature", kind)
+    return list(inner.names) if isinstance(inner, package.ClassLabel) else None
+
+
+def _class_list(value: Any) -> list[int] | None:
+    found = value if isinstance(value, list) else [value]
+    known = [int(i) for i in found if i is not None and int(i) >= 0]  # −1 is a missing label
+    return known if known or isinstance(value, list) else None
+
+
+def _content(cell: Any) -> Content:
+    if cell is None or (cell.get("bytes") is None and not cell.get("path")):
+        raise Unreadable("the row has no image")
+    return cell["bytes"] if cell.get("bytes") is not None else Path(cell["path"])
+
+
+def _image_column(package: Any, part: Any, name: str) -> str:
+    if part.features is None:
+        raise BadInput(f"The data set {name} does not say what its columns hold; save it to a folder first.")
+    images = [column for column, kind in part.features.items() if isinstance(kind, package.Image)]
+    if not images:
+        raise BadInput(f"The data set {name} has no column of images; it has {', '.join(part.features)}.")
+    return next((column for column in ("image", "img") if column in images), images[0])
+
+
+def _loaded(package: Any, name: Path | str) -> Any:
+    """A data set, or several by split. BadInput with the library's first line for whatever it raises."""
+    try:
+        if isinstance(name, str):
+            return package.load_dataset(name, streaming=True)
+        if (name / "dataset_dict.json").is_file() or (name / "dataset_info.json").is_file():
+            return package.load_from_disk(str(name))
+        return package.load_dataset(str(name))
+    except Exception as error:  # the library answers with many types
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        where = "the folder" if isinstance(name, Path) else "no folder here, and on the hub"
+        raise BadInput(f"The data set {str(name)!r} ({where}) cannot be opened: {reason}.") from error
+
+
+def _chosen(loaded: Any, split: str | None, rows: tuple[int | None, int | None], name: str) -> dict[str, Any]:
+    """The parts wanted, by split."""
+    parts = dict(loaded) if isinstance(loaded, dict) else {str(getattr(loaded, "split", None) or "all"): loaded}
+    if split is not None and split not in parts:
+        raise BadInput(f'The data set {name!r} has no split "{split}"; {nearest(split, parts)}.')
+    wanted = parts if split is None else {split: parts[split]}
+    start, stop = rows
+    if start is None and stop is None:
+        return wanted
+    return {part: _cut(data, start or 0, stop) for part, data in wanted.items()}
+
+
+def _cut(data: Any, start: int, stop: int | None) -> Any:
+    if hasattr(data, "select"):
+        return data.select(range(min(start, len(data)), len(data) if stop is None else min(stop, len(data))))
+    rest = data.skip(start) if start else data
+    return rest if stop is None else rest.take(max(stop - start, 0))

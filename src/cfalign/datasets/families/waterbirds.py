@@ -1,0 +1,44 @@
+"""Waterbirds as its authors publish it: ``waterbirds:FOLDER``.
+
+``metadata.csv`` in the folder names every image (``img_filename``, relative to the folder), the bird (``y``, 1 for a
+waterbird), the background (``place``, 1 for water) and the part (``split``: 0 train, 1 val, 2 test).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfalign._errors import BadInput
+from cfalign.datasets.image_folder import ImageFolder
+from cfalign.datasets.label_tables import read_table, table_of
+from cfalign.datasets.labels import Labels, labels_of
+
+_NAMES = {"img_filename": "image", "y": "waterbird", "place": "water_background", "split": "split"}
+_SPLITS = {"0": "train", "1": "val", "2": "test"}
+
+
+def open_waterbirds(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
+    """Images and the labels ``waterbird`` and ``water_background``; ids are the paths below the folder.
+
+    BadInput: no such folder, no ``metadata.csv``, a column that is missing, a split other than 0, 1, 2, a table that
+    names none of the images.
+    """
+    root = Path(folder).expanduser()
+    file = root / "metadata.csv"
+    if not root.is_dir():
+        raise BadInput(f"No such folder of Waterbirds: {root}.")
+    if not file.is_file():
+        raise BadInput(f"The folder {root} holds no metadata.csv; waterbirds:FOLDER expects it beside the images.")
+    table = read_table(file)
+    missing = [name for name in _NAMES if name not in table.header]
+    if missing:
+        raise BadInput(f"{file} has no column {', '.join(missing)}; it has {', '.join(table.header)}.")
+    columns: dict[str, list[str | None]] = {
+        new: table.columns[table.header.index(old)].to_list() for old, new in _NAMES.items()
+    }
+    unknown = [part for part in columns["split"] if part is not None and part not in _SPLITS]
+    if unknown:
+        raise BadInput(f'{file} has a split "{unknown[0]}"; expected 0 (train), 1 (val) or 2 (test).')
+    columns["split"] = [None if part is None else _SPLITS[part] for part in columns["split"]]
+    source = ImageFolder(root, size=size, name=f"waterbirds:{root.name or root.resolve().name}")
+    return source, labels_of(table_of(columns), ids=source.ids, file=file)

@@ -1,0 +1,56 @@
+"""Labels from the rows of a data set that brings its own: numbers, texts and classes by name."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cfalign.datasets.label_tables import table_of
+from cfalign.datasets.labels import Labels, labels_of, target_name
+
+MOST_CLASSES = 256
+"""Classes that become a column each; a column of more is kept as text."""
+LONGEST = 64
+"""Characters of a text that is kept; captions are not labels."""
+_BARE = ("0", "1", "no", "yes", "false", "true", "negative", "positive", "absent", "present", "neg", "pos")
+
+
+def as_text(value: Any) -> str | None:
+    """A cell of a table; None for a missing value, NaN, a long text, or anything that is no plain value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return None if math.isnan(value) else f"{value:g}" if abs(value) <= 1 else str(value)
+    if isinstance(value, str) and len(value) <= LONGEST:
+        return sys.intern(value)
+    return None
+
+
+def class_columns(
+    column: str, found: Sequence[Sequence[int] | None], names: Sequence[str]
+) -> dict[str, list[str | None]]:
+    """Classes by index as columns of 0/1: one per class, or a single one where there are two.
+
+    ``found`` holds the classes of every image (None: unknown). The single column is called after the second class,
+    unless that says no more than "yes"; then, and where classes are mere numbers, after ``column``.
+    """
+    if len(names) > MOST_CLASSES:
+        return {column: [None if f is None else ", ".join(names[i] for i in f) for f in found]}
+    titles = [
+        f"{column}_{name}" if target_name(name).isdigit() else name or f"{column}_{i}" for i, name in enumerate(names)
+    ]
+    wanted = range(len(names))
+    if len(names) == 2 and all(f is None or len(f) == 1 for f in found):
+        titles, wanted = [titles[0], column if target_name(names[1]) in _BARE else titles[1]], range(1, 2)
+    return {titles[i]: [None if f is None else "1" if i in f else "0" for f in found] for i in wanted}
+
+
+def labels_from(columns: dict[str, list[str | None]], *, ids: Sequence[str], where: str) -> Labels | None:
+    """Labels from columns in the order of ``ids``; None where no column says anything."""
+    said = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    if not said:
+        return None
+    return labels_of(table_of({"image": list(ids), **said}), ids=ids, file=Path(where), bare=True)

@@ -1,0 +1,137 @@
+"""Images that are in memory already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cfalign._errors import BadInput
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
+
+ImageArray = Tensor | NDArray[np.generic]
+_CHUNK = 256
+_ROUNDING = 1e-4
+_TORCH_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NUMPY_TYPES = (np.uint8, np.float16, np.float32, np.float64)
+
+
+class TensorImages:
+    """A tensor or array [n, c, h, w] as an image source: c is 1 or 3, floats in [0, 1] or uint8 in 0 … 255.
+
+    The data is neither copied nor moved (a memory-mapped array stays on disk); do not change it afterwards.
+    Loading copies the images asked for, to float32 on the CPU; one channel becomes three. ``ids`` default to
+    "000000", "000001", …. With a ``size`` other than theirs, images are cropped to the centre square and
+    resized (bicubic, antialiased).
+
+    BadInput: other rank, channels or type, no image, NaN or values outside [0, 1] (1e-4 of rounding is
+    clamped), ``ids`` that are not n different texts.
+    """
+
+    def __init__(self, images: ImageArray, ids: Sequence[str] | None = None, *, size: int | None = None) -> None:
+        _check_form(images)
+        count, _, height, width = images.shape
+        self._pixels: ImageArray = images.detach() if isinstance(images, Tensor) else images
+        if size is not None and size < 1:
+            raise BadInput(f"The image size must be at least 1 pixel; came {size}.")
+        self.shape: tuple[int, int] = (height, width) if size is None else (size, size)
+        self.ids: tuple[str, ...] = _checked_ids(ids, count=count)
+        self.source = "tensor" if isinstance(images, Tensor) else "array"
+        self._rows: Sequence[int] = range(count)
+        for start in range(0, count, _CHUNK):
+            self._check_values(start)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, indices: Sequence[int], /) -> Loaded:
+        """Copies of the images at these positions; none is ever skipped."""
+        wanted = checked_indices(indices, count=len(self.ids))
+        images = _take(self._pixels, rows=[self._rows[i] for i in wanted]).clamp(0, 1)
+        if tuple(images.shape[-2:]) != self.shape:
+            images = _fit(images, shape=self.shape)
+        return Loaded(images=images.expand(-1, 3, -1, -1).contiguous(), indices=wanted, skipped=())
+
+    def subset(self, keep: Keep, /) -> TensorImages:
+        """The images named (in that order) or masked, over the same memory; see ``ImageSource.subset``."""
+        return with_rows(self, keep)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, shape and the float32 values delivered."""
+        digest = hashlib.sha256(f"tensor {self.shape}\n".encode())
+        for image_id in self.ids:
+            digest.update(f"{len(image_id)} {image_id}\n".encode())
+        for start in range(0, len(self.ids), _CHUNK):
+            chunk = self.load(range(start, min(start + _CHUNK, len(self.ids))))
+            digest.update(chunk.images.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _check_values(self, start: int) -> None:
+        values = _take(self._pixels, rows=range(start, min(start + _CHUNK, len(self.ids))))
+        broken = ~torch.isfinite(values).flatten(1).all(1)
+        if broken.any():
+            image_id = self.ids[start + int(broken.nonzero()[0])]
+            raise BadInput(f'Image "{image_id}" holds NaN or infinite values; images must be finite, in [0, 1].')
+        low, high = float(values.min()), float(values.max())
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            image = values.flatten(1).sub(0.5).abs().amax(1).argmax()
+            hint = "divide by 255" if low >= 0 and high <= 255 else "undo the normalisation; cfalign normalises itself"
+            raise BadInput(
+                f"Image values must lie in [0, 1]; from {low:.4g} to {high:.4g} came, the farthest in "
+                f'"{self.ids[start + int(image)]}"; {hint}.'
+            )
+
+
+def _check_form(images: ImageArray) -> None:
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        hint = "; for one image, add an axis: images[None]" if len(shape) == 3 else ""
+        raise BadInput(f"Images must have the shape [n, channels, height, width]; came {list(shape)}{hint}.")
+    if shape[1] not in (1, 3):
+        last = shape[3] in (1, 3)
+        hint = "; channels last? permute(0, 3, 1, 2) puts them first" if last else ""
+        raise BadInput(f"Images need 1 or 3 channels on axis 1; came {shape[1]} in {list(shape)}{hint}.")
+    if 0 in shape:
+        raise BadInput(f"There is no pixel in images of shape {list(shape)}.")
+    # By type, so that arrays of the other byte order count too.
+    known = images.dtype in _TORCH_TYPES if isinstance(images, Tensor) else images.dtype.type in _NUMPY_TYPES
+    if not known:
+        raise BadInput(f"Images must be floats in [0, 1] or uint8 in 0 to 255; came {images.dtype}.")
+
+
+def _checked_ids(ids: Sequence[str] | None, *, count: int) -> tuple[str, ...]:
+    if ids is None:
+        return tuple(f"{i:06d}" for i in range(count))
+    if isinstance(ids, str) or any(not isinstance(image_id, str) for image_id in ids):
+        raise BadInput("Image ids must be a sequence of texts, one per image.")
+    if len(ids) != count:
+        raise BadInput(f"There must be one id per image: {count} images, {len(ids)} ids came.")
+    seen: set[str] = set()
+    for image_id in ids:
+        if image_id in seen:
+            raise BadInput(f'Image ids must differ; "{image_id}" came twice.')
+        seen.add(image_id)
+    return tuple(ids)
+
+
+def _take(pixels: ImageArray, *, rows: Sequence[int]) -> Tensor:
+    """A float32 copy [k, c, h, w] of these rows on the CPU; uint8 divided by 255."""
+    # Indexing an array by a list copies, so that read-only arrays and odd strides never reach torch.
+    part = pixels[list(rows)]
+    scale = 255.0 if part.dtype in (torch.uint8, np.dtype(np.uint8)) else 1.0
+    if isinstance(part, Tensor):
+        return part.to("cpu", torch.float32).div(scale)
+    return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).div(scale)
+
+
+def _fit(images: Tensor, *, shape: tuple[int, int]) -> Tensor:
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = images[..., top : top + side, left : left + side]
+    return interpolate(square, size=shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

@@ -1,0 +1,107 @@
+"""What a training works on: images, labels and their split, in a folder that is known to be its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cfalign._errors import BadInput
+from cfalign._runs.progress import Progress
+from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
+from cfalign.training.decoded_images import DecodedImages, decode_all, forget
+from cfalign.training.options import Training
+from cfalign.training.output_folder import OutputFolder, open_folder
+from cfalign.training.splitting import Split, enough, split_images
+
+LabelsGiven = str | os.PathLike[str] | Labels
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything known before the first image is decoded."""
+
+    folder: OutputFolder
+    source: ImageSource
+    labels: Labels | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """Decoded images and which rows of them serve what."""
+
+    pixels: DecodedImages
+    train: Tensor
+    """Rows in ``pixels`` [k]."""
+    held_out: Tensor
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Images that could not be read."""
+        return self.pixels.skipped
+
+
+def aligned(labels: LabelsGiven, source: ImageSource) -> Labels:
+    """The labels of these images, read or checked. BadInput as ``read_labels``, and for labels of other images."""
+    table = labels if isinstance(labels, Labels) else read_labels(labels, ids=source.ids)
+    if table.ids != source.ids:
+        raise BadInput(
+            f"The labels belong to other images: {len(table.ids)} ids that begin with {table.ids[0]!r}, expected the "
+            f"{len(source.ids)} of the images, which begin with {source.ids[0]!r}; read them with ids=images.ids."
+        )
+    return table
+
+
+def planned(
+    source: ImageSource,
+    labels: Labels | None,
+    candidates: Sequence[int],
+    *,
+    out: str | os.PathLike[str],
+    kind: str,
+    options: Training,
+    extra: dict[str, Any],
+) -> TrainingPlan:
+    """Split the candidates and claim the folder; nothing is written. BadInput as in the parts."""
+    split = split_images(candidates, labels=labels, share=options.held_out, seed=options.seed)
+    enough(len(split.train), len(split.held_out), skipped=0)
+    options.require_enough(len(split.train))
+    digest = hashlib.sha256(repr((split.train, split.held_out)).encode()).hexdigest()[:16]
+    folder = open_folder(Path(out), kind=kind, options=options, source=source, extra={"split": digest, **extra})
+    return TrainingPlan(folder, source, labels, split)
+
+
+def prepared(plan: TrainingPlan, options: Training, *, progress: Progress) -> TrainingImages:
+    """Decode the images; the folder is written to from here on. BadInput when too few can be read."""
+    split, folder = plan.split, plan.folder
+    pixels = decode_all(plan.source, sorted((*split.train, *split.held_out)), folder=folder.path, progress=progress)
+    material = TrainingImages(pixels, pixels.rows(split.train), pixels.rows(split.held_out))
+    try:
+        enough(len(material.train), len(material.held_out), skipped=len(pixels.skipped))
+        options.require_enough(len(material.train))
+    except BadInput:
+        forget(folder.path)
+        raise
+    folder.begin()
+    return material
+
+
+def described(plan: TrainingPlan, material: TrainingImages) -> dict[str, Any]:
+    """What the measurement says about the images."""
+    return {
+        "source": plan.source.source,
+        "images": {
+            "train": len(material.train),
+            "held_out": len(material.held_out),
+            "kept_out": plan.split.kept_out,
+            "skipped": len(material.skipped),
+        },
+        "split": plan.split.how,
+        "skipped": [{"image_id": s.image_id, "reason": s.reason} for s in material.skipped],
+    }
