@@ -27,6 +27,7 @@ from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats, Outcome
 from cfalign._runs.codec import read_parquet, write_parquet
+from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, in_order, silent
 from cfalign._runs.record import opened, record
 from cfalign._runs.run import Run
@@ -34,10 +35,10 @@ from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
 
 COLUMNS = {
-    "after": "counterfactual.images",
-    "null": "counterfactual.controls",
-    "off": "off.images",
-    "off_null": "off.controls",
+    Column.AFTER: "counterfactual.images",
+    Column.NULL: "counterfactual.controls",
+    Column.OFF: "off.images",
+    Column.OFF_NULL: "off.controls",
 }
 """Which of a bank's tensors the columns of ``responses`` are scored on."""
 TENSORS = ("originals", "reconstructions", *COLUMNS.values())
@@ -135,10 +136,10 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
         if first:
             refuse_broken(scored["originals"], audited.labels)
         columns = {
-            f"{kind}.{label}": values[:, i]
+            kind.of(label): values[:, i]
             for kind, values in (
-                ("image", scored["originals"]),
-                ("reconstruction", scored["reconstructions"]),
+                (Column.IMAGE, scored["originals"]),
+                (Column.RECONSTRUCTION, scored["reconstructions"]),
             )
             for i, label in enumerate(audited.labels)
         }
@@ -175,9 +176,9 @@ def _extended(
         values = np.full((len(rows), len(labels)), np.nan)
         values[: len(scored[key])] = scored[key]
         values[~walked] = np.nan
-        columns |= {f"{kind}.{label}": values[:, i] for i, label in enumerate(labels)}
+        columns |= {kind.of(label): values[:, i] for i, label in enumerate(labels)}
     before = scored["reconstructions"][image.astype(int)]
-    columns |= {f"before.{label}": before[:, i] for i, label in enumerate(labels)}
+    columns |= {Column.BEFORE.of(label): before[:, i] for i, label in enumerate(labels)}
     return responses.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
 
 
@@ -200,7 +201,7 @@ def kept_strips(
 
 
 def _strip(tensors: Mapping[str, Tensor], image: int, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:
-    ends = [[row[f"{kind}.{label}"] for label in labels] for kind in ("before", "after")]
+    ends = [[row[kind.of(label)] for label in labels] for kind in (Column.BEFORE, Column.AFTER)]
     return Strip(
         original=pixels(tensors["originals"][image]),
         reconstruction=pixels(tensors["reconstructions"][image]),

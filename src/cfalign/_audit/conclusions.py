@@ -16,8 +16,8 @@ from cfalign._analysis.group_gaps import Groups, group_gaps
 from cfalign._analysis.relations import Relation, relations
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.sweep import raised_label
 from cfalign._results import Cell, Effect, Finding, Floats, GroupGap, Outcome, Sample, own_concept
+from cfalign._runs.columns import Column, raised_label
 from cfalign._runs.run import Run
 
 
@@ -87,7 +87,7 @@ def conclude(
     ]
     counts = _counts(responses, scores, rows, heads, minimum)
     counts["controls"] = {a: followed(off, columns, a, j, seed=options.seed) for a, j in judges.items()}
-    known = {h: scores[f"reconstruction.{h}"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for h in heads}
+    known = {h: scores[Column.RECONSTRUCTION.of(h)].cast(pl.Float64).fill_null(float("nan")).to_numpy() for h in heads}
     foreign = [e for e in found if not own_concept(e.audited, e.attribute)]
     remarkable = relations(foreign, cells, known, min_effect=options.min_effect)
     gaps = group_gaps(found, solved.carried, groups, {a: known[a][examined] for a in audited})
@@ -134,7 +134,7 @@ def check_heads(
         others = [k for k, n in enumerate(names) if n != a]
         mine, judge = columns.index(a), columns.index(judges.get(a, a))
         beyond = np.abs(change[others, mine] - change[others, judge])
-        gap = (scores[f"reconstruction.{a}"] - scores[f"reconstruction.{columns[judge]}"]).abs().mean()
+        gap = (scores[Column.RECONSTRUCTION.of(a)] - scores[Column.RECONSTRUCTION.of(columns[judge])]).abs().mean()
         found[a] = {
             "disagreement": float(gap) if a in judges and isinstance(gap, float) else float("nan"),
             "entangled": float(np.abs(change[names.index(a), seen]).max()) if a in names and seen else float("nan"),
@@ -147,28 +147,34 @@ def check_heads(
 def _row(responses: pl.DataFrame, base: str, heads: Sequence[str], places: Mapping[str, int]) -> Row:
     """The counterfactuals of a base."""
     rows = responses.filter(pl.col("base") == base)
-    return _as_row(base, rows, heads, places, after="after", null="null")
+    return _as_row(base, rows, heads, places, after=Column.AFTER, null=Column.NULL)
 
 
 def _off(responses: pl.DataFrame, attribute: str, heads: Sequence[str], places: Mapping[str, int], way: str) -> Row:
     """The counterfactuals of an attribute where it counts as switched, off or, ``raised``, on."""
     rows = responses.filter(pl.col("base") == (raised_label(attribute) if way == WAYS[1] else attribute))
-    return _as_row(attribute, rows, heads, places, after="off", null="off_null")
+    return _as_row(attribute, rows, heads, places, after=Column.OFF, null=Column.OFF_NULL)
 
 
 def _as_row(
-    head: str, rows: pl.DataFrame, heads: Sequence[str], places: Mapping[str, int], *, after: str, null: str
+    head: str,
+    rows: pl.DataFrame,
+    heads: Sequence[str],
+    places: Mapping[str, int],
+    *,
+    after: Column,
+    null: Column,
 ) -> Row:
-    def block(kind: str) -> Floats:
-        return np.asarray(rows.select([f"{kind}.{h}" for h in heads]).to_numpy(), dtype=np.float64)
+    def block(where: Column) -> Floats:
+        return np.asarray(rows.select(where.columns(heads)).to_numpy(), dtype=np.float64)
 
     return Row(
         base=head,
         image=np.array([places[i] for i in rows["image_id"].to_list()], dtype=np.int64),
         outcomes=tuple(Outcome(o) for o in rows["outcome"].to_list()),
-        base_before=rows[f"before.{head}"].to_numpy(),
-        base_after=rows[f"{after}.{head}"].to_numpy(),
-        before=block("before"),
+        base_before=rows[Column.BEFORE.of(head)].to_numpy(),
+        base_after=rows[after.of(head)].to_numpy(),
+        before=block(Column.BEFORE),
         after=block(after),
         null=block(null),
     )
@@ -183,7 +189,7 @@ def _groups(
     bases = [*attributes, *map(raised_label, attributes)]
     seen = set(responses.filter(pl.col("base").is_in(bases))["image_id"].to_list())
     own, watched = (
-        scores.select([pl.col(f"reconstruction.{c}").cast(pl.Float64) for c in columns]).to_numpy()
+        scores.select([pl.col(c).cast(pl.Float64) for c in Column.RECONSTRUCTION.columns(columns)]).to_numpy()
         for columns in (attributes, [judges.get(a, a) for a in attributes])
     )
     known = np.isfinite(own).all(axis=1) & np.isfinite(watched).all(axis=1)
@@ -221,7 +227,7 @@ def _logit_scale(scores: pl.DataFrame, heads: Sequence[str]) -> dict[str, float]
     """Standard deviation of every head's logit over the reconstructions; NaN where scores leave [0, 1]."""
     scale = {}
     for head in heads:
-        score = scores[f"reconstruction.{head}"].drop_nulls().to_numpy()
+        score = scores[Column.RECONSTRUCTION.of(head)].drop_nulls().to_numpy()
         score = score[np.isfinite(score)]
         if len(score) < 2 or score.min() < 0 or score.max() > 1:
             scale[head] = float("nan")
@@ -287,7 +293,7 @@ def _counts(
     minimum: float,
 ) -> dict[str, Any]:
     outcomes = {b: {o.value: row.outcomes.count(o) for o in Outcome if o in row.outcomes} for b, row in rows.items()}
-    drift = {h: (scores[f"reconstruction.{h}"] - scores[f"image.{h}"]).abs().mean() for h in heads}
+    drift = {h: (scores[Column.RECONSTRUCTION.of(h)] - scores[Column.IMAGE.of(h)]).abs().mean() for h in heads}
     skipped = scores.filter(pl.col("skipped").is_not_null()).select("image_id", pl.col("skipped").alias("reason"))
     walked = responses.filter(pl.col("evaluations") > 0)
     made = len(walked)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from cfalign._audit.measurement import off_search
 from cfalign._audit.pictures import KINDS, Strip, kept, search_of, walked_again
-from cfalign._audit.sweep import RAISED
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, complement, parse
 from cfalign._heads.panel import Panel
 from cfalign._models.guard import undisturbed
 from cfalign._results import Outcome
+from cfalign._runs.columns import RAISED, Column, attribute_of
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
@@ -132,7 +132,7 @@ def _walked(
 def _composition(base: str, run: Run, classifiers: Sequence[Classifier]) -> Composition:
     try:
         known = {c.name: c for c in classifiers}
-        return complement(parse(base.removeprefix(RAISED), known)) if base.startswith(RAISED) else parse(base, known)
+        return complement(parse(attribute_of(base), known)) if base.startswith(RAISED) else parse(base, known)
     except BadInput:
         names = [c["name"] for c in run.record()["models"]["classifiers"]]
         given = ", ".join(c.name for c in classifiers)
@@ -169,10 +169,10 @@ def _caption(pair: tuple[str, str], answer: Mapping[str, object], facts: _Facts)
     lines = [pair[0], f"{pair[1]} {facts.before:.2f} → {facts.after:.2f} ({facts.outcome})"]
     for name, value in answer.items():
         kind, _, head = name.partition(".")
-        before, signed = answer.get(f"before.{head}"), kind in ("psi", "change")
-        if name in told or not isinstance(value, float) or (kind == "before" and f"after.{head}" in answer):
+        before, signed = answer.get(Column.BEFORE.of(head)), kind in ("psi", "change")
+        if name in told or not isinstance(value, float) or (kind == Column.BEFORE and Column.AFTER.of(head) in answer):
             continue
-        if kind == "after" and isinstance(before, float):
+        if kind == Column.AFTER and isinstance(before, float):
             lines.append(f"{head} {before:.2f} → {value:.2f}")
         else:
             lines.append(f"{name} {value:+.2f}" if signed else f"{name} {value:.2f}")

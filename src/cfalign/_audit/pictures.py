@@ -22,6 +22,7 @@ from cfalign._heads.panel import Panel
 from cfalign._models.guard import device_of
 from cfalign._results import Finding, Floats, Sample
 from cfalign._runs.codec import write_parquet, written
+from cfalign._runs.columns import Column
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource
@@ -120,7 +121,7 @@ def save(
             "step": range(steps),
             "lambda": strip.lambdas,
         }
-        scores = pl.DataFrame(strip.scores, schema=[f"score.{label}" for label in labels])
+        scores = pl.DataFrame(strip.scores, schema=Column.WALK.columns(labels))
         curves.append(pl.DataFrame(head).hstack(scores))
     if curves:
         write_parquet(run.path / "curves" / "00000.parquet", pl.concat(curves))

@@ -27,6 +27,7 @@ from cfalign._heads.panel import Panel
 from cfalign._models.guard import device_of
 from cfalign._results import Floats, Outcome
 from cfalign._runs.codec import read_parquet, write_parquet, write_tensors
+from cfalign._runs.columns import Column, attribute_of, raised_label
 from cfalign._runs.progress import Progress, in_order, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder
@@ -53,7 +54,7 @@ class Plan:
         if taken and self.options.both_ways:
             name = min(taken)
             raise BadInput(
-                f"A head is called {name!r}, as the counterfactuals that raise {name.removeprefix(RAISED)!r} are: "
+                f"A head is called {name!r}, as the counterfactuals that raise {attribute_of(name)!r} are: "
                 "rename that target, or lower attributes only (both_ways = false)."
             )
 
@@ -68,15 +69,6 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
         return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
-
-
-def raised_label(attribute: str) -> str:
-    """The base of the counterfactuals that raise an attribute."""
-    return f"{RAISED}{attribute}"
-
-
-RAISED = "not "
-"""How the labels of such bases begin."""
 
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
@@ -174,7 +166,7 @@ def _score(plan: Plan, base: Base, scores: Floats) -> Floats:
     """Scores of a base from those of the panel [..., column]."""
     if base.label in plan.panel.labels:
         return np.asarray(scores[..., plan.panel.labels.index(base.label)])
-    return np.asarray(1 - scores[..., plan.panel.labels.index(base.label.removeprefix(RAISED))])
+    return np.asarray(1 - scores[..., plan.panel.labels.index(attribute_of(base.label))])
 
 
 def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
@@ -216,7 +208,7 @@ def pixels(stored: Tensor) -> Tensor:
 
 
 def _score_columns(plan: Plan) -> list[str]:
-    return [f"{kind}.{label}" for kind in ("image", "reconstruction") for label in plan.panel.labels]
+    return [where.of(label) for where in (Column.IMAGE, Column.RECONSTRUCTION) for label in plan.panel.labels]
 
 
 def _with_columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -267,19 +259,22 @@ def _responses(
         }
     )
     off = [w.off for w in pools]
-    blocks: list[tuple[str, Floats]] = [
-        ("before", before),
-        ("after", after),
-        ("null", np.concatenate([*(w.counterfactual.control_scores for w in pools), nothing])),
-        ("off", np.concatenate([*(p.scores if p else m for p, m in zip(off, missing, strict=True)), nothing])),
+    blocks: list[tuple[Column, Floats]] = [
+        (Column.BEFORE, before),
+        (Column.AFTER, after),
+        (Column.NULL, np.concatenate([*(w.counterfactual.control_scores for w in pools), nothing])),
         (
-            "off_null",
+            Column.OFF,
+            np.concatenate([*(p.scores if p else m for p, m in zip(off, missing, strict=True)), nothing]),
+        ),
+        (
+            Column.OFF_NULL,
             np.concatenate([*(p.control_scores if p else m for p, m in zip(off, missing, strict=True)), nothing]),
         ),
     ]
     scores = pl.DataFrame(
         np.concatenate([values for _, values in blocks], axis=1),
-        schema={f"{kind}.{label}": pl.Float64 for kind, _ in blocks for label in labels},
+        schema={where.of(label): pl.Float64 for where, _ in blocks for label in labels},
     )
     blank_counts = np.zeros(len(others), dtype=np.int64)
     steps = np.concatenate([*(w.off_evaluations for w in pools), blank_counts])

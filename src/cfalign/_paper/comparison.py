@@ -16,6 +16,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._errors import BadInput
 from cfalign._paper.material import CLASSES, Material
 from cfalign._results import Floats
+from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 
 FEW = 10
@@ -99,7 +100,7 @@ def comparison(
             "limit."
         )
     scores = run.scores().filter(pl.col("skipped").is_null())
-    predictions = np.stack([scores[f"reconstruction.{c}"].to_numpy() for c in classes_left], axis=1)
+    predictions = np.stack([scores[Column.RECONSTRUCTION.of(c)].to_numpy() for c in classes_left], axis=1)
     labels = None
     if material.labels is not None:
         labels = material.labels.subset(scores["image_id"].to_list()).require(classes_left).values

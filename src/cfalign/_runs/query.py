@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from cfalign._errors import BadInput, nearest
+from cfalign._runs.columns import Column
 
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')
@@ -36,6 +37,8 @@ _WORDS = re.compile(
 )
 _PIECES = re.compile(r"\b(?:and|or|not|between|when|then|else)\b|[(),]", re.IGNORECASE)
 _COMPARISON = re.compile(r"<=|>=|<>|!=|==|[<>=]")
+_KINDS = (Column.BEFORE, Column.AFTER, "change", "psi")
+"""What may stand before the name of a head."""
 ALWAYS = ("image_id", "base", "outcome", "base_before", "base_after", "base_change")
 
 
@@ -61,7 +64,8 @@ def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float
     """
     names = Names(responses.columns, min_base_change)
     _check_choice(responses, names, wanted)
-    cell = [] if wanted.downstream is None else [f"{kind}.{wanted.downstream}" for kind in ("before", "after", "psi")]
+    head = wanted.downstream
+    cell = [] if head is None else [Column.BEFORE.of(head), Column.AFTER.of(head), f"psi.{head}"]
     found = _DIRECTION.search(wanted.sort or "")
     by = _DIRECTION.sub("", wanted.sort or f'abs("{_doubled(cell[2] if cell else "base_change")}")')
     condition, filtered = ("TRUE", []) if wanted.where is None else _rewritten(wanted.where, names, strict=True)
@@ -98,13 +102,13 @@ class Names:
 
     def __init__(self, columns: Sequence[str], min_base_change: float) -> None:
         self.columns = tuple(columns)
-        self.heads = tuple(c.removeprefix("after.") for c in columns if c.startswith("after."))
+        self.heads = tuple(Column.AFTER.heads(columns))
         self._min = min_base_change
 
     @property
     def valid(self) -> list[str]:
         """Every name, the friendliest first."""
-        derived = [f"{kind}.{head}" for kind in ("before", "after", "change", "psi") for head in self.heads]
+        derived = [f"{kind}.{head}" for kind in _KINDS for head in self.heads]
         return list(dict.fromkeys([*self.heads, "base_change", *self.columns, *derived]))
 
     def __contains__(self, name: str) -> bool:
@@ -121,9 +125,9 @@ class Names:
         if name == "base_change":
             return change
         if name in self.heads:
-            return pl.col(f"after.{name}")
+            return pl.col(Column.AFTER.of(name))
         kind, _, head = name.partition(".")
-        response = pl.col(f"after.{head}") - pl.col(f"before.{head}")
+        response = pl.col(Column.AFTER.of(head)) - pl.col(Column.BEFORE.of(head))
         return response if kind == "change" else pl.when(change.abs() >= self._min).then(response / change)
 
 
@@ -160,7 +164,7 @@ def _rewritten(text: str, names: Names, *, strict: bool) -> tuple[str, list[str]
         if name in names:
             met.append(name)
             return f'"{_doubled(name)}"'
-        if strict or name.startswith(("before.", "after.", "change.", "psi.")):
+        if strict or name.startswith(tuple(f"{kind}." for kind in _KINDS)):
             raise BadInput(f"The run has no column or head {name!r}; {nearest(name, names.valid)}.")
         return found[0]
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._results import Cell, Effect, Finding, GroupGap
 from cfalign._runs.codec import damaged, read_parquet, write_json
+from cfalign._runs.columns import Column
 from cfalign._runs.query import Selection, select, sql
 
 SCHEMA = 2
@@ -98,11 +99,11 @@ class Run:
         """The images behind a cell: the ``k`` with the largest |ψ|, ψ undefined (null) where the base hardly moved."""
         minimum = self._min_base_change()
         rows = self.responses().filter(pl.col("base") == base)
-        if rows.is_empty() or f"after.{downstream}" not in rows.columns:
+        if rows.is_empty() or Column.AFTER.of(downstream) not in rows.columns:
             raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
         change = pl.col("base_after") - pl.col("base_before")
         rows = rows.filter(change.is_not_nan())  # NaN, which polars sorts first, where there is no counterfactual
-        response = pl.col(f"after.{downstream}") - pl.col(f"before.{downstream}")
+        response = pl.col(Column.AFTER.of(downstream)) - pl.col(Column.BEFORE.of(downstream))
         psi = pl.when(change.abs() >= minimum).then(response / change)
         chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
         return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True).head(k)

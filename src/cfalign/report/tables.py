@@ -11,6 +11,7 @@ import polars as pl
 
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
+from cfalign._runs.columns import Column, raised_label
 
 _NO_COUNTERFACTUAL = ("not_eligible", "flat", "not_finite")
 
@@ -42,8 +43,8 @@ def controls(responses: pl.DataFrame, *, heads: Sequence[str], drift: Mapping[st
 
 
 def _control(made: pl.DataFrame, head: str, drift: float) -> Control:
-    others = made.filter(~pl.col("base").is_in([head, f"not {head}"])) if "base" in made.columns else made
-    random, response = _change(others, head, "null"), _change(others, head, "after")
+    others = made.filter(~pl.col("base").is_in([head, raised_label(head)])) if "base" in made.columns else made
+    random, response = _change(others, head, Column.NULL), _change(others, head, Column.AFTER)
     return Control(
         head=head,
         drift=drift,
@@ -54,8 +55,8 @@ def _control(made: pl.DataFrame, head: str, drift: float) -> Control:
     )
 
 
-def _change(table: pl.DataFrame, head: str, kind: str) -> pl.Series:
-    names = (f"before.{head}", f"{kind}.{head}")
+def _change(table: pl.DataFrame, head: str, kind: Column) -> pl.Series:
+    names = (Column.BEFORE.of(head), kind.of(head))
     if not all(n in table.columns for n in names):
         return pl.Series([], dtype=pl.Float64)
     change = (table[names[1]].cast(pl.Float64) - table[names[0]].cast(pl.Float64)).abs()
@@ -92,11 +93,11 @@ def _of(table: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:
 
 
 def _from_curve(rows: pl.DataFrame, pair: tuple[str, str]) -> Walk | None:
-    base = f"score.{pair[1]}"
+    base = Column.WALK.of(pair[1])
     if rows.height < 2 or base not in rows.columns:
         return None
     rows = rows.sort("step")
-    scores = {c.removeprefix("score."): _floats(rows[c]) for c in rows.columns if c.startswith("score.")}
+    scores = {head: _floats(rows[Column.WALK.of(head)]) for head in Column.WALK.heads(rows.columns)}
     return Walk(image_id=pair[0], base=pair[1], base_scores=scores[pair[1]], scores=scores)
 
 
@@ -104,9 +105,10 @@ def _from_ends(rows: pl.DataFrame, pair: tuple[str, str]) -> Walk | None:
     if rows.height == 0 or not {"base_before", "base_after"} <= set(rows.columns):
         return None
     row = rows.head(1)
-    names = [c.removeprefix("before.") for c in row.columns if c.startswith("before.")]
     scores = {
-        n: (*_floats(row[f"before.{n}"]), *_floats(row[f"after.{n}"])) for n in names if f"after.{n}" in row.columns
+        head: (*_floats(row[Column.BEFORE.of(head)]), *_floats(row[Column.AFTER.of(head)]))
+        for head in Column.BEFORE.heads(row.columns)
+        if Column.AFTER.of(head) in row.columns
     }
     ends = (*_floats(row["base_before"]), *_floats(row["base_after"]))
     return (

@@ -26,6 +26,7 @@ from cfalign._heads.panel import weights
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
+from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
@@ -210,7 +211,7 @@ def _correlations(run: Run, work: Scene, attributes: Sequence[str]) -> dict[str,
     """Of the audited head's score with each reference head's, and of the labels of target and attribute."""
     scores, labels = run.scores(), work.faces.labels().numpy()
     mine, theirs = (
-        scores.select([f"reconstruction.{name}" for name in names]).to_numpy()
+        scores.select(Column.RECONSTRUCTION.columns(names)).to_numpy()
         for names in (run.record()["audited"], attributes)
     )
     by_score = np.corrcoef(mine.T, theirs.T)[: mine.shape[1], mine.shape[1] :]

@@ -29,6 +29,7 @@ from cfalign._heads.scoring import respond
 from cfalign._models.fingerprint import fingerprint
 from cfalign._results import Floats
 from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress
 from cfalign._runs.record import refuse_other
 from cfalign._runs.run import Run
@@ -170,7 +171,7 @@ def _measured(job: Pair, independent: tuple[Faces, Tensor], folder: Path, progre
     for k, (label, robust) in enumerate(zip(run.record()["audited"], job.classifiers, strict=True)):
         mine = (table["audited"] == label) & (table["attribute"] == job.shortcut)
         found = table.filter(mine).row(0, named=True)
-        positive = scores.filter(scores[f"reconstruction.{label}"] >= 0.5)["image_id"].sort()
+        positive = scores.filter(scores[Column.RECONSTRUCTION.of(label)] >= 0.5)["image_id"].sort()
         chosen = torch.tensor([int(i) for i in positive[: options.limit]], dtype=torch.int64)
         psi, psi_low, psi_high, n = _outgoing(job.classifiers[robust], images[chosen], job, name=robust.name)
         rows.append(
