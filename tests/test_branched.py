@@ -14,7 +14,7 @@ import worlds
 from cfalign._errors import BadInput
 from cfalign._models.weights import parameters
 from cfalign.classifiers import load, wrap
-from cfalign.classifiers.branched import ATTRIBUTES, BranchedNetwork
+from cfalign.classifiers.families.branched_network import ATTRIBUTES, BranchedNetwork
 from cfalign.classifiers.preprocessing import Preprocessing
 
 # What the authors' implementation gives at width 8 for the weights of `seeded` and the image of `test_outputs`.

@@ -17,7 +17,7 @@ import worlds
 from cfalign._errors import BadInput
 from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import WrappedClassifier, load
-from cfalign.classifiers.class_names import class_targets
+from cfalign.classifiers.families.class_names import class_targets
 from tiny_models import FAMILIES, Make, loaded, quiet, timm_file, tiny_vit, torchvision_file, xrv_file, xrv_network
 
 

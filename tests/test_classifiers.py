@@ -18,8 +18,8 @@ from cfalign._heads.composition import Composition
 from cfalign._models.weights import save_weights
 from cfalign._types import Classifier
 from cfalign.classifiers import Preprocessing, black_box, load, planted, wrap
-from cfalign.classifiers.network import AttributeNetwork
-from cfalign.classifiers.wrapped import as_logits
+from cfalign.classifiers.attribute_network import AttributeNetwork
+from cfalign.classifiers.wrapped_classifier import as_logits
 
 
 class Pooled(nn.Module):

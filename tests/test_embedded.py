@@ -14,7 +14,7 @@ import pytest
 
 from cfalign import classifiers
 from cfalign.autoencoders.by_spec import EMBEDDED as AUTOENCODER
-from cfalign.classifiers.loading import EMBEDDED as CLASSIFIERS
+from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
 from cfalign.training.recipes.embedded import PAIRS, SEEDS, SHIPPED, hashes, measured
 
 RECORD: dict[str, Any] = json.loads((CLASSIFIERS / SHIPPED).read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ import worlds
 from cfalign._errors import BadInput, BadModel
 from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load
-from cfalign.classifiers.endpoint import load as endpoint
+from cfalign.classifiers.exported.endpoint import load as endpoint
 from model_files import DESCRIBED, serving, shortcut
 
 X = worlds.images(9)
@@ -162,7 +162,7 @@ def test_answers_that_break_the_contract(answer: Any, sentence: str) -> None:
 
 
 def test_an_answer_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfalign.classifiers.endpoint.LARGEST", 1000)
+    monkeypatch.setattr("cfalign.classifiers.exported.endpoint.LARGEST", 1000)
     with serving(shortcut, b" " * 2000) as server, pytest.raises(BadModel, match="answered more than"):
         load(server.address)
 
@@ -187,7 +187,7 @@ def test_an_endpoint_is_told_apart_by_address_and_description() -> None:
 
 
 def test_the_server_of_the_readme() -> None:
-    text = (Path(cfa.classifiers.__file__).parent / "README.md").read_text(encoding="utf-8")
+    text = (Path(cfa.classifiers.__file__).parent / "exported" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     last = 'HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()'
     assert last in code

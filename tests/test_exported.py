@@ -19,8 +19,8 @@ import worlds
 from cfalign._errors import BadInput
 from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load, wrap
-from cfalign.classifiers.batches import batched
-from cfalign.classifiers.vetting import vet
+from cfalign.classifiers.exported.input_shape import batched
+from cfalign.classifiers.exported.vetting import vet
 from model_files import Colours, program, say, script
 
 SMALL = torch.zeros(2, 3, 16, 16)

@@ -29,7 +29,7 @@ def _warnings_stay_errors() -> Iterator[None]:
 
 def test_torchvision_preprocessing_of_every_model() -> None:
     models = quiet("torchvision").models
-    from cfalign.classifiers.torchvision import preprocessing
+    from cfalign.classifiers.families.torchvision import preprocessing
 
     weights = [w for model in models.list_models(module=models) for w in models.get_model_weights(model)]
     presets = {str(w.transforms()): w.transforms() for w in weights}
@@ -87,7 +87,7 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_timm_preprocessing_of_every_configuration() -> None:
     timm = quiet("timm")
-    from cfalign.classifiers.timm import preprocessing
+    from cfalign.classifiers.families.timm import preprocessing
 
     told = [timm.get_pretrained_cfg(name).to_dict() for name in timm.list_pretrained()]
     configurations = [timm.data.resolve_data_config(pretrained_cfg=t) for t in told]
@@ -164,7 +164,7 @@ def processors() -> list[Any]:
 
 
 def test_preprocessing_of_transformers() -> None:
-    from cfalign.classifiers.huggingface import preprocessing
+    from cfalign.classifiers.families.huggingface import preprocessing
 
     for processor in processors():
         ours = preprocessing(processor, channels=3)
@@ -271,7 +271,7 @@ def test_xrv_equals_the_library(tmp_path: Path) -> None:
 
 def test_xrv_thresholds() -> None:
     models = quiet("torchxrayvision.models")
-    from cfalign.classifiers.xrv import calibrated
+    from cfalign.classifiers.families.xrv import calibrated
 
     logits = torch.linspace(-12, 12, 400)[:, None].repeat(1, 3).requires_grad_(True)
     thresholds = torch.tensor([0.02, 0.5, 0.9])

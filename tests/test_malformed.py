@@ -152,7 +152,7 @@ def trained(change: Callable[[dict[str, Tensor]], Any]) -> Make:
     """A weight file of ``cfalign train classifier`` with other contents."""
 
     def made(folder: Path) -> Path:
-        from cfalign.classifiers.network import AttributeNetwork
+        from cfalign.classifiers.attribute_network import AttributeNetwork
 
         network = AttributeNetwork(["friendly"], size=16, widths=(4, 8), hidden=8)
         state = network.state_dict()

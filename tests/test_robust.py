@@ -22,7 +22,7 @@ from cfalign._errors import BadInput, RunMismatch
 from cfalign._models.weights import read_weights
 from cfalign.benchmarks.agreement import agreement
 from cfalign.benchmarks.scoring import spearman
-from cfalign.classifiers.loading import from_weights
+from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES
 from cfalign.training import ClassifierTraining, train_classifier

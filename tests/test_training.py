@@ -28,8 +28,8 @@ from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.convolutional import build as build_autoencoder
-from cfalign.classifiers.network import AttributeNetwork, Residual
-from cfalign.classifiers.network import build as build_classifier
+from cfalign.classifiers.attribute_network import AttributeNetwork, Residual
+from cfalign.classifiers.attribute_network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels
 from cfalign.training import (
     AutoencoderReport,

@@ -30,7 +30,7 @@ from cfalign._paper.published import ALIGNMENT
 from cfalign._rectification import Ending, Quality, RectificationOptions, Rectified, rectify
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
-from cfalign.classifiers.composed import ComposedClassifier
+from cfalign.classifiers.composed_classifier import ComposedClassifier
 from cfalign.synthetic import render, sample, switched
 
 SHORTCUT = "big_nose"

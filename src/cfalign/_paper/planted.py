@@ -23,7 +23,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._rectification import RectificationOptions, Rectified, rectify
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
-from cfalign.classifiers.composed import ComposedClassifier
+from cfalign.classifiers.composed_classifier import ComposedClassifier
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, effect, render, sample
 

@@ -11,7 +11,8 @@ from typing import Any
 from cfalign._heads.composition import Composition
 from cfalign._rectification.options import RectificationOptions
 from cfalign._runs.codec import write_json
-from cfalign.classifiers.composed import ComposedClassifier, saved
+from cfalign.classifiers.composed_classifier import ComposedClassifier
+from cfalign.classifiers.saved_composition import saved
 from cfalign.datasets import target_name
 
 

@@ -1,16 +1,16 @@
 """Classifiers: named heads over one image batch.
 
-``loading`` by spec · ``wrapped`` a torch module with targets and link · ``preprocessing`` what comes before it ·
-``black_box`` any callable · ``composed`` a composition of heads, as one head · ``exported`` TorchScript and
-``torch.export`` files, ``onnx_file``, with what is ``beside`` them, ``vetting`` and ``batches`` · ``endpoint`` a
-server · ``network`` the one cfalign trains
+``load`` (``by_spec``) · ``wrap`` a torch module (``wrapped_classifier``, with its ``preprocessing`` and
+``outputs``) · ``black_box`` any callable · ``composed_classifier`` a composition of heads as one head, and
+``saved_composition`` on disk · ``families`` of libraries · ``exported`` files and servers · ``attribute_network`` the
+one that cfalign trains
 """
 
 from cfalign.classifiers.black_box import BlackBox, black_box
-from cfalign.classifiers.composed import ComposedClassifier
-from cfalign.classifiers.loading import load, planted
+from cfalign.classifiers.by_spec import load, planted
+from cfalign.classifiers.composed_classifier import ComposedClassifier
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 __all__ = [
     "BlackBox",

@@ -12,19 +12,19 @@ from torch import Tensor
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
 from cfalign._models.guard import user_code
-from cfalign.classifiers.wrapped import checked_columns, checked_targets
+from cfalign.classifiers.outputs import checked_columns, checked_targets
+from cfalign.classifiers.wrapped_classifier import checked_version, described_classifier
+
+BEYOND = 1e-4  # how far rounding may carry a probability beyond 0 and 1
+EDGE = 1e-7  # how near a probability may come to 0 and 1, where logits end
 
 
 class BlackBox:
-    """A callable without gradients. It gets float32 images [n, c, h, w] in [0, 1] as a torch tensor, or as NumPy when
-    ``numpy`` is set, and gives probabilities [n, target] or [n].
-    """
+    """A callable without gradients. ``black_box`` makes it."""
 
     differentiable = False
     spec: str | None = None
     """What ``load`` made it from."""
-    digest: str | None = None
-    """Hash of the file or the description that it was made from."""
 
     def __init__(
         self,
@@ -33,37 +33,74 @@ class BlackBox:
         *,
         name: str = "black_box",
         numpy: bool = False,
+        version: str | None = None,
     ) -> None:
         if not callable(function):
             raise BadInput(f"Expected a callable from images to probabilities, got {type(function).__name__}.")
         self.function, self.name, self.numpy = function, name, numpy
         self.targets = checked_targets(targets)
+        self.version = checked_version(version)
+
+    def __repr__(self) -> str:
+        function = getattr(self.function, "__name__", type(self.function).__name__)
+        return described_classifier(self, function)
 
     def __getitem__(self, target: str) -> Composition:
-        """One head."""
+        """One head, e.g. ``box["smiling"]``. Raises BadInput for an unknown target."""
         return head(self, target)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits of the probabilities, clipped to 1e-7 from 0 and 1.
+        """Images [n, c, h, w] in [0, 1] to logits [n, target] of the probabilities, clipped to 1e-7 from 0 and 1.
 
-        BadModel for another shape than [n, target] (or [n] for one target) and for values outside [0, 1].
+        The callable gets a copy of the images, which it may change. Raises BadModel when it raises an error, gives
+        another shape than [n, target] (or [n] for one target), or values outside [0, 1].
         """
+        given = images.detach().clone()
         with user_code(f"Classifier {self.name!r}, given images of shape {list(images.shape)},"):
-            out = self.function(images.detach().cpu().numpy() if self.numpy else images.detach())
+            out = self.function(given.cpu().numpy() if self.numpy else given)
             p = out.detach() if isinstance(out, Tensor) else torch.from_numpy(np.array(out, dtype=np.float32))
         p = checked_columns(p.float(), name=self.name, images=len(images), targets=len(self.targets))
         finite = p[torch.isfinite(p)]
-        if finite.numel() and (finite.min() < -1e-4 or finite.max() > 1 + 1e-4):
+        if finite.numel() and (finite.min() < -BEYOND or finite.max() > 1 + BEYOND):
             raise BadModel(
                 f"Classifier {self.name!r} returned values between {finite.min():.3g} and {finite.max():.3g}; expected "
                 "probabilities in [0, 1]: apply its sigmoid or softmax first."
             )
-        return torch.logit(p.clamp(1e-7, 1 - 1e-7)).to(images.device)
+        return torch.logit(p.clamp(EDGE, 1 - EDGE)).to(images.device)
 
 
 def black_box(
-    function: Callable[[Any], Any], targets: Sequence[str], *, name: str = "black_box", numpy: bool = False
+    function: Callable[[Any], Any],
+    targets: Sequence[str],
+    *,
+    name: str = "black_box",
+    numpy: bool = False,
+    version: str | None = None,
 ) -> BlackBox:
-    """A callable from images [n, c, h, w] in [0, 1] to probabilities [n, target] as a classifier without gradients."""
-    return BlackBox(function, targets, name=name, numpy=numpy)
+    """Any callable from images to probabilities as a classifier without gradients.
+
+    It is audited against reference heads or through a bank, with forward passes only, and cannot be a base.
+
+    Args:
+        function: Gets float32 images [n, c, h, w] in [0, 1], gives probabilities [n, target]; one target may come
+            as [n].
+        targets: One name per output.
+        name: Tells classifiers apart that share a target.
+        numpy: Whether the function takes NumPy arrays; otherwise it gets torch tensors.
+        version: A text that changes whenever the function does. It stands for the function when runs are resumed;
+            without it, its code and everything that it holds are hashed, and what cannot be hashed (a session, an open
+            file) is never taken for the same.
+
+    Raises:
+        BadInput: Something other than the above was given.
+
+    Example:
+        >>> import torch
+        >>> import cfalign as cfa
+        >>> box = cfa.classifiers.black_box(lambda x: x.mean(axis=(1, 2, 3)), ["bright"], name="mean", numpy=True)
+        >>> torch.sigmoid(box.logits(torch.full((2, 3, 8, 8), 0.25)))
+        tensor([[0.2500],
+                [0.2500]])
+    """
+    return BlackBox(function, targets, name=name, numpy=numpy, version=version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,3 +95,18 @@ def _square(x: Tensor) -> Tensor:
     side = min(height, width)
     top, left = height // 2 - side // 2, width // 2 - side // 2
     return x[..., top : top + side, left : left + side]
+
+
+def resized_and_normalised(
+    size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None
+) -> Preprocessing:
+    """Bilinear to squares of side ``size``, then (means, stds); BadInput where those are something else."""
+    square = None if size is None else (size, size)
+    if normalize is None:
+        return Preprocessing(resize=square)
+    try:
+        mean, std = (tuple(float(v) for v in part) for part in normalize)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"normalize must be (means, stds), one number per channel; got {normalize!r}.") from error
+    channels = len(mean) if len(mean) > 1 else None  # one number is for all channels
+    return Preprocessing(channels=channels, resize=square, mean=mean, std=std)

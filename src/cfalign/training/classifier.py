@@ -22,7 +22,7 @@ from cfalign._models.weights import parameters
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 from cfalign._types import Autoencoder, Images
-from cfalign.classifiers.network import AttributeNetwork
+from cfalign.classifiers.attribute_network import AttributeNetwork
 from cfalign.datasets import Labels, Skipped, open_images
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import augmented

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
 from cfalign._types import Classifier
-from cfalign.classifiers.loading import from_weights
+from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import ImageSource, Labels
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import ClassifierTraining

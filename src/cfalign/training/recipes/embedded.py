@@ -26,8 +26,8 @@ from cfalign._models.weights import load_into, read_weights, save_weights
 from cfalign.autoencoders.by_spec import EMBEDDED as AUTOENCODER
 from cfalign.autoencoders.by_spec import from_weights
 from cfalign.autoencoders.convolutional import build as build_autoencoder
-from cfalign.classifiers.loading import EMBEDDED as CLASSIFIERS
-from cfalign.classifiers.network import build as build_classifier
+from cfalign.classifiers.attribute_network import build as build_classifier
+from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES, DERIVED, Faces, render, sample
 from cfalign.training.autoencoder import train_autoencoder
@@ -201,7 +201,7 @@ def measured(count: int = FRESH_FACES, *, seed: int = SEEDS["fresh"]) -> dict[st
     reconstructions.
     """
     from cfalign.autoencoders.by_spec import load as load_autoencoder
-    from cfalign.classifiers.loading import load as load_classifier
+    from cfalign.classifiers.by_spec import load as load_classifier
 
     faces = sample(count, seed=seed)
     images, labels = render(faces), faces.labels()

@@ -20,7 +20,7 @@ from cfalign import autoencoders
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
 from cfalign._types import Classifier
-from cfalign.classifiers.loading import from_weights
+from cfalign.classifiers.by_spec import from_weights
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.objectives import BalancedLabels

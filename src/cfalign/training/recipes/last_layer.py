@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.weights import load_into, read_weights
 from cfalign._results import Floats
-from cfalign.classifiers.network import AttributeNetwork, build
+from cfalign.classifiers.attribute_network import AttributeNetwork, build
 from cfalign.datasets import TensorImages
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.output_folder import open_folder

@@ -14,7 +14,7 @@ from pathlib import Path
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
 from cfalign._types import Classifier
-from cfalign.classifiers.loading import from_weights
+from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import Labels, TensorImages
 from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, sample
 from cfalign.training.classifier import train_classifier

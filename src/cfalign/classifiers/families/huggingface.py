@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from cfalign._errors import BadInput
 from cfalign._models.extras import imported
-from cfalign.classifiers.checkpoint import refuse_code
-from cfalign.classifiers.class_names import class_targets
+from cfalign.classifiers.families.checkpoint import refuse_code
+from cfalign.classifiers.families.class_names import class_targets
+from cfalign.classifiers.families.library_call import library_call
 from cfalign.classifiers.preprocessing import Interpolation, Preprocessing
-from cfalign.classifiers.published import published
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 FILTERS: Mapping[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 LEVELS = 2.0  # of 255, by which 8-bit rounding may move a pixel
@@ -54,7 +54,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     source = str(folder) if local else name
     common: dict[str, Any] = {"local_files_only": local, "trust_remote_code": trust}
     kind = "expected a folder with config.json, preprocessor_config.json and model.safetensors"
-    with published(f"The model hf:{name}", instead=kind if local else f"{kind}, or a name of the hub and a network"):
+    with library_call(f"The model hf:{name}", instead=kind if local else f"{kind}, or a name of the hub and a network"):
         processor = transformers.AutoImageProcessor.from_pretrained(source, **common)
         model, report = transformers.AutoModelForImageClassification.from_pretrained(
             source, output_loading_info=True, dtype=torch.float32, **common
@@ -155,7 +155,7 @@ def _check_steps(steps: Preprocessing, processor: Any, kind: str) -> None:
     shape = (base[0] * 3 // 2 + 1, base[1] * 2 + 1, steps.channels or 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     image = Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels)
-    with published(
+    with library_call(
         f"An image prepared by {kind}", instead="name a factory that wraps the model with its own `prepare`"
     ):
         theirs = processor(images=image, return_tensors="pt")["pixel_values"]

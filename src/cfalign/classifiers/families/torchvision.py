@@ -11,11 +11,11 @@ import torch
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
-from cfalign.classifiers.checkpoint import read
-from cfalign.classifiers.class_names import class_targets, names_of
+from cfalign.classifiers.families.checkpoint import read
+from cfalign.classifiers.families.class_names import class_targets, names_of
+from cfalign.classifiers.families.library_call import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.classifiers.published import published
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 
 def load(name: str, *, trust: bool = False) -> WrappedClassifier:
@@ -35,7 +35,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
         return _from_file(models, model, choices, rest, trust=trust)
     weights = choices[rest or "DEFAULT"]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    with published(
+    with library_call(
         f"The weights {weights} of torchvision",
         instead=f"put {weights.url} into {folder}, or give a file of your own as torchvision:{model}:FILE",
     ):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from cfalign._errors import BadInput, nearest
-from cfalign.classifiers.wrapped import Link, checked_targets, resized_and_normalised
+from cfalign.classifiers.outputs import Link, checked_targets
+from cfalign.classifiers.preprocessing import resized_and_normalised
 
 EXAMPLE = '{"targets": ["smiling", "young"], "link": "sigmoid", "normalize": [[0.5], [0.5]], "size": 224}'
 Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Beside:
+class Description:
     """What the JSON says; None where it is silent."""
 
     link: Link
@@ -29,7 +30,7 @@ class Beside:
     """1: the mean over the channels is given."""
 
 
-def beside(file: Path) -> Path:
+def description_file(file: Path) -> Path:
     """Where the JSON of a model file lies, ``model.pt.json`` before ``model.json``; BadInput where there is none."""
     first, second = file.with_name(f"{file.name}.json"), file.with_suffix(".json")
     for path in (first, second):
@@ -40,7 +41,7 @@ def beside(file: Path) -> Path:
     )
 
 
-def read_beside(path: Path) -> Beside:
+def read_description(path: Path) -> Description:
     """The content, checked; BadInput names the first mistake."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -48,7 +49,7 @@ def read_beside(path: Path) -> Beside:
         raise BadInput(f"{path} cannot be read as JSON: {str(error).rstrip('.')}; expected {EXAMPLE}.") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} holds a {type(content).__name__}; expected an object such as {EXAMPLE}.")
-    names = [f.name for f in fields(Beside)]
+    names = [f.name for f in fields(Description)]
     unknown = next((key for key in content if key not in names), None)
     if unknown is not None:
         raise BadInput(f"Unknown key {unknown!r} in {path}; {nearest(unknown, names)}.")
@@ -63,7 +64,7 @@ def read_beside(path: Path) -> Beside:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _checked(content: dict[str, Any]) -> Beside:
+def _checked(content: dict[str, Any]) -> Description:
     size, channels = content.get("size"), content.get("channels")
     if size is not None and (type(size) is not int or size < 1):
         raise BadInput(f"size must be a whole number of pixels, got {size!r}.")
@@ -83,4 +84,29 @@ def _checked(content: dict[str, Any]) -> Beside:
         if len(mean) not in (1, channels or 3):
             raise BadInput(f"normalize has {len(mean)} means, but the model takes {channels or 3} channel(s).")
         normalize = (mean, std)
-    return Beside(content["link"], targets, normalize, size, channels)
+    return Description(content["link"], targets, normalize, size, channels)
+
+
+def describe(file: Path, *, size: int | None, channels: int | None) -> Description:
+    """The JSON beside a model file, with ``size`` and ``channels`` of the file where the JSON is silent.
+
+    Raises BadInput where both speak and differ.
+    """
+    place = description_file(file)
+    content = read_description(place)
+    for name, own in (("size", size), ("channels", channels)):
+        stated = getattr(content, name)
+        if own is not None and stated not in (None, own):
+            raise BadInput(f"{place} says {name} {stated}, but the input of {file.name} has {own}.")
+    return replace(content, size=content.size or size, channels=content.channels or channels)
+
+
+def target_names(outputs: int, description: Description, file: Path) -> tuple[str, ...]:
+    """One target per output: those of the JSON, or ``class_0``, ``class_1``, …"""
+    targets = description.targets
+    if targets is None:
+        return tuple(f"class_{i}" for i in range(outputs))
+    if len(targets) != outputs:
+        where = description_file(file).name
+        raise BadInput(f"{file} has {outputs} outputs, but {where} names {len(targets)} targets.")
+    return targets

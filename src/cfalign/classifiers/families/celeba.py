@@ -7,10 +7,10 @@ from pathlib import Path
 from cfalign._errors import BadInput
 from cfalign._models.downloads import located
 from cfalign._models.weights import load_into
-from cfalign.classifiers.branched import ATTRIBUTES, SIZE, BranchedNetwork
-from cfalign.classifiers.checkpoint import read
+from cfalign.classifiers.families.branched_network import ATTRIBUTES, SIZE, BranchedNetwork
+from cfalign.classifiers.families.checkpoint import read
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 NAME = "branched-tiny"
 

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import base64
 import json
-import time
+from collections.abc import Iterator
 from hashlib import sha256
-from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
+import requests
 import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput, BadModel
-from cfalign.classifiers.batches import batched
+from cfalign._models.http import NO_ANSWER, failure, session
 from cfalign.classifiers.black_box import BlackBox
-from cfalign.classifiers.wrapped import checked_targets, prepared, resized_and_normalised
+from cfalign.classifiers.exported.input_shape import batched
+from cfalign.classifiers.outputs import checked_targets
+from cfalign.classifiers.preprocessing import resized_and_normalised
+from cfalign.classifiers.wrapped_classifier import prepared
 
 TIMEOUT = 60.0
 ATTEMPTS = 4
-PAUSE = 0.5  # seconds before the second attempt; doubled for each further one
+PAUSE = 0.5
 LARGEST = 2**26  # bytes of an answer
+HEADERS = {"Accept": "application/json", "User-Agent": "cfalign"}
 
 
 class Endpoint:
-    """Images [n, c, h, w] in [0, 1] to probabilities [n, target], asked from a server in batches. Without
-    ``__dict__``: how it is reached decides no answer.
-    """
-
-    __slots__ = ("_address", "_attempts", "_batch", "_channels", "_pause", "_size", "_timeout", "targets")
+    """Images [n, c, h, w] in [0, 1] to probabilities [n, target], asked from a server in batches."""
 
     def __init__(self, address: str, *, timeout: float, attempts: int, pause: float) -> None:
         self._address, self._timeout, self._attempts, self._pause = address, timeout, attempts, pause
@@ -50,7 +48,7 @@ class Endpoint:
         return sha256(repr(said).encode()).hexdigest()[:16]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Probabilities. BadModel when the server breaks the contract, BadInput when it cannot be reached."""
+        """Probabilities. Raises BadModel when the server breaks the contract, BadInput when it cannot be reached."""
         x = prepared(images.float(), resized_and_normalised(self._size, None), name=self._address).cpu().clamp(0, 1)
         if self._channels == 1 and x.shape[1] != 1:
             x = x.mean(dim=1, keepdim=True)
@@ -83,34 +81,43 @@ class Endpoint:
         return scores
 
     def _ask(self, content: Any) -> Any:
-        """The server's JSON to a GET (no content) or POST. Repeated where a later attempt may succeed."""
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return self._once(content)
-            except HTTPError as error:
-                with error:
-                    reason = f"answered {error.code} {error.reason}"
-                if error.code < 500:
-                    raise BadInput(f"{self._address} {reason}; expected the contract of an endpoint.") from error
-            except (URLError, HTTPException, OSError) as error:  # refused, reset, timed out, cut short
-                cause = getattr(error, "reason", error)
-                slow = isinstance(cause, TimeoutError)
-                reason = f"gave no answer in {self._timeout:g} s" if slow else f"cannot be reached ({_words(cause)})"
-            if attempt < self._attempts:
-                time.sleep(self._pause * 2 ** (attempt - 1))
-        raise BadInput(f"{self._address} {reason}, {self._attempts} times; start the server, or correct the address.")
-
-    def _once(self, content: Any) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "cfalign"}
-        body = None if content is None else json.dumps(content).encode("ascii")
-        with urlopen(Request(self._address, data=body, headers=headers), timeout=self._timeout) as response:
-            answer = response.read(LARGEST + 1)
-        if len(answer) > LARGEST:
-            raise BadModel(f"{self._address} answered more than {LARGEST >> 20} MiB; expected scores alone.")
+        """The server's JSON to a GET (no content) or POST."""
+        method = "GET" if content is None else "POST"
+        try:
+            with (
+                session(attempts=self._attempts, pause=self._pause) as asking,
+                asking.request(
+                    method, self._address, json=content, headers=HEADERS, timeout=self._timeout, stream=True
+                ) as response,
+            ):
+                self._check_status(response)
+                answer = b"".join(self._limited(response))
+        except requests.RequestException as error:
+            reason = failure(error)
+            slow = reason == NO_ANSWER
+            what = f"gave no answer in {self._timeout:g} s" if slow else f"cannot be reached ({reason})"
+            raise BadInput(
+                f"{self._address} {what}, {self._attempts} times; start the server, or correct the address."
+            ) from error
         try:
             return json.loads(answer)
         except (ValueError, RecursionError) as error:
             raise BadModel(f"{self._address} did not answer JSON; its answer begins with {answer[:40]!r}.") from error
+
+    def _check_status(self, response: requests.Response) -> None:
+        told = f"{self._address} answered {response.status_code} {response.reason}"
+        if response.status_code >= 500:
+            raise BadInput(f"{told}, {self._attempts} times; start the server, or correct the address.")
+        if not response.ok:
+            raise BadInput(f"{told}; expected the contract of an endpoint.")
+
+    def _limited(self, response: requests.Response) -> Iterator[bytes]:
+        length = 0
+        for piece in response.iter_content(2**16):
+            length += len(piece)
+            if length > LARGEST:
+                raise BadModel(f"{self._address} answered more than {LARGEST >> 20} MiB; expected scores alone.")
+            yield piece
 
     def _targets(self, described: Any) -> tuple[str, ...]:
         names = described.get("targets") if isinstance(described, dict) else None
@@ -131,16 +138,11 @@ class Endpoint:
         return default if value is None else value
 
 
-def _words(cause: object) -> str:
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return " ".join(str(text).split()).rstrip(".").lower()[:200]
-
-
 def load(address: str, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS, pause: float = PAUSE) -> BlackBox:
     """The classifier at the address. Asks for its description; images follow when it is used.
 
-    ``timeout``: seconds without any byte; ``attempts``: at most, after a timeout, a lost connection or an answer 5xx,
-    never after 4xx; ``pause``: seconds before the second one, doubled for each further one.
+    ``timeout``: seconds without any byte; ``attempts`` and ``pause``: see ``_models.http.session``. After a timeout, a
+    lost connection or an answer 5xx the server is asked again, after 4xx it is not.
     """
     try:
         parts = urlsplit(address)
@@ -151,6 +153,4 @@ def load(address: str, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS, pa
         raise BadInput(f"{address!r} is no address; expected http://host:port/path.")
     model = Endpoint(address, timeout=timeout, attempts=attempts, pause=pause)
     name = parts.path.strip("/").rpartition("/")[2] or parts.hostname
-    box = BlackBox(model, model.targets, name=name)
-    box.digest = model.digest
-    return box
+    return BlackBox(model, model.targets, name=name, version=model.digest)

@@ -13,22 +13,21 @@ from torch import Tensor
 
 from cfalign._errors import BadInput
 from cfalign._models.extras import imported
-from cfalign.classifiers.batches import batched
-from cfalign.classifiers.beside import Beside
 from cfalign.classifiers.black_box import BlackBox
-from cfalign.classifiers.exported import channels_of, file_digest, named, said, square, trial
-from cfalign.classifiers.wrapped import as_logits, prepared, resized_and_normalised
+from cfalign.classifiers.exported.description import Description, describe, target_names
+from cfalign.classifiers.exported.exported_module import file_digest, trial_outputs
+from cfalign.classifiers.exported.input_shape import batched, channel_count, square_side
+from cfalign.classifiers.outputs import as_logits
+from cfalign.classifiers.preprocessing import resized_and_normalised
+from cfalign.classifiers.wrapped_classifier import prepared
 
+SUFFIX = ".onnx"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 MISSING = re.compile(r"No Op registered for (\S+)|No opset import for domain '(\S*)'|NOT_IMPLEMENTED.*?(\w+)\(\d+\)")
 
 
 class OnnxModel:
-    """Images [n, c, h, w] in [0, 1] to probabilities [n, target]. Without ``__dict__``: a session is no attribute to
-    look into when models are compared.
-    """
-
-    __slots__ = ("_batch", "_channels", "_input", "_last", "_path", "_prepare", "_session", "_told", "_type")
+    """Images [n, c, h, w] in [0, 1] to probabilities [n, target]."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._session = path, _session(path)
@@ -38,32 +37,30 @@ class OnnxModel:
         shape = [side if isinstance(side, int) and side > 0 else None for side in self._input.shape]
         if len(shape) != 4:
             raise BadInput(f"{path} takes an input of shape {self._input.shape}; expected images, four axes.")
-        self._last = shape[3] in (1, 3) and shape[1] not in (1, 3)  # channels last
+        self._channels_last = shape[3] in (1, 3) and shape[1] not in (1, 3)
         self._batch, *rest = shape
-        height, width, channels = rest if self._last else (rest[1], rest[2], rest[0])
-        self._told: Beside = said(path, size=square(height, width, path), channels=channels_of(channels, path))
-        self._channels = self._told.channels or 3
-        self._prepare = resized_and_normalised(self._told.size, self._told.normalize)
-
-    @property
-    def told(self) -> Beside:
+        height, width, channels = rest if self._channels_last else (rest[1], rest[2], rest[0])
+        self.description: Description = describe(
+            path, size=square_side(height, width, path), channels=channel_count(channels, path)
+        )
         """The JSON beside the file, completed from the file."""
-        return self._told
+        self._channels = self.description.channels or 3
+        self._prepare = resized_and_normalised(self.description.size, self.description.normalize)
 
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs [n, target] for images resized and normalised here."""
         x = prepared(images.float(), self._prepare, name=self._path.stem)
         if self._channels == 1 and x.shape[1] != 1:
             x = x.mean(dim=1, keepdim=True)
-        x = x.permute(0, 2, 3, 1) if self._last else x
+        x = x.permute(0, 2, 3, 1) if self._channels_last else x
         return batched(self._run, x, least=self._batch or 1, most=self._batch)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities."""
         out = self.outputs(images)
-        if self._told.link == "probability":
+        if self.description.link == "probability":
             return out
-        return torch.sigmoid(as_logits(out[:, None] if out.ndim == 1 else out, self._told.link))
+        return torch.sigmoid(as_logits(out[:, None] if out.ndim == 1 else out, self.description.link))
 
     def _run(self, x: Tensor) -> Tensor:
         array = np.ascontiguousarray(x.cpu().numpy(), dtype=self._type)
@@ -72,14 +69,13 @@ class OnnxModel:
 
 
 def load(path: Path) -> BlackBox:
-    """The classifier in the file; BadInput when onnxruntime cannot run it, or it takes or gives something else."""
+    """The classifier in the file. Raises BadInput when onnxruntime cannot run it, or its inputs or outputs do not fit."""
     model = OnnxModel(path)
-    targets = named(trial(model.outputs, model.told, path), model.told, path)
-    if model.told.link == "softmax" and len(targets) < 2:
+    description = model.description
+    targets = target_names(trial_outputs(model.outputs, description, path), description, path)
+    if description.link == "softmax" and len(targets) < 2:
         raise BadInput(f"{path} has one output; link softmax needs at least two, for one say sigmoid.")
-    box = BlackBox(model, targets, name=path.stem)
-    box.digest = f"{file_digest(path)} {model.told!r}"
-    return box
+    return BlackBox(model, targets, name=path.stem, version=f"{file_digest(path)} {description!r}")
 
 
 def _session(path: Path) -> Any:
@@ -103,9 +99,8 @@ def _session(path: Path) -> Any:
                 f"{path} uses the operator {operator!r}, which this onnxruntime ({runtime.__version__}) does not have; "
                 "export the model with standard operators of an older opset."
             ) from error
-        reason = (
-            re.sub(r"^\[ONNXRuntimeError\]( : \w+)+ : ", "", text).rpartition("failed:")[2].strip().rstrip(".")[:200]
-        )
+        told = re.sub(r"^\[ONNXRuntimeError\]( : \w+)+ : ", "", text)
+        reason = told.rpartition("failed:")[2].strip().rstrip(".")[:200]
         raise BadInput(f"{path} cannot be loaded as ONNX: {reason}.") from error
 
 

@@ -14,11 +14,11 @@ from torch import nn
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
-from cfalign.classifiers.checkpoint import read, refuse_code
-from cfalign.classifiers.class_names import class_targets, names_of
+from cfalign.classifiers.families.checkpoint import read, refuse_code
+from cfalign.classifiers.families.class_names import class_targets, names_of
+from cfalign.classifiers.families.library_call import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.classifiers.published import published
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 ELSEWHERE = ("hf-hub", "local-dir")  # timm's own prefixes of a name
 
@@ -49,7 +49,7 @@ def _check_folder(folder: Path, *, trust: bool) -> None:
 
 
 def _published(timm: Any, model: str, *, name: str) -> WrappedClassifier:
-    with published(f"The weights of timm:{model}", instead="give a file of your own as timm:NAME:FILE"):
+    with library_call(f"The weights of timm:{model}", instead="give a file of your own as timm:NAME:FILE"):
         network = timm.create_model(model, pretrained=True)
     network.eval().requires_grad_(False)
     count = int(network.num_classes)

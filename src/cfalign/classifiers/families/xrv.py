@@ -15,11 +15,11 @@ from torch.nn import functional
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
-from cfalign.classifiers.checkpoint import Checkpoint, read
-from cfalign.classifiers.class_names import class_targets, names_of
+from cfalign.classifiers.families.checkpoint import Checkpoint, read
+from cfalign.classifiers.families.class_names import class_targets, names_of
+from cfalign.classifiers.families.library_call import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
-from cfalign.classifiers.published import published
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 SIZE = 224  # of all its DenseNets
 LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv2\.weight")
@@ -91,7 +91,7 @@ def _published(models: Any, name: str, facts: Mapping[str, Any], *, trust: bool)
             "trust torchxrayvision's release, give --trust (trust=True)."
         )
     folder = "~/.torchxrayvision/models_data"
-    with published(f"The weights xrv:{name}", instead=f"put {facts['weights_url']} into {folder}"):
+    with library_call(f"The weights xrv:{name}", instead=f"put {facts['weights_url']} into {folder}"):
         network = models.DenseNet(weights=name)
     thresholds, network.op_threshs = network.op_threshs, None
     network.weights_filename_local = ""  # where it lies decides no answer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cfalign._errors import BadInput
-from cfalign.classifiers.wrapped import checked_targets
+from cfalign.classifiers.outputs import checked_targets
 
 
 def class_targets(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Models that a library downloads by name: whatever goes wrong there becomes one sentence."""
+"""Calls of a library that makes or downloads a model: whatever goes wrong there becomes one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfalign._models.guard import described
 
 
 @contextmanager
-def published(what: str, *, instead: str) -> Iterator[None]:
+def library_call(what: str, *, instead: str) -> Iterator[None]:
     """Any error inside becomes BadInput: "<what> could not be had: <error>; <instead>."
 
     What the library prints goes to stderr, since stdout is for results.

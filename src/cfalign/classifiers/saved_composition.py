@@ -1,4 +1,4 @@
-"""A composition of heads as a classifier with one head of its own, and on disk as JSON."""
+"""A composition of heads on disk, as JSON: what ``cfalign rectify`` writes and ``load`` reads."""
 
 from __future__ import annotations
 
@@ -8,48 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-from torch import Tensor
-
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, Head, Scale, head
 from cfalign._types import Classifier
+from cfalign.classifiers.composed_classifier import ComposedClassifier
 
 KIND = "cfalign composition"
-EDGE = 1e-6  # how near a sum of probabilities may come to 0 and 1, where logits end
-
-
-class ComposedClassifier:
-    """One target: the composition's score. Differentiable where every classifier in it is.
-
-    On probabilities the score Σ cᵢpᵢ + constant is clipped to [1e-6, 1 − 1e-6], for a logit to exist; there the
-    gradient is zero.
-    """
-
-    spec: str | None = None
-    """What ``load`` made it from."""
-
-    def __init__(self, composition: Composition, *, name: str) -> None:
-        self.composition, self.name, self.targets = composition, name, (name,)
-        self.members = list(composition.classifiers)
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether gradients flow through all of its members."""
-        return all(c.differentiable for c in self.members)
-
-    def __getitem__(self, target: str) -> Composition:
-        """The one head."""
-        return head(self, target)
-
-    def logits(self, images: Tensor, /) -> Tensor:
-        """Images [n, c, h, w] in [0, 1] to logits [n, 1]."""
-        known = {c: c.logits(images) for c in self.members}
-        composition = self.composition
-        if composition.on == "logit" or composition.is_head:
-            columns = [c * known[h.classifier][:, h.index] for c, h in composition.terms]
-            return (torch.stack(columns).sum(dim=0) + composition.constant)[:, None]
-        return torch.logit(composition.score(known).clamp(EDGE, 1 - EDGE))[:, None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +48,7 @@ class SavedComposition:
 def saved(composition: Composition, *, name: str, specs: Mapping[str, str] | None = None) -> SavedComposition:
     """What to write. ``specs``: classifier name → spec, for those that ``classifiers.load`` has not made.
 
-    BadInput when a classifier has no spec.
+    Raises BadInput when a classifier has no spec.
     """
     terms = []
     for coefficient, term in composition.terms:
@@ -100,7 +64,7 @@ def saved(composition: Composition, *, name: str, specs: Mapping[str, str] | Non
 
 
 def read_composition(path: Path) -> SavedComposition:
-    """A saved composition; BadInput when the file is missing, damaged or something else."""
+    """A saved composition. Raises BadInput when the file is missing, damaged or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("kind") != KIND or content["on"] not in get_args(Scale):
@@ -118,7 +82,7 @@ def read_composition(path: Path) -> SavedComposition:
 
 
 def compose(content: SavedComposition, known: Mapping[str, Classifier]) -> ComposedClassifier:
-    """The saved composition as a classifier; ``known``: spec → classifier. BadInput for a target that is not there."""
+    """The saved composition as a classifier; ``known``: spec → classifier. Raises BadInput for an unknown target."""
     terms = []
     for term in content.terms:
         owner = known[term.classifier]

@@ -1,11 +1,14 @@
-"""Models that take batches of certain sizes only."""
+"""What an exported model takes: batches of certain sizes, square images, one or three channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from cfalign._errors import BadInput
 
 
 def batched(run: Callable[[Tensor], Tensor], images: Tensor, *, least: int = 1, most: int | None = None) -> Tensor:
@@ -21,3 +24,17 @@ def batched(run: Callable[[Tensor], Tensor], images: Tensor, *, least: int = 1, 
         fits = isinstance(answer, Tensor) and answer.ndim and len(answer) == len(full)
         parts.append(answer[: len(part)] if fits else answer)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def square_side(height: int | None, width: int | None, file: Path) -> int | None:
+    """The side that an input of fixed size has. Raises BadInput for a rectangle."""
+    if height is not None and width is not None and height != width:
+        raise BadInput(f"{file} takes images of {height}×{width}; expected a square, or sizes left open at export.")
+    return height if height is not None else width
+
+
+def channel_count(channels: int | None, file: Path) -> int | None:
+    """1, 3 or None (left open). Raises BadInput for another fixed number."""
+    if channels not in (None, 1, 3):
+        raise BadInput(f"{file} takes images of {channels} channels; expected 1 or 3.")
+    return channels

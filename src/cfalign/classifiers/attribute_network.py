@@ -36,9 +36,15 @@ class AttributeNetwork(nn.Module):
                 f"A classifier with {len(widths)} halvings needs a multiple of {2 ** len(widths)}, got {size}."
             )
         self.config: dict[str, Any] = {
-            "kind": "classifier", "targets": list(targets), "size": size, "channels": channels,
-            "widths": list(widths), "hidden": hidden, "residual": residual, "dropout": dropout,
-        }  # fmt: skip
+            "kind": "classifier",
+            "targets": list(targets),
+            "size": size,
+            "channels": channels,
+            "widths": list(widths),
+            "hidden": hidden,
+            "residual": residual,
+            "dropout": dropout,
+        }
         layers: list[nn.Module] = []
         kernel = 3 if residual else 4
         for at, (before, after) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
@@ -66,9 +72,12 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
-        )  # fmt: skip
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""

@@ -13,11 +13,12 @@ from cfalign._errors import BadInput, nearest
 from cfalign._models.factories import call_factory, is_factory
 from cfalign._models.weights import built, load_into, read_weights
 from cfalign._types import Classifier
-from cfalign.classifiers import endpoint, exported, onnx_file
+from cfalign.classifiers.attribute_network import build
 from cfalign.classifiers.black_box import BlackBox
-from cfalign.classifiers.composed import ComposedClassifier, compose, read_composition
-from cfalign.classifiers.network import build
-from cfalign.classifiers.wrapped import WrappedClassifier, wrap
+from cfalign.classifiers.composed_classifier import ComposedClassifier
+from cfalign.classifiers.exported import endpoint, onnx, pt2, torchscript
+from cfalign.classifiers.saved_composition import compose, read_composition
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 EMBEDDED = Path(__file__).parent / "embedded"
 FAMILIES: Mapping[str, str] = {
@@ -27,16 +28,37 @@ FAMILIES: Mapping[str, str] = {
     "torchvision": "torchvision",
     "xrv": "xrv",
 }
-"""Spec ``FAMILY:NAME`` → the module of this package whose ``load(name, trust=…)`` makes the classifier."""
+"""Spec ``FAMILY:NAME`` → the module of ``families`` whose ``load(name, trust=…)`` makes the classifier."""
 
 
 def load(spec: str, *, trust: bool = False) -> Classifier:
-    """The classifier that ``spec`` names; BadInput when it cannot be had.
+    """The classifier that ``spec`` names.
 
-    ``trust``: whether a file may run code when it is read (a pickle). Off, such a file is refused.
+    Args:
+        spec: One of
 
-    A factory gives a classifier (``cfalign.classifiers.wrap`` or ``black_box`` make one from a module or function).
-    A ``.json`` file is a saved composition, for example of ``cfalign rectify``.
+            - ``embedded``: 38 attributes of the synthetic faces; ``embedded:NAME``: one with a planted shortcut, see
+              ``planted()``;
+            - a ``.safetensors`` file, or its folder, from ``cfalign train classifier``;
+            - ``path/to/file.py:factory``: a function of yours that returns a classifier, made by ``wrap`` or
+              ``black_box``;
+            - ``FAMILY:NAME`` of a library: ``timm``, ``torchvision``, ``hf``, ``xrv``, ``celeba``;
+            - an exported model with its JSON beside it: ``.pt`` (TorchScript), ``.pt2`` (``torch.export``), ``.onnx``;
+            - the address of a server, ``http://…``;
+            - a ``.json`` file with a composition, as ``cfalign rectify`` saves it.
+        trust: Whether a file may run code when it is read (a pickle). Such a file is refused otherwise.
+
+    Raises:
+        BadInput: There is no such model, it cannot be read, or a package for it is missing.
+        BadModel: A server does not keep its contract.
+
+    Example:
+        >>> import cfalign as cfa
+        >>> clf = cfa.classifiers.load("embedded")
+        >>> clf
+        WrappedClassifier('embedded', AttributeNetwork, link='sigmoid': 5_o_clock_shadow, arched_eyebrows, ...)
+        >>> clf["smiling"]
+        Composition('smiling', on probability, of 'embedded')
     """
     classifier = _load(spec, trust=trust)
     if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):
@@ -73,31 +95,43 @@ def _load(spec: str, *, trust: bool) -> Classifier:
     if spec.startswith(("http://", "https://")):
         return endpoint.load(spec)
     if is_factory(spec):
-        made: object = call_factory(spec)
-        if not isinstance(made, Classifier):
-            raise BadInput(
-                f"{spec} gave {type(made).__name__}; expected a classifier: return cfalign.classifiers.wrap(module, "
-                "targets=[...]) or cfalign.classifiers.black_box(function, targets=[...])."
-            )
-        if isinstance(made, WrappedClassifier | BlackBox) and made.name in ("classifier", "black_box"):
-            made.name = f"{Path(spec.rpartition(':')[0]).stem}.{spec.rpartition(':')[2]}"  # it was given none
-        return made
+        return _from_factory(spec)
     family, colon, name = spec.partition(":")
     if colon and family in FAMILIES:
-        found: Classifier = import_module(f"{__package__}.{FAMILIES[family]}").load(name, trust=trust)
+        module = import_module(f"{__package__}.families.{FAMILIES[family]}")
+        found: Classifier = module.load(name, trust=trust)
         return found
+    return _from_file(spec, trust=trust)
+
+
+def _from_factory(spec: str) -> Classifier:
+    made: object = call_factory(spec)
+    if not isinstance(made, Classifier):
+        raise BadInput(
+            f"{spec} gave {type(made).__name__}; expected a classifier: return cfalign.classifiers.wrap(module, "
+            "targets=[...]) or cfalign.classifiers.black_box(function, targets=[...])."
+        )
+    if isinstance(made, WrappedClassifier | BlackBox) and made.name in ("classifier", "black_box"):
+        file, _, factory = spec.rpartition(":")
+        made.name = f"{Path(file).stem}.{factory}"  # it was given none
+    return made
+
+
+def _from_file(spec: str, *, trust: bool) -> Classifier:
     path = Path(spec)
+    if path.is_dir():
+        path = path / "classifier.safetensors"
     if path.suffix == ".json":
         saved = read_composition(path)
         return compose(saved, {s: load(s, trust=trust) for s in saved.specs})
-    if path.is_dir():
-        path = path / "classifier.safetensors"
     if path.suffix == ".safetensors":
         return from_weights(path, name=path.resolve().parent.name if path.stem == "classifier" else path.stem)
-    if path.suffix in exported.SUFFIXES:
-        return exported.load(path, trust=trust)
-    if path.suffix == ".onnx":
-        return onnx_file.load(path)
+    if path.suffix in torchscript.SUFFIXES:
+        return torchscript.load(path, trust=trust)
+    if path.suffix == pt2.SUFFIX:
+        return pt2.load(path, trust=trust)
+    if path.suffix == onnx.SUFFIX:
+        return onnx.load(path)
     raise BadInput(
         f"Unknown classifier {spec!r}; expected embedded, embedded:NAME ({', '.join(planted()[:3])}, …), a "
         ".safetensors file or folder from `cfalign train classifier`, path/to/file.py:factory, a rectified.json, "

@@ -1,0 +1,48 @@
+"""A composition of heads as a classifier with one head of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cfalign._heads.composition import Composition, head
+from cfalign._heads.scoring import logits
+from cfalign.classifiers.wrapped_classifier import described_classifier
+
+EDGE = 1e-6  # how near a sum of probabilities may come to 0 and 1, where logits end
+
+
+class ComposedClassifier:
+    """One target: the composition's score. Differentiable where every classifier in it is.
+
+    On probabilities the score Σ cᵢpᵢ + constant is clipped to [1e-6, 1 − 1e-6], for a logit to exist; there the
+    gradient is zero.
+    """
+
+    spec: str | None = None
+    """What ``load`` made it from."""
+
+    def __init__(self, composition: Composition, *, name: str) -> None:
+        self.composition, self.name, self.targets = composition, name, (name,)
+        self.members = list(composition.classifiers)
+
+    def __repr__(self) -> str:
+        return described_classifier(self, repr(self.composition))
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients flow through all of its members."""
+        return all(c.differentiable for c in self.members)
+
+    def __getitem__(self, target: str) -> Composition:
+        """The one head."""
+        return head(self, target)
+
+    def logits(self, images: Tensor, /) -> Tensor:
+        """Images [n, c, h, w] in [0, 1] to logits [n, 1]."""
+        known = {member: logits(images, [member]) for member in self.members}
+        composition = self.composition
+        if composition.on == "logit" or composition.is_head:
+            columns = [c * known[h.classifier][:, h.index] for c, h in composition.terms]
+            return (torch.stack(columns).sum(dim=0) + composition.constant)[:, None]
+        return torch.logit(composition.score(known).clamp(EDGE, 1 - EDGE))[:, None]

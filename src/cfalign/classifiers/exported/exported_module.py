@@ -1,0 +1,123 @@
+"""A module from a file, with the description beside it, as a classifier."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfalign._errors import BadInput, BadModel
+from cfalign._models.guard import device_of
+from cfalign.classifiers.exported.description import Description, describe, target_names
+from cfalign.classifiers.exported.input_shape import batched
+from cfalign.classifiers.exported.torch_messages import reason
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
+
+USUAL = 224  # side of the trial images where nothing says another
+_LOCATION = re.compile(rb"\x0a\x08location\x12")  # in an ONNX file: the key "location", then the length of its value
+
+
+@dataclass(frozen=True)
+class FileModule:
+    """A module from a file, and what the file says of its input."""
+
+    module: nn.Module
+    size: int | None = None
+    channels: int | None = None
+    least: int = 1
+    """The smallest batch that it takes."""
+    most: int | None = None
+    """The largest batch; None: any."""
+
+
+class ExportedModule(nn.Module):
+    """Takes images of three channels in batches of any size, and gives the inner module what that takes: the mean over
+    the channels where it has one, batches filled up or cut where the file has them fixed.
+    """
+
+    def __init__(self, read: FileModule, *, channels: int) -> None:
+        super().__init__()
+        self.inner, self.channels, self.least, self.most = read.module, channels, read.least, read.most
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs [n, target]."""
+        if self.channels == 1 and images.shape[1] != 1:
+            images = images.mean(dim=1, keepdim=True)
+        return batched(self.inner, images, least=self.least, most=self.most)
+
+
+def as_classifier(read: FileModule, file: Path) -> WrappedClassifier:
+    """The classifier; a trial run counts its targets. Raises BadInput where the file and its description differ."""
+    description = describe(file, size=read.size, channels=read.channels)
+    module = ExportedModule(read, channels=description.channels or 3)
+    for part in module.modules():
+        part.training = False  # exported programs refuse eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    outputs = trial_outputs(module, description, file, device=device_of(read.module))
+    return wrap(
+        module,
+        target_names(outputs, description, file),
+        link=description.link,
+        normalize=description.normalize,
+        size=description.size,
+        name=file.stem,
+        version=f"{file_digest(file)} {description!r}",
+    )
+
+
+def trial_outputs(run: Any, description: Description, file: Path, *, device: torch.device | str = "cpu") -> int:
+    """How many outputs the model has for two grey images. Raises BadInput when it cannot take them."""
+    side = description.size or USUAL
+    images = torch.full((2, 3, side, side), 0.5, device=device)
+    try:
+        with torch.no_grad():
+            out = run(images)
+    except MemoryError:
+        raise
+    except BadModel as error:
+        raise BadInput(f"{file} does not work: {str(error).rstrip('.')}.") from error
+    except Exception as error:
+        shape = [2, description.channels or 3, side, side]
+        hint = "" if description.size else "; say its size in the JSON beside it"
+        raise BadInput(f"{file} does not take images of shape {shape}: {reason(error)}{hint}.") from error
+    if isinstance(out, Tensor) and out.ndim in (1, 2) and len(out) == 2 and out.is_floating_point():
+        return out.shape[1] if out.ndim == 2 else 1
+    came = f"{out.dtype} of shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    raise BadInput(f"{file} gives {came} for 2 images; expected floats of shape [2, target].")
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 (16 hex digits) of the file, and of the files beside it in which a large ONNX model keeps its weights."""
+    digest = sha256()
+    for part in (file, *_external_data(file)):
+        with part.open("rb") as handle:
+            while chunk := handle.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _external_data(file: Path) -> list[Path]:
+    """The files that an ONNX file names as places of its weights (``TensorProto.external_data``)."""
+    if file.suffix != ".onnx":
+        return []
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = {name for found in _LOCATION.finditer(content) if (name := _text_at(content, found.end()))}
+    return sorted(path for name in names if (path := file.parent / name).is_file())
+
+
+def _text_at(content: mmap.mmap, start: int) -> str:
+    """The text behind its length, as protocol buffers write it; empty where there is none."""
+    length = shift = 0
+    for at in range(start, min(start + 3, len(content))):
+        length |= (content[at] & 127) << shift
+        shift += 7
+        if content[at] < 128:
+            return content[at + 1 : at + 1 + length].decode("utf-8", errors="replace").replace("\0", "")
+    return ""

@@ -1,0 +1,142 @@
+"""A user's torch module as a classifier: named targets, link, and what is done to images before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from torch import Tensor, nn
+
+from cfalign._errors import BadInput, BadModel
+from cfalign._heads.composition import Composition, head, parse
+from cfalign._models.guard import device_of, user_code
+from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checked_targets
+from cfalign.classifiers.preprocessing import resized_and_normalised
+
+Prepare = Callable[[Tensor], Tensor]
+
+
+class WrappedClassifier:
+    """Prepares images differentiably, calls the module, and gives one logit per target. ``wrap`` makes it."""
+
+    differentiable = True
+    spec: str | None = None
+    """What ``load`` made it from, so that a composition of its heads can be saved."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        targets: Sequence[str],
+        *,
+        link: Link = "sigmoid",
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        size: int | None = None,
+        prepare: Prepare | None = None,
+        name: str = "classifier",
+        version: str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise BadInput(
+                f"Expected a torch.nn.Module, got {type(module).__name__}; wrap a plain function with black_box()."
+            )
+        if link not in get_args(Link):
+            raise BadInput(f"link must be 'sigmoid', 'softmax' or 'probability', got {link!r}.")
+        if prepare is not None and (size is not None or normalize is not None):
+            raise BadInput("Give either prepare or size and normalize: prepare does all that comes before the module.")
+        self.module, self.link, self.name = module, link, name
+        self.targets = checked_targets(targets)
+        if link == "softmax" and len(self.targets) < 2:
+            raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
+        self.prepare: Prepare = prepare or resized_and_normalised(size, normalize)
+        self.version = checked_version(version)
+
+    def __repr__(self) -> str:
+        return described_classifier(self, f"{type(self.module).__name__}, link={self.link!r}")
+
+    def __getitem__(self, target: str) -> Composition:
+        """One head, e.g. ``clf["smiling"]``. Raises BadInput for an unknown target."""
+        return head(self, target)
+
+    def compose(self, text: str) -> Composition:
+        """A composition of its heads from text, e.g. ``clf.compose("smiling + 0.3*arched_eyebrows")``."""
+        return parse(text, self)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images [n, c, h, w] in [0, 1] to logits [n, target]; sigmoid(logit) is the probability under every link.
+
+        The module and its preprocessing get a copy of the images, which they may change. Raises BadModel when they
+        raise an error or give another shape than [n, target].
+        """
+        x = prepared(images.to(device_of(self.module)).clone(), self.prepare, name=self.name)
+        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
+            out = self.module(x)
+        return as_logits(checked_columns(out, name=self.name, images=len(x), targets=len(self.targets)), self.link)
+
+
+def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
+    """What a model gets of images [n, c, h, w] in [0, 1]. Raises BadModel for another number of channels."""
+    channels = getattr(prepare, "channels", None)
+    if channels is not None and channels != images.shape[1]:
+        raise BadModel(f"Classifier {name!r} takes images of {channels} channels, but these have {images.shape[1]}.")
+    with user_code(f"The preprocessing of classifier {name!r}, given images of shape {list(images.shape)},"):
+        return prepare(images)
+
+
+def described_classifier(classifier: WrappedClassifier | object, what: str) -> str:
+    """The ``repr`` of a classifier: class, name, what it holds, its first targets."""
+    targets: tuple[str, ...] = getattr(classifier, "targets", ())
+    shown = ", ".join(targets[:3]) + (f", … {len(targets)} targets" if len(targets) > 3 else "")
+    return f"{type(classifier).__name__}({getattr(classifier, 'name', '')!r}, {what}: {shown})"
+
+
+def checked_version(version: str | None) -> str | None:
+    """A version that tells models apart. Raises BadInput for anything but a text that is not empty."""
+    if version is not None and (not isinstance(version, str) or not version.strip()):
+        raise BadInput(f"version must be a text that changes with the model, such as '2024-05-01', got {version!r}.")
+    return version
+
+
+def wrap(
+    module: nn.Module,
+    targets: Sequence[str],
+    *,
+    link: Link = "sigmoid",
+    normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+    size: int | None = None,
+    prepare: Prepare | None = None,
+    name: str = "classifier",
+    version: str | None = None,
+) -> WrappedClassifier:
+    """A torch module as a classifier with named heads; gradients flow through it.
+
+    Args:
+        module: Gives outputs [n, target] for images [n, c, h, w]; one target may come as [n].
+        targets: One name per output. They become lower snake case: ``"Big Nose"`` is ``big_nose``.
+        link: What turns outputs into probabilities: ``"sigmoid"`` (one per output), ``"softmax"`` (classes exclude each
+            other), or ``"probability"`` (they are probabilities already).
+        normalize: (means, standard deviations) per channel of images in [0, 1].
+        size: Side of the square images that the module expects, in pixels; images are resized bilinearly.
+        prepare: In place of ``normalize`` and ``size``, any differentiable callable from images [n, c, h, w] in [0, 1]
+            to what the module expects, such as ``cfalign.classifiers.Preprocessing``.
+        name: Tells classifiers apart that share a target.
+        version: A text that changes whenever the module does. It stands for the module when runs are resumed; without
+            it, weights, code and attributes are hashed.
+
+    Raises:
+        BadInput: Something other than the above was given.
+
+    Example:
+        >>> import torch
+        >>> import cfalign as cfa
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+        >>> clf = cfa.classifiers.wrap(network, ["smiling", "young"], size=8, name="mine")
+        >>> clf
+        WrappedClassifier('mine', Sequential, link='sigmoid': smiling, young)
+        >>> clf.logits(torch.rand(4, 3, 16, 16)).shape
+        torch.Size([4, 2])
+        >>> clf["smiling"] + 0.3 * clf["young"]
+        Composition('smiling + 0.3*young', on probability, of 'mine')
+    """
+    return WrappedClassifier(
+        module, targets, link=link, normalize=normalize, size=size, prepare=prepare, name=name, version=version
+    )
