@@ -1,4 +1,4 @@
-"""Published files: a real server on this machine with small ones, whole, in pieces, cut off and wrong."""
+"""PublishedModel files: a real server on this machine with small ones, whole, in pieces, cut off and wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import worlds
 from cfalign._cli import app
 from cfalign._errors import BadInput, StorageFailed
 from cfalign._models import downloads
-from cfalign._models.downloads import PUBLISHED, Asset, Published, cache_folder, fetch, located, pinned, published
+from cfalign._models.downloads import PUBLISHED, Asset, PublishedModel, cache_folder, fetch, located, pinned, published
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -32,6 +32,8 @@ class Server:
     ranges: bool = True
     cut_after: int | None = None
     """Bytes of the next answer, which announces all."""
+    busy: int = 0
+    """How many of the next answers are 503."""
     etag: str | None = None
     asked: list[str | None] = field(default_factory=list)
     """The Range header of every request."""
@@ -45,6 +47,10 @@ def server() -> Iterator[Server]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             state.asked.append(wanted)
+            if state.busy:
+                state.busy -= 1
+                self.send_error(503)
+                return
             content = state.files.get(self.path.strip("/"))
             if content is None:
                 self.send_error(404)
@@ -83,8 +89,8 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
-def model(*assets: Asset) -> Published:
-    return Published("tiny", "a small file", assets or (Asset("tiny.bin"),), origin="this test")
+def model(*assets: Asset) -> PublishedModel:
+    return PublishedModel("tiny", "a small file", assets or (Asset("tiny.bin"),), origin="this test")
 
 
 def test_a_file_is_fetched_once_and_pinned(server: Server, tmp_path: Path) -> None:
@@ -100,6 +106,13 @@ def test_a_file_is_fetched_once_and_pinned(server: Server, tmp_path: Path) -> No
     assert fetch(two, folder=tmp_path, base=server.base) == paths
     assert len(server.asked) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sha256.json", "tiny.bin", "tiny.yaml"]
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.files, server.busy = {"tiny.bin": CONTENT}, 1
+    (path,) = fetch(model(), folder=tmp_path, base=server.base)
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("ranges", [True, False])

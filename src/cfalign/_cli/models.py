@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
 from cfalign._models import downloads
-from cfalign._models.downloads import PUBLISHED, Published
+from cfalign._models.downloads import PUBLISHED, PublishedModel
 
 app = typer.Typer(
     no_args_is_help=True, help="The published models of the paper; nothing is downloaded but by `models fetch`."
@@ -77,7 +77,7 @@ def fetch(
             say(f"{model.name}: {path}, SHA-256 {downloads.pinned(asset)}")
 
 
-def _described(model: Published) -> dict[str, Any]:
+def _described(model: PublishedModel) -> dict[str, Any]:
     folder = downloads.cache_folder()
     files = [
         {

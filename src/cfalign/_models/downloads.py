@@ -19,6 +19,7 @@ import pooch
 import requests
 
 from cfalign._errors import BadInput, StorageFailed, nearest
+from cfalign._models.http import session
 
 BASE = "https://github.com/ieee8023/latentshift/releases/download/weights/"
 """Release assets of the authors' repository."""
@@ -42,7 +43,7 @@ class Asset:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A model of the paper."""
 
     name: str
@@ -55,20 +56,20 @@ class Published:
 
 
 PUBLISHED = (
-    Published(
+    PublishedModel(
         "faceshq",
         "VQ-GAN of faces, 256 px: the paper's autoencoder",
         (Asset("2020-11-13T21-41-45_faceshq.pth"), Asset("2020-11-13T21-41-45_faceshq.yaml")),
         "Esser, Rombach, Ommer: Taming Transformers (github.com/CompVis/taming-transformers; its code is MIT)",
     ),
-    Published(
+    PublishedModel(
         "branched-tiny",
         "40 CelebA attributes, 224 px: the paper's classifier",
         (Asset("BranchedTiny.ckpt"),),
         "Vandenhende et al.: Branched Multi-Task Networks (arxiv.org/abs/1904.02920)",
     ),
     *(
-        Published(
+        PublishedModel(
             f"waterbirds-{kind}",
             what,
             (Asset(f"waterbirds_{kind}.pth"),),
@@ -80,7 +81,7 @@ PUBLISHED = (
             ("withdro", "waterbird or landbird, trained with GroupDRO"),
         )
     ),
-    Published(
+    PublishedModel(
         "cub2011-deit-tiny",
         "200 species of birds, 224 px (TorchScript)",
         (Asset("cub2011-deit-tiny.zip"),),
@@ -89,8 +90,8 @@ PUBLISHED = (
 )
 
 
-def published(name: str) -> Published:
-    """One model by name. BadInput names the nearest ones."""
+def published(name: str) -> PublishedModel:
+    """One model by name. Raises BadInput, with the nearest names, for an unknown one."""
     found = next((model for model in PUBLISHED if model.name == name), None)
     if found is None:
         raise BadInput(f"No published model {name!r}; {nearest(name, [model.name for model in PUBLISHED])}.")
@@ -109,7 +110,7 @@ def pinned(asset: Asset, *, folder: Path | None = None) -> str | None:
 
 
 def located(name: str, *, folder: Path | None = None) -> tuple[Path, ...]:
-    """The files of a model that was fetched before. BadInput says how to fetch it; nothing is downloaded."""
+    """The files of a model that was fetched before; nothing is downloaded. Raises BadInput, saying how to fetch it."""
     model, place = published(name), folder or cache_folder()
     missing = [asset.file for asset in model.assets if not (place / asset.file).is_file()]
     if missing:
@@ -121,13 +122,13 @@ def located(name: str, *, folder: Path | None = None) -> tuple[Path, ...]:
 
 
 def fetch(
-    model: Published, *, folder: Path | None = None, base: str = BASE, progress: Progress = lambda *_: None
+    model: PublishedModel, *, folder: Path | None = None, base: str = BASE, progress: Progress = lambda *_: None
 ) -> tuple[Path, ...]:
     """The model's files, downloaded where they are not there yet, checked in any case.
 
-    BadInput, one sentence: the server cannot be reached or refuses (with the address and the folder to put the file
-    in), the answer was cut off (what came is kept, and the next call goes on), a file is not the one expected.
-    StorageFailed: the disk refuses.
+    Raises BadInput when the server cannot be reached or refuses (with the address and the folder to put the file in),
+    when the answer was cut off (what came is kept, and the next call goes on), and when a file is not the one
+    expected; StorageFailed when the disk refuses. A busy server is asked again.
     """
     place = folder or cache_folder()
     try:
@@ -172,7 +173,7 @@ def _since(asset: Asset) -> str:
 
 
 def _resumed(url: str, part: Path, progress: Progress) -> None:
-    """Download into ``part``, going on after the bytes that it holds. BadInput as ``fetch``."""
+    """Download into ``part``, going on after the bytes that it holds. Raises BadInput as ``fetch``."""
     mark = part.with_name(f"{part.name}.etag")  # which version of the file the bytes are of
     start = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -181,7 +182,7 @@ def _resumed(url: str, part: Path, progress: Progress) -> None:
         if mark.is_file():
             headers["If-Range"] = mark.read_text(encoding="utf-8")
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+        with session() as asking, asking.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code == 416:  # nothing after these bytes: whole, or of another file
                 whole = answer.headers.get("Content-Range", "").rpartition("/")[2] == str(start)
                 if not whole:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import TimeoutError as NoAnswer
+from urllib3.exceptions import TimeoutError as TimedOut
 from urllib3.util import Retry
 
 NO_ANSWER = "no answer in time"
@@ -32,10 +32,10 @@ def session(*, attempts: int = 4, pause: float = 0.5) -> requests.Session:
 
 def failure(error: BaseException) -> str:
     """Why a request failed, in a few words: ``no answer in time``, or what the system says."""
-    chain = list(_causes(error))
-    if any(isinstance(cause, requests.Timeout | NoAnswer) for cause in chain):
-        return NO_ANSWER
+    chain = _causes(error)
     told = next((cause.strerror for cause in reversed(chain) if isinstance(cause, OSError) and cause.strerror), None)
+    if told is None and any(isinstance(cause, requests.Timeout | TimedOut) for cause in chain):
+        return NO_ANSWER
     text = told or str(chain[-1]) or type(chain[-1]).__name__
     return " ".join(text.split()).rstrip(".").lower()[:200]
 
