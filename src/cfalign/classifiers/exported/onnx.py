@@ -69,7 +69,7 @@ class OnnxModel:
 
 
 def load(path: Path) -> BlackBox:
-    """The classifier in the file. Raises BadInput when onnxruntime cannot run it or its inputs or outputs do not fit."""
+    """The classifier in the file. Raises BadInput when onnxruntime cannot run it, or inputs or outputs do not fit."""
     model = OnnxModel(path)
     description = model.description
     targets = target_names(trial_outputs(model.outputs, description, path), description, path)
