@@ -359,12 +359,12 @@ def test_out_that_cannot_be_written(desk: Desk, images: Path, tmp_path: Path) ->
             if place.stat().st_uid == os.getuid() and place not in (Path("/"), Path("/tmp")):
                 place.chmod(place.stat().st_mode | 0o055)
     locked.chmod(0o555)
-    ended = worlds.cfalign("audit", *words, "--out", locked / "run", folder=tmp_path, user=user)
+    ended = worlds.Command("audit", *words, "--out", locked / "run", folder=tmp_path, user=user).wait()
     refused(ended, "Could not write", "ermission denied", "Pick a folder that can be written to")
     assert list(locked.iterdir()) == []
     locked.chmod(0o700)
     if user is not None:
-        ended = worlds.cfalign("audit", *words, "--out", locked / "run", folder=tmp_path, user=user)
+        ended = worlds.Command("audit", *words, "--out", locked / "run", folder=tmp_path, user=user).wait()
         refused(ended, "cannot be used", "permission denied")
 
 

@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_in_the_middle(images: Path, whole: Path, small_dis
 def test_files_that_may_not_grow(limit: int, images: Path, whole: Path, tmp_path: Path) -> None:
     """The same by a limit on the size of files: at the first write, at a shard, at an image or the report."""
     run = tmp_path / "run"
-    ended = worlds.cfalign(*arguments(images, run), folder=tmp_path, file_limit=limit)
+    ended = worlds.Command(*arguments(images, run), folder=tmp_path, file_limit=limit).wait()
     assert ended.code == 2, ended.err
     assert "Traceback" not in ended.err
     assert "Could not write" in ended.err
@@ -180,7 +180,7 @@ def test_files_that_may_not_grow(limit: int, images: Path, whole: Path, tmp_path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_output_is_no_traceback(whole: Path, tmp_path: Path) -> None:
-    ended = worlds.cfalign("report", whole, folder=tmp_path, stdout=Path("/dev/full"))
+    ended = worlds.Command("report", whole, folder=tmp_path, stdout=Path("/dev/full")).wait()
     assert ended.code == 2
     assert "Traceback" not in ended.err
     assert "no space left on device" in ended.err

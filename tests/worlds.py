@@ -1,17 +1,20 @@
 """Tiny models whose answers are known, for tests of whole runs. The command line takes them as `worlds.py:name`.
 
 Images are 16×16: a grey mean plus one orthonormal pattern per latent, so encoding and decoding are exact and a head's
-logit is a known linear function of the latent. Names of factories and of the one helper that starts processes:
-everything a command of a test can ask for is a function without arguments.
+logit is a known linear function of the latent. Everything that a command of a test can ask for is a function without
+arguments. At the end: commands, run in this process or in one of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,7 +303,7 @@ def mean_colours() -> Any:
     return _wrapped(MeanColours(), ["red", "green", "blue"], name="colours")
 
 
-# -- commands in processes of their own, without paying for the imports each time ------------------------------------
+# -- commands ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -312,8 +315,40 @@ class Ended:
     err: str
 
 
+def cfalign(*args: object, folder: Path) -> Ended:
+    """Run `cfalign ARGS` in `folder` and in this process: the exit code and the texts that a process would give.
+
+    What belongs to a process (signals, limits, its real stdout) is tested with `Command`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["cfalign", *map(str, args)]
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = _exit_code()
+    finally:
+        sys.argv = before
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def _exit_code() -> int:
+    """Of the command line, as the interpreter makes it from what `main` raises."""
+    from cfalign._cli import main
+
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 class Command:
-    """`cfalign ARGS` in a process of its own, started from a server that has imported it already."""
+    """`cfalign ARGS` in a process of its own, started in `folder` by a server that has imported it already."""
 
     def __init__(
         self,
@@ -326,17 +361,14 @@ class Command:
         self._logs = (stdout or folder / f".out-{id(self)}", folder / f".err-{id(self)}")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cfalign._cli", "worlds"])
-        self.process = context.Process(
-            target=_command, args=([str(a) for a in args], *map(str, self._logs), file_limit, user)
-        )
+        words = [str(a) for a in args]
+        logs = [str(log) for log in self._logs]
+        self.process = context.Process(target=_command, args=(words, str(folder), logs, file_limit, user))
         self.process.start()
 
-    def wait(self, timeout: float | None = 60) -> Ended:
+    def wait(self) -> Ended:
         """Its exit code (negative: the signal that ended it) and what it wrote."""
-        self.process.join(timeout)
-        if self.process.is_alive():
-            self.process.kill()
-            raise TimeoutError(f"the command still ran after {timeout} s")
+        self.process.join()
         texts = [log.read_text() if log.is_file() else "" for log in self._logs]
         for log in self._logs:
             if log.is_file():
@@ -350,16 +382,12 @@ class Command:
             os.kill(self.process.pid, number)
 
 
-def cfalign(*args: object, folder: Path, **more: Any) -> Ended:
-    """Run `cfalign ARGS` to its end."""
-    return Command(*args, folder=folder, **more).wait()
-
-
-def _command(args: list[str], out: str, err: str, file_limit: int | None, user: int | None) -> None:
+def _command(args: list[str], folder: str, logs: list[str], file_limit: int | None, user: int | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for path, number in ((out, 1), (err, 2)):
+    for path, number in zip(logs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    os.chdir(folder)
     if file_limit is not None:
         import resource
 
