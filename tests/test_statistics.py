@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfalign._analysis.statistics import (
+    auroc,
     bootstrap_counts,
     exchange_p,
     exchange_signs,
@@ -15,6 +16,7 @@ from cfalign._analysis.statistics import (
     horseshoe,
     percentile_interval,
     q_values,
+    weighted_auroc,
 )
 
 
@@ -206,3 +208,22 @@ def test_regressions_do_not_disturb_one_another_and_zero_columns_and_weights_tak
     smaller = solve(design[:7][:, [0, 2]], response[:7], samples=8000)
     np.testing.assert_allclose(without.mean(axis=0)[[0, 2]], smaller.mean(axis=0), atol=0.01)
     np.testing.assert_allclose(without.std(axis=0)[[0, 2]], smaller.std(axis=0), rtol=0.12)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([0.0, 1.0, float("nan")])), min_size=2, max_size=30)
+)
+def test_auroc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> None:
+    scores = np.array([p[0] for p in pairs], dtype=np.float64)
+    labels = np.array([p[1] for p in pairs])
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    found = auroc(scores, labels)
+    if len(positive) == 0 or len(negative) == 0:
+        assert np.isnan(found)
+        return
+    naive = np.mean([(p > n) + 0.5 * (p == n) for p in positive for n in negative])
+    assert found == pytest.approx(naive, abs=1e-12)
+    counts = np.random.default_rng(0).integers(0, 3, (4, len(pairs)))
+    for row, weighted in zip(counts, weighted_auroc(scores, labels, counts.astype(np.float64)), strict=True):
+        repeated = auroc(np.repeat(scores, row), np.repeat(labels, row))
+        np.testing.assert_allclose(weighted, repeated, atol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import resource
 import signal
@@ -11,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from cfalign._analysis.statistics import auroc, weighted_auroc
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
@@ -36,13 +35,14 @@ from cfalign.training import (
     AutoencoderTraining,
     ClassifierReport,
     ClassifierTraining,
+    Progress,
     train_autoencoder,
     train_classifier,
 )
 from cfalign.training.augmentation import augmented, moved
 from cfalign.training.decoded_images import DecodedImages, decode_all
 from cfalign.training.held_out import mean_auroc, psnr
-from cfalign.training.loop import learning_rate
+from cfalign.training.loop import TrainingState, schedule
 from cfalign.training.principal_components import principal_components
 from cfalign.training.splitting import split_images
 
@@ -411,16 +411,20 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_saves_first(tmp_path: Path) -> None:
-    images = faces()
+def _interrupting_at(step: int) -> Progress:
+    """A progress that presses Ctrl-C after this step."""
 
     def interrupting(stage: str, done: int, total: int) -> None:
-        if stage == "train" and done == 7:
+        if stage == "train" and done == step:
             os.kill(os.getpid(), signal.SIGINT)
 
+    return interrupting
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_saves_first(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train_autoencoder(images, out=tmp_path / "ae", options=TINY, progress=interrupting)
+        train_autoencoder(faces(), out=tmp_path / "ae", options=TINY, progress=_interrupting_at(7))
     assert torch.load(tmp_path / "ae" / "checkpoint.pt", weights_only=True)["step"] in (7, 8)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -666,25 +670,6 @@ def test_an_output_folder_with_other_things_in_it(tmp_path: Path) -> None:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-@given(
-    pairs=st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([0.0, 1.0, float("nan")])), min_size=2, max_size=30)
-)
-def test_auroc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> None:
-    scores = np.array([p[0] for p in pairs], dtype=np.float64)
-    labels = np.array([p[1] for p in pairs])
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    found = auroc(scores, labels)
-    if len(positive) == 0 or len(negative) == 0:
-        assert np.isnan(found)
-        return
-    naive = np.mean([(p > n) + 0.5 * (p == n) for p in positive for n in negative])
-    assert found == pytest.approx(naive, abs=1e-12)
-    counts = np.random.default_rng(0).integers(0, 3, (4, len(pairs)))
-    for row, weighted in zip(counts, weighted_auroc(scores, labels, counts.astype(np.float64)), strict=True):
-        repeated = auroc(np.repeat(scores, row), np.repeat(labels, row))
-        np.testing.assert_allclose(weighted, repeated, atol=1e-12)
-
-
 def test_the_interval_of_the_mean_covers() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((400, 3)) < 0.4).astype(np.float64)
@@ -714,12 +699,44 @@ def test_principal_components_are_those_of_the_exact_decomposition() -> None:
     assert (overlap > 0.99).all()
 
 
-def test_learning_rate_rises_and_falls() -> None:
-    rates = [learning_rate(step, total=100, warmup=0.1) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert rates[10] == 1.0
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert 0 < rates[-1] < 1e-3
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (7, 0.3), (3, 0.34), (10, 0.0), (10, 0.99)])
+def test_the_learning_rate_rises_along_a_line_and_falls_along_a_cosine(steps: int, warmup: float) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    rates, following = [], schedule(optimizer, steps=steps, warmup=warmup)
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"] / 0.2)
+        optimizer.step()
+        following.step()
+    rising = round(warmup * steps)
+    line = [(i + 1) / rising for i in range(rising)]
+    cosine = [(1 + math.cos(math.pi * i / (steps - rising))) / 2 for i in range(steps - rising)]
+    assert rates == pytest.approx([*line, *cosine])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.998])
+def test_the_result_is_the_moving_average_of_weights_and_buffers(decay: float) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    state = TrainingState(network, replace(HEADS, average=decay), steps=20)
+    expected: dict[str, Tensor] = {}
+    for step in range(20):
+        state.advance(network(torch.randn(8, 2, generator=torch.Generator().manual_seed(step))).square().mean())
+        share = min(decay, (2 + step) / (11 + step)) if step else 0.0  # the first step is taken as it is
+        for name, new in network.state_dict().items():
+            kept = expected.get(name, new)
+            expected[name] = kept * share + new * (1 - share) if new.is_floating_point() else new.clone()
+    torch.testing.assert_close(dict(state.result.state_dict()), expected, rtol=1e-5, atol=1e-7)
+    assert not any(module.training for module in state.result.modules())
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    options = replace(TINY, steps=3)
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(faces(), out=tmp_path, options=options, progress=_interrupting_at(2))
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({name: part for name, part in content.items() if name != "schedule"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(BadInput, match=r"checkpoint\.pt was written by another version of cfalign; remove it"):
+        train_autoencoder(faces(), out=tmp_path, options=options)
 
 
 def test_augmentation_keeps_range_and_can_be_nothing() -> None:

@@ -136,15 +136,15 @@ def _trained(
     checkpoint: Path,
     progress: Progress,
 ) -> _Made:
-    state = TrainingState(network, options)
+    state = TrainingState(network, options, steps=options.total_steps(len(material.train)))
     fit(
         state,
         lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
         rows=material.train, options=options, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
-    average = state.average
-    assert isinstance(average, VectorAutoencoder)
-    return _Made(average, state.step, state.seconds)
+    result = state.result
+    assert isinstance(result, VectorAutoencoder)
+    return _Made(result, state.step, state.seconds)
 
 
 @torch.no_grad()

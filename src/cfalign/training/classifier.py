@@ -113,18 +113,18 @@ def train_classifier(
         material = prepared(plan, options, progress=progress)
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
         objective = copy.deepcopy(objective)
-        state = TrainingState(network, options, objective=objective)
+        state = TrainingState(network, options, steps=options.total_steps(len(material.train)), objective=objective)
         loss = _Loss(network, material, values, options, autoencoder, objective)
         fit(
             state, loss, rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress
         )  # fmt: skip
-        scores = _scores(state.average, material, device=options.device, progress=progress)
+        scores = _scores(state.result, material, device=options.device, progress=progress)
     content = {
         **described(plan, material), "unlabelled": len(source.ids) - len(labelled), "left_out": left_out,
         "steps": state.step, "seconds": round(state.seconds, 1), "parameters": parameters(network),
         "auroc": _measured(scores, values[material.held_out].double().numpy(), table.targets, seed=options.seed),
     }  # fmt: skip
-    plan.folder.end(state.average, network.config, content)
+    plan.folder.end(state.result, network.config, content)
     return _report(content, plan.folder, already_finished=False)
 
 

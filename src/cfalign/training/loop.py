@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import threading
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
@@ -26,112 +27,109 @@ _SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
 
 
 class TrainingState:
-    """All that a training needs to go on: network, average, optimiser, random state, position, the loss's memory.
+    """Everything that a training needs to go on where it stopped, and its result.
 
-    The network moves to the device of the options. ``objective``: the loss's own memory, where it has one.
+    It holds the network, the moving average of its weights, the optimiser with its schedule, the position, and the
+    memory of the objective where the loss has one. ``steps``: the length of the whole training.
     """
 
-    def __init__(self, network: nn.Module, options: Training, *, objective: nn.Module | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, options: Training, *, steps: int, objective: nn.Module | None = None
+    ) -> None:
         self.network = network.to(options.device)
-        self.objective = objective if objective is None else objective.to(options.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = objective if objective is None else objective.to(options.device)
         self.optimizer = _optimizer(network, options)
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
-        self.highest_rate = options.learning_rate
+        self.schedule = schedule(self.optimizer, steps=steps, warmup=options.warmup)
+        self.average = AveragedModel(network, multi_avg_fn=_moving_average(options.average), use_buffers=True)
+        self.average.requires_grad_(False).eval()
+        self.steps = steps
         self.step = 0
         self.seconds = 0.0
 
+    @property
+    def result(self) -> nn.Module:
+        """The network with the averaged weights, in eval mode."""
+        return self.average.module
+
     def save(self, path: Path) -> None:
-        """Write a checkpoint, unless it would hold NaN: the last good one stays."""
+        """Write a checkpoint, unless it would hold NaN: then the last good one stays."""
         if all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
-            save_checkpoint(path, self._content())
+            content = {name: part.state_dict() for name, part in self._parts().items()}
+            position = {"step": self.step, "seconds": self.seconds, "random_state": torch.random.get_rng_state()}
+            save_checkpoint(path, {**content, **position})
 
     def resume(self, path: Path) -> None:
-        """Take up a checkpoint where there is one, the global random state included."""
+        """Continue from the checkpoint, if there is one; this sets the global random state too.
+
+        Raises BadInput for a checkpoint that is damaged or was written by another version.
+        """
         content = read_checkpoint(path)
         if content is None:
             return
-        self.network.load_state_dict(content["network"])
-        self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.objective is not None:
-            self.objective.load_state_dict(content["objective"])
-        self.step, self.seconds = content["step"], content["seconds"]
-        torch.random.set_rng_state(content["random_state"])
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(content[name])
+            self.step, self.seconds = content["step"], content["seconds"]
+            torch.random.set_rng_state(content["random_state"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"The checkpoint {path} was written by another version of cfalign; remove it to start this training "
+                "again."
+            ) from error
 
-    def _content(self) -> dict[str, Any]:
-        memory = {} if self.objective is None else {"objective": self.objective.state_dict()}
+    def _parts(self) -> dict[str, Any]:
+        memory = {} if self.objective is None else {"objective": self.objective}
         return {
+            "network": self.network,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
             **memory,
-            "step": self.step,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random_state": torch.random.get_rng_state(),
         }
 
-    def advance(self, loss: Tensor, *, rate: float, decay: float) -> None:
-        """One step of the optimiser, at this share of the learning rate, and of the average."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.highest_rate * rate
+    def advance(self, loss: Tensor) -> None:
+        """Take one step of the optimiser, of its schedule and of the moving average."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.network)
         self.step += 1
-        self._average(min(decay, (1 + self.step) / (10 + self.step)) if decay else 0.0)
-
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        for kept, new in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
 
 
 def fit(
     state: TrainingState, loss: Loss, *, rows: Tensor, options: Training, checkpoint: Path, progress: Progress
 ) -> None:
-    """Train to the end, from wherever the checkpoint stands; ``state.average`` is the result.
+    """Train to the end, from where the checkpoint stands; ``state.result`` is then the trained network.
 
-    BadInput when the loss is no longer finite. On KeyboardInterrupt the work so far is saved first.
+    After KeyboardInterrupt the work so far is saved first. Raises BadInput when the loss is no longer finite.
     """
-    total = options.total_steps(len(rows))
     state.resume(checkpoint)
     clock = _Clock(state, every=options.checkpoint_every)
-    whole = True  # between two steps
-    progress("train", state.step, total)
+    between_steps = True
+    progress("train", state.step, state.steps)
     try:
         with _orderly_interrupt() as interrupted:
-            for batch in _batches(rows, start=state.step, total=total, options=options):
-                whole = False
+            for batch in _batches(rows, start=state.step, total=state.steps, options=options):
+                between_steps = False
                 value = loss(batch)
                 if not math.isfinite(float(value.detach())):
-                    raise _diverged(state.step, total, options=options, checkpoint=checkpoint)
-                rate = learning_rate(state.step, total=total, warmup=options.warmup)
-                state.advance(value, rate=rate, decay=options.average)
-                whole = True
-                progress("train", state.step, total)
+                    raise _diverged(state, options=options, checkpoint=checkpoint)
+                state.advance(value)
+                between_steps = True
+                progress("train", state.step, state.steps)
                 if interrupted():
                     raise KeyboardInterrupt
                 if clock.due():
                     clock.save(checkpoint)
-        if not all(bool(torch.isfinite(p).all()) for p in state.average.parameters()):
-            raise _diverged(state.step, total, options=options, checkpoint=checkpoint)
+        if not all(bool(torch.isfinite(p).all()) for p in state.result.parameters()):
+            raise _diverged(state, options=options, checkpoint=checkpoint)
     except KeyboardInterrupt:
-        if whole:
+        if between_steps:
             clock.save(checkpoint)
         raise
     clock.save(checkpoint)
-
-
-def learning_rate(step: int, *, total: int, warmup: float) -> float:
-    """Share of the highest rate, in (0, 1]: a linear rise, then half a cosine that would be 0 after the last step."""
-    rising = round(warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
 @contextmanager
@@ -152,6 +150,30 @@ def _optimizer(network: nn.Module, options: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=options.learning_rate)
 
 
+def schedule(optimizer: torch.optim.Optimizer, *, steps: int, warmup: float) -> LRScheduler:
+    """A linear rise over the share ``warmup`` of the steps, then half a cosine that would be 0 after the last step."""
+    rising = round(warmup * steps)
+    falling = CosineAnnealingLR(optimizer, T_max=max(1, steps - rising))
+    if rising == 0:
+        return falling
+    rise = LinearLR(optimizer, start_factor=1 / rising, total_iters=max(1, rising - 1))
+    return SequentialLR(optimizer, [rise, falling], milestones=[rising])
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """Exponential with this decay, but of fewer steps at the beginning, so that the first steps do not linger."""
+
+    def update(kept: list[Tensor], new: list[Tensor], count: Tensor) -> None:
+        if not kept[0].is_floating_point():  # normalisation layers count their batches
+            for old, current in zip(kept, new, strict=True):
+                old.copy_(current)
+            return
+        share = min(decay, (2 + int(count)) / (11 + int(count)))
+        get_ema_multi_avg_fn(share)(kept, new, count)
+
+    return update
+
+
 def _batches(rows: Tensor, *, start: int, total: int, options: Training) -> Iterator[Tensor]:
     """The batches from step ``start`` on: every epoch a new order that only the seed and its number decide."""
     per_epoch = len(rows) // options.batch
@@ -165,11 +187,11 @@ def _batches(rows: Tensor, *, start: int, total: int, options: Training) -> Iter
         yield order[first : first + options.batch]
 
 
-def _diverged(step: int, total: int, *, options: Training, checkpoint: Path) -> BadInput:
+def _diverged(state: TrainingState, *, options: Training, checkpoint: Path) -> BadInput:
     kept = f" The last good checkpoint is kept in {checkpoint}." if checkpoint.exists() else ""
     return BadInput(
-        f"The training diverged: the loss is not finite at step {step} of {total}. Give a smaller learning_rate (now "
-        f"{options.learning_rate:g}) and another output folder.{kept}"
+        f"The training diverged: the loss is not finite at step {state.step} of {state.steps}. Give a smaller "
+        f"learning_rate (now {options.learning_rate:g}) and another output folder.{kept}"
     )
 
 
