@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
 import cfalign
-from cfalign import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "cfalign"
@@ -106,50 +102,3 @@ def test_the_readme_shows_the_two_commands_first() -> None:
     first = re.search(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
     assert first is not None
     assert [line.split("#")[0].strip() for line in first.group(1).splitlines()] == ["make demo", "make test"]
-
-
-@pytest.mark.docs
-def test_the_readme_shows_commands_that_exist() -> None:
-    listed = re.findall(r"^\| `cfalign ([a-z]+)", README, flags=re.MULTILINE)
-    shown = re.findall(r"^cfalign ([a-z]+)", "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
-    output = subprocess.run(
-        [sys.executable, "-c", "from cfalign._cli import main; main()", "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
-    )
-    there = re.findall(r"^[ │|]*([a-z]+)(?=\s{2,})", output.stdout, flags=re.MULTILINE)
-    assert listed
-    assert not {*listed, *shown}.difference(there), f"`cfalign --help` printed {output.stdout or output.stderr}"
-
-
-@pytest.mark.docs
-def test_the_readme_targets_of_make_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b(?=`| {2,}|$)", README, flags=re.MULTILINE)) <= targets
-
-
-@pytest.mark.docs
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it takes as given, a folder of photographs and a network, is made here: small, by seed."""
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
-    _write_faces(tmp_path / "photos", count=24)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"network": _two_heads()}
-    for block in blocks:
-        exec(compile(block, "<README>", "exec"), names)
-    assert (tmp_path / "run" / "report.html").is_file()
-
-
-def _write_faces(folder: Path, *, count: int) -> None:
-    folder.mkdir()
-    for number, image in enumerate(synthetic.render(synthetic.sample(count, seed=1))):
-        pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
-
-
-def _two_heads() -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 2))
