@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from cfalign._analysis.statistics import auroc
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
