@@ -24,6 +24,7 @@ from PIL import Image
 import cfalign as cfa
 from cfalign import synthetic
 from cfalign._cli import app
+from test_architecture import ROWS
 
 pytestmark = pytest.mark.docs
 
@@ -249,3 +250,11 @@ def test_the_picture_of_the_readme_is_what_its_script_draws(tmp_path: Path) -> N
     drawn, shipped = (np.asarray(Image.open(folder / "finding.png"), dtype=float) for folder in (tmp_path, DOCS))
     assert drawn.shape == shipped.shape
     assert np.abs(drawn - shipped).mean() < 1.0  # of 255
+
+
+def test_contributing_tells_the_layers_and_every_room() -> None:
+    rows = re.findall(r"^\| ([a-z ]+) \| (`[^|]*`) \|$", PAGES["CONTRIBUTING.md"], flags=re.MULTILINE)
+    assert [(row, tuple(spans(rooms))) for row, rooms in rows] == list(ROWS)
+    told = re.findall(r"^\| (`[^|]+`) \|", PAGES["CONTRIBUTING.md"], flags=re.MULTILINE)
+    described = {room for cell in told for room in spans(cell)}
+    assert {room for _, rooms in ROWS for room in rooms} - {"__main__", "cfalign"} <= described
