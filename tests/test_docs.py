@@ -45,8 +45,8 @@ COMMANDS: Command = typer.main.get_command(app)
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    """The code blocks of a language; a line that ends with a backslash goes on."""
+    return re.findall(rf"```{language}\n(.*?)```", text.replace("\\\n", " "), flags=re.DOTALL)
 
 
 def spans(text: str) -> list[str]:
