@@ -16,19 +16,21 @@ from cfalign import classifiers
 from cfalign._analysis.statistics import auroc
 from cfalign._audit.reference import Reference
 from cfalign._errors import RunMismatch
-from cfalign.benchmarks.detection.detectors import DETECTORS, Effort, Pair, Subject, scene
-from cfalign.benchmarks.detection.measure import Detection, DetectionOptions, kept
+from cfalign.benchmarks.detection.detectors import ConfoundedFaces, Subject
+from cfalign.benchmarks.detection.measure import pairs_once
+from cfalign.benchmarks.detection.options import DetectionOptions, Effort
+from cfalign.benchmarks.detection.result import DETECTORS, AuditedPair, Detection
 from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 
 
-def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> Pair:
+def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> AuditedPair:
     numbers = dict.fromkeys(DETECTORS, 0.0) | {"effect": effect}
     rest = {"q": 0.001, "ci_low": effect - 0.05, "ci_high": effect + 0.05, "outgoing_q": 1.0, "truth_here": truth}
     given = {"target": "t", "shortcut": "x", "dose": 0.9, "seed": 0, **rest, **numbers, **more}
-    return Pair(classifier=classifier, attribute=attribute, truth=truth, **given)
+    return AuditedPair(classifier=classifier, attribute=attribute, truth=truth, **given)
 
 
-def result(*pairs: Pair) -> Detection:
+def result(*pairs: AuditedPair) -> Detection:
     return Detection(pairs, DetectionOptions())
 
 
@@ -114,21 +116,21 @@ def test_doses_are_means_of_the_shortcut_alone_and_monotone_is_said_per_target()
 
 def test_parts_are_found_again_and_those_of_other_models_refused(tmp_path: Path) -> None:
     twin = classifiers.load("embedded:chubby_from_pale_skin_0")
-    work = scene("chubby", "pale_skin", [Subject("twin", twin, 0.0, 0)], correlation=0.9, faces=4, seed=1)
+    faces = ConfoundedFaces.drawn("chubby", "pale_skin", [Subject("twin", twin, 0.0, 0)], faces=4, seed=1)
     reference = Reference(classifiers.load("embedded"), None)
     made = [pair("twin", truth=0.1, effect=float("nan"), target="chubby", shortcut="pale_skin")]
     calls: list[int] = []
 
-    def make() -> list[Pair]:
+    def make() -> list[AuditedPair]:
         calls.append(1)
         return made
 
-    first = kept(work, make, Effort(), reference, tmp_path)
-    again = kept(work, make, Effort(), reference, tmp_path)
+    first = pairs_once(faces, make, Effort(), reference, tmp_path)
+    again = pairs_once(faces, make, Effort(), reference, tmp_path)
     assert len(calls) == 1
     assert [str(asdict(p)) for p in again] == [str(asdict(p)) for p in first]
     other = Reference(reference.classifier, classifiers.load("embedded:oracle"))
     with pytest.raises(RunMismatch):
-        kept(work, make, Effort(), other, tmp_path)
+        pairs_once(faces, make, Effort(), other, tmp_path)
     with pytest.raises(RunMismatch):
-        kept(work, make, replace(Effort(), limit=3), reference, tmp_path)
+        pairs_once(faces, make, replace(Effort(), limit=3), reference, tmp_path)

@@ -15,7 +15,7 @@ from cfalign._heads.panel import panel
 from cfalign._heads.scoring import respond
 from cfalign._results import Effect, Floats
 from cfalign._runs.run import Run
-from cfalign.benchmarks.photographs.worst_group import gaps as gaps_by_labels
+from cfalign.benchmarks.photographs.worst_group import worst_group_gaps as gaps_by_labels
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import ATTRIBUTES, render, sample
 

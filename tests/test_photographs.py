@@ -21,14 +21,14 @@ from scipy.stats import spearmanr
 
 import worlds
 from cfalign import autoencoders, classifiers
-from cfalign._cli.photographs import _QUICK
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._figures.plots.pixels import save_png
 from cfalign._results import Floats
 from cfalign.benchmarks import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.photographs.drawing import photographs_figure
-from cfalign.benchmarks.photographs.worst_group import gaps, ranked
-from cfalign.benchmarks.scoring import spearman
+from cfalign.benchmarks.photographs.options import QUICK
+from cfalign.benchmarks.photographs.worst_group import worst_group_gaps
+from cfalign.benchmarks.scoring import rank_correlation, spearman
 from cfalign.datasets import Labels, open_dataset
 from cfalign.synthetic import ATTRIBUTES, render, sample
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
@@ -104,7 +104,9 @@ def scores_of(*shares: float, n: int = 40) -> list[Floats]:
 
 
 def test_the_worst_group_gap_is_the_mean_accuracy_minus_the_lowest() -> None:
-    found = gaps(scores_of(1.0, 0.5, 0.25, 0.0), seed=0, name="x")  # right when yes in the first two groups only
+    found = worst_group_gaps(
+        scores_of(1.0, 0.5, 0.25, 0.0), seed=0, name="x"
+    )  # right when yes in the first two groups only
     np.testing.assert_allclose(found.accuracies[:, 0], [1.0, 0.5, 0.75, 1.0])
     assert found.worst[0] == pytest.approx(0.8125 - 0.5)
     assert found.prediction[0] == pytest.approx(0.7 * ((1.0 - 0.5) + (0.25 - 0.0)) / 2)
@@ -113,15 +115,15 @@ def test_the_worst_group_gap_is_the_mean_accuracy_minus_the_lowest() -> None:
 def test_a_group_counts_the_same_however_many_images_it_has() -> None:
     few = scores_of(1.0, 0.5, 0.25, 0.0)
     many = [few[0], np.tile(few[1], (7, 1)), few[2], few[3]]
-    first, second = (gaps(s, seed=0, name="x") for s in (few, many))
+    first, second = (worst_group_gaps(s, seed=0, name="x") for s in (few, many))
     np.testing.assert_allclose(first.worst, second.worst)
     np.testing.assert_allclose(first.prediction, second.prediction)
 
 
 def test_the_interval_of_a_gap_is_that_of_its_groups_images() -> None:
-    certain = gaps(scores_of(1.0, 1.0, 0.0, 0.0), seed=0, name="x")
+    certain = worst_group_gaps(scores_of(1.0, 1.0, 0.0, 0.0), seed=0, name="x")
     assert [float(v[0]) for v in certain.interval("worst")] == pytest.approx([0.0, 0.0])
-    found = gaps(scores_of(1.0, 0.5, 0.0, 0.0, n=100), seed=0, name="x", resamples=4000)
+    found = worst_group_gaps(scores_of(1.0, 0.5, 0.0, 0.0, n=100), seed=0, name="x", resamples=4000)
     # three groups never err: the gap is three quarters of the second group's errors
     assert found.worst_drawn.std() == pytest.approx(0.75 * np.sqrt(0.25 / 100), rel=0.06)
     low, high = found.interval("worst")
@@ -130,7 +132,7 @@ def test_the_interval_of_a_gap_is_that_of_its_groups_images() -> None:
 
 def test_classifiers_are_compared_on_the_same_drawn_images() -> None:
     both = [np.repeat(s, 2, axis=1) for s in scores_of(0.8, 0.4, 0.3, 0.1)]
-    found = gaps(both, seed=0, name="x")
+    found = worst_group_gaps(both, seed=0, name="x")
     np.testing.assert_array_equal(found.worst_drawn[:, 0], found.worst_drawn[:, 1])
 
 
@@ -145,11 +147,12 @@ def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
 
 def test_a_rank_correlation_has_an_interval_and_leaves_out_what_is_unknown() -> None:
     x = np.array([1.0, 2, 3, 4, 5, np.nan])
-    found = ranked(x, x**3, seed=0, name="x")
+    found = rank_correlation(x, x**3, [""] * 6, seed=0)
     assert (found.rho, found.n) == (1.0, 5)
-    noisy = ranked(np.arange(40.0), np.arange(40.0) + 12 * np.sin(np.arange(40.0) ** 2), seed=0, name="x")
+    ordered = np.arange(40.0)
+    noisy = rank_correlation(ordered, ordered + 12 * np.sin(ordered**2), [""] * 40, seed=0)
     assert noisy.ci_low < noisy.rho < noisy.ci_high < 1
-    assert np.isnan(ranked(x[:2], x[:2], seed=0, name="x").rho)
+    assert np.isnan(rank_correlation(x[:2], x[:2], [""] * 2, seed=0).rho)
 
 
 # --- the benchmark on rendered faces ------------------------------------------------------------------------
@@ -260,11 +263,11 @@ def test_a_folder_of_other_settings_is_refused(folder: Path, result: Photographs
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pairs": (("smiling", "smiling"),)}, "TARGET:CONFOUNDER of two attributes"),
-        ({"doses": (0.5,)}, "two or more different correlations"),
+        ({"pairs": (("smiling", "smiling"),)}, "pairs TARGET:CONFOUNDER of two attributes"),
+        ({"doses": (0.5,)}, "two or more different doses"),
         ({"doses": (0.0, 1.5)}, r"from 0 to 1, got \[0\.0, 1\.5\]"),
-        ({"split": "train"}, "must not be trained on"),
-        ({"limit": 0}, "limit must be at least 1"),
+        ({"split": "train"}, "Expected two different splits"),
+        ({"limit": 0}, "Expected limit of at least 1, got 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(change: dict[str, object], message: str) -> None:
@@ -334,7 +337,7 @@ def test_quick_on_photographs(shared_data: Path, tmp_path: Path) -> None:
     found = json.loads(ended.stdout)
     assert (found["headline"]["pairs"], found["headline"]["classifiers"]) == (2, 6)
     assert (tmp_path / "out" / "photographs.png").is_file()
-    for target, confounder in _QUICK.pairs:
+    for target, confounder in QUICK.pairs:
         none, *_, most = [c for c in found["classifiers"] if (c["target"], c["confounder"]) == (target, confounder)]
         assert most["gap"] > none["gap"] + 0.1
         assert most["prediction_gap"] > none["prediction_gap"] + 0.2

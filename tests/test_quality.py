@@ -17,8 +17,7 @@ from torch import Tensor
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._figures.plots.pixels import save_png
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, counterfactuals, named
-from cfalign.benchmarks.counterfactuals.drawing import methods_figure
-from cfalign.benchmarks.counterfactuals.measures import (
+from cfalign.benchmarks.counterfactuals.criteria import (
     along_edit,
     correlation_difference,
     cout,
@@ -26,7 +25,9 @@ from cfalign.benchmarks.counterfactuals.measures import (
     frechet_distance,
     weighted_mean,
 )
-from cfalign.benchmarks.counterfactuals.result import Comparison, Estimate, Part, compare
+from cfalign.benchmarks.counterfactuals.drawing import methods_figure
+from cfalign.benchmarks.counterfactuals.estimates import Part, SeenByOracle, compare
+from cfalign.benchmarks.counterfactuals.result import Comparison, Estimate
 
 RNG = np.random.default_rng(0)
 SMALL = BenchmarkOptions(
@@ -121,8 +122,8 @@ def _part(head: str, landed: list[float], change: list[float], faces: int) -> Pa
 
 def test_means_are_over_what_landed_and_ranks_over_heads() -> None:
     parts = {"latent-shift": [_part("a", [1, 1, 0, 1], [-0.4, -0.2, -9, -0.6], 4), _part("b", [1] * 4, [0.3] * 4, 4)]}
-    real = {name: RNG.normal(size=(4, 3)) for name in ("real", "reconstruction")}
-    made = compare(parts, {"a": np.zeros(2), "b": np.zeros(2)}, real, {}, seed=0, resamples=50)
+    faces = SeenByOracle(images=RNG.normal(size=(4, 3)), reconstructions=RNG.normal(size=(4, 3)))
+    made = compare(parts, {"a": np.zeros(2), "b": np.zeros(2)}, faces, {}, seed=0, resamples=50)
     table = made.methods["latent-shift"]
     assert table["validity"].value == pytest.approx(7 / 8)
     assert (table["validity"].n, table["oracle_drop"].n) == (8, 7)

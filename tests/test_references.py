@@ -17,7 +17,7 @@ from cfalign._analysis.alignment import Row
 from cfalign._audit.conclusions import check_heads
 from cfalign._errors import BadInput
 from cfalign._results import Outcome
-from cfalign.benchmarks.references.result import QUICK, VARIANTS, Point
+from cfalign.benchmarks.references.options import QUICK, VARIANTS, TrainingSet
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.objectives import BalancedLabels, Weighted
 from cfalign.training.recipes.embedded import RECIPE
@@ -101,7 +101,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="dose"):
         Imperfect(1.0, 100, "plain")
     with pytest.raises(BadInput, match="nonsense"):
-        Point(0.5, 100, ("nonsense",))
+        TrainingSet(0.5, 100, ("nonsense",))
     with pytest.raises(BadInput, match="not trained yet"):
         load_reference(Imperfect(0.5, 100, "plain"), tmp_path)
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._models.weights import read_weights
-from cfalign.benchmarks.agreement import agreement
-from cfalign.benchmarks.scoring import spearman
+from cfalign.benchmarks.scoring import rank_correlation, spearman
 from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES
@@ -226,12 +225,12 @@ def test_an_interrupted_training_remembers_its_group_weights(tmp_path: Path) -> 
 def test_rank_agreement_in_closed_form() -> None:
     x = np.array([1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0, np.nan])
     y = np.array([1.0, 4.0, 9.0, 16.0, 3.0, 2.0, 1.0, 5.0])
-    within = agreement(x, y, ["a"] * 4 + ["b"] * 4, seed=0)
-    assert (within.rank, within.n, within.groups) == (0.0, 7, 2)
-    alone = agreement(x[:4], y[:4], [""] * 4, seed=0)
-    assert (alone.rank, alone.ci_low, alone.ci_high) == (1.0, 1.0, 1.0)
-    assert math.isnan(agreement(x[:4], np.ones(4), [""] * 4, seed=0).rank)
-    assert math.isnan(agreement(x[:2], y[:2], [""] * 2, seed=0).rank)
+    within = rank_correlation(x, y, ["a"] * 4 + ["b"] * 4, seed=0)
+    assert (within.rho, within.n, within.groups) == (0.0, 7, 2)
+    alone = rank_correlation(x[:4], y[:4], [""] * 4, seed=0)
+    assert (alone.rho, alone.ci_low, alone.ci_high) == (1.0, 1.0, 1.0)
+    assert math.isnan(rank_correlation(x[:4], np.ones(4), [""] * 4, seed=0).rho)
+    assert math.isnan(rank_correlation(x[:2], y[:2], [""] * 2, seed=0).rho)
 
 
 def test_spearman_is_that_of_scipy() -> None:

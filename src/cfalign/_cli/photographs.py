@@ -15,20 +15,10 @@ from cfalign._cli.data import IMAGES, LABELS, opened
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
-from cfalign.benchmarks.photographs import DOSES, PAIRS
+from cfalign.benchmarks.photographs import DOSES, PAIRS, QUICK
 from cfalign.benchmarks.photographs.drawing import photographs_figure
-from cfalign.training.recipes.confounded_subsets import RECIPE
 
 Number = TypeVar("Number", int, float)
-_QUICK = benchmarks.PhotographsOptions(
-    pairs=PAIRS[3:5],
-    doses=(0.0, 0.8, 1.0),
-    seeds=(0,),
-    limit=15,
-    most=1000,
-    per_group=150,
-    recipe=replace(RECIPE, steps=120),
-)
 
 
 def photographs(
@@ -75,7 +65,7 @@ def photographs(
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = replace(
-        _QUICK if quick else benchmarks.PhotographsOptions(), train_split=train_split, split=split, seed=seed, **given
+        QUICK if quick else benchmarks.PhotographsOptions(), train_split=train_split, split=split, seed=seed, **given
     )
     encoder = autoencoders.load(autoencoder, trust=trust)
     heads = Reference(

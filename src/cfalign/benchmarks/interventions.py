@@ -14,7 +14,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign._types import Classifier
-from cfalign.synthetic import INTERVENABLE, Faces, render, switched
+from cfalign.synthetic import INTERVENABLE, Faces, effect, render, switched
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Interventions:
 
     @classmethod
     def on_faces(cls, faces: Faces, *, progress: Progress = silent, stage: str = "faces") -> Interventions:
-        """Of every attribute that interventions can set."""
+        """Switch every attribute that interventions can set."""
         off, on = {}, {}
         for k, attribute in enumerate(INTERVENABLE):
             progress(stage, k, len(INTERVENABLE))
@@ -36,9 +36,19 @@ class Interventions:
 
     def effects(self, models: Sequence[Classifier]) -> Floats:
         """Mean change of every probability, [attribute of ``INTERVENABLE``, head]; as ``synthetic.effect``."""
+        rows = []
         with undisturbed(*models):
-            rows = [
-                torch.sigmoid(respond(self.on[a], models)) - torch.sigmoid(respond(self.off[a], models))
-                for a in INTERVENABLE
-            ]
-        return np.stack([row.double().mean(dim=0).numpy() for row in rows])
+            for attribute in INTERVENABLE:
+                on, off = (torch.sigmoid(respond(side[attribute], models)) for side in (self.on, self.off))
+                rows.append((on - off).double().mean(dim=0).numpy())
+        return np.stack(rows)
+
+
+def true_effects(models: Sequence[Classifier], faces: Faces) -> Floats:
+    """Mean change of every probability when one attribute alone is switched on, [head, attribute of ``INTERVENABLE``].
+
+    Renders the faces for this call alone; ``Interventions`` keeps them for many.
+    """
+    with undisturbed(*models):
+        table: Floats = effect(lambda images: torch.sigmoid(respond(images, list(models))), faces).double().numpy().T
+    return table

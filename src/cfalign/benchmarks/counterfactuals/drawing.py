@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,44 +31,47 @@ _COLUMNS = 4
 
 
 def methods_figure(result: Comparison) -> Figure:
-    """Twelve panels; a measure that a method has not is left out."""
+    """Twelve panels; a measure that is not defined for a method is left out there."""
     rows = math.ceil(len(PANELS) / _COLUMNS)
     figure = new_figure(11.0, 1.75 * rows + 0.5)
     panels = figure.subplots(rows, _COLUMNS, squeeze=False)
     figure.subplots_adjust(0.085, 0.06, 0.99, 0.9, wspace=0.12, hspace=0.75)
-    for at, (axes, (key, title, hint)) in enumerate(zip(panels.flat, PANELS, strict=True)):
+    for number, (axes, (key, title, hint)) in enumerate(zip(panels.flat, PANELS, strict=True)):
         values = {method: table[key] for method, table in result.methods.items()}
-        _panel(axes, values, title, hint, named=at % _COLUMNS == 0)
+        _estimates(axes, values)
+        axes.set_yticks(range(len(values)), list(values) if number % _COLUMNS == 0 else [""] * len(values))
+        _dressed(axes, title, hint)
         if key == "frechet":
             axes.axvline(result.beside["frechet_real"].value, color=style.MUTED, linestyle="--", linewidth=0.9)
     counts = [table["drop"].n for table in result.methods.values()]
-    figure.suptitle(
+    title = (
         f"Methods of making counterfactuals: means over {min(counts)} to {max(counts)} pairs that landed, "
-        "95 % intervals over faces", fontsize=9.5, color=style.INK, y=0.985,
-    )  # fmt: skip
+        "95 % intervals over faces"
+    )
+    figure.suptitle(title, fontsize=9.5, color=style.INK, y=0.985)
     return figure
 
 
-def _panel(axes: Axes, values: dict[str, Estimate], title: str, hint: str, *, named: bool) -> None:
+def _estimates(axes: Axes, values: Mapping[str, Estimate]) -> None:
     for y, (method, e) in enumerate(values.items()):
         if not math.isfinite(e.value):
             continue
         colour = style.POSITIVE if method == "pixels" else style.NEGATIVE
-        low, high = (v if math.isfinite(v) else e.value for v in (e.low, e.high))
+        low, high = (end if math.isfinite(end) else e.value for end in (e.low, e.high))
         axes.plot([low, high], [y, y], color=colour, linewidth=2)
         axes.plot([e.value], [y], marker="o", color=colour, markersize=5)
     axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_yticks(range(len(values)), list(values) if named else [""] * len(values))
-    axes.set_title(title, fontsize=8, color=style.INK, pad=3)
-    axes.set_xlabel(hint, fontsize=7, color=style.MUTED, labelpad=1)
-    axes.margins(x=0.12)
-    ends = [v for e in values.values() for v in (e.value, e.low, e.high) if math.isfinite(v)]
+    ends = [end for e in values.values() for end in (e.value, e.low, e.high) if math.isfinite(end)]
     low, high = min([0.0, *ends]), max([*ends, 1e-6])
     axes.set_xlim(low - 0.05 * (high - low), high + 0.08 * (high - low))
+
+
+def _dressed(axes: Axes, title: str, hint: str) -> None:
+    axes.set_title(title, fontsize=8, color=style.INK, pad=3)
+    axes.set_xlabel(hint, fontsize=7, color=style.MUTED, labelpad=1)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(labelsize=7, colors=style.INK, length=2)
     axes.grid(axis="x", color=style.FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(style.RULE)

@@ -1,7 +1,8 @@
 """Every way of telling what a classifier uses, on the same confounded faces: what ``detection`` compares.
 
 A *subject* is one classifier with a target that may have learnt a shortcut. All subjects of one target and shortcut are
-audited together; for every attribute of every subject there is one ``Pair`` with the truth and what each detector says.
+audited together; for every attribute of every subject there is one ``AuditedPair`` with the truth and what each
+detector says.
 """
 
 from __future__ import annotations
@@ -30,22 +31,25 @@ from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
+from cfalign.benchmarks.detection.options import CORRELATION, Effort
+from cfalign.benchmarks.detection.result import AuditedPair
+from cfalign.benchmarks.interventions import true_effects
 from cfalign.datasets import TensorImages
-from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, effect, render, sample
+from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, render, sample
 
 MAPS = {
     "input gradient": "saliency_gradient",
     "integrated gradients": "saliency_integrated",
     "guided backprop": "saliency_guided",
 }
-OUTGOING = {"psi": "outgoing", "ratio_of_means": "outgoing_ratio", "median": "outgoing_median",
-            "psi_logit": "outgoing_logit"}  # fmt: skip
-DETECTORS = (
-    "effect", "incoming", *OUTGOING.values(), "prediction_correlation", "label_correlation", *MAPS.values(), "tcav",
-)  # fmt: skip
-"""Effect (unmixed), incoming ψ, outgoing ψ by each estimator, correlation of the audited head's prediction with that of
-the attribute's head, of the labels, cosine of saliency maps by three methods, directional derivatives along concepts.
-"""
+"""Method of saliency maps → its detector."""
+OUTGOING = {
+    "psi": "outgoing",
+    "ratio_of_means": "outgoing_ratio",
+    "median": "outgoing_median",
+    "psi_logit": "outgoing_logit",
+}
+"""Column of the alignment matrix → its detector."""
 
 
 @dataclass(frozen=True)
@@ -60,89 +64,36 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """All subjects of one target and shortcut, and the faces they are looked at on."""
+class ConfoundedFaces:
+    """Faces on which a target and its shortcut go together, and the subjects that are audited on them."""
 
     target: str
     shortcut: str
     subjects: tuple[Subject, ...]
     faces: Faces
-    """Target and shortcut go together on them."""
     seed: int
+
+    @classmethod
+    def drawn(
+        cls, target: str, shortcut: str, subjects: Sequence[Subject], *, faces: int, seed: int
+    ) -> ConfoundedFaces:
+        """Draw faces on which target and shortcut are correlated at ``CORRELATION``."""
+        together = {(target, shortcut): CORRELATION}
+        return cls(target, shortcut, tuple(subjects), sample(faces, seed=seed, correlations=together), seed)
 
     @property
     def title(self) -> str:
+        """``TARGET_from_SHORTCUT``."""
         return f"{self.target}_from_{self.shortcut}"
 
-
-@dataclass(frozen=True)
-class Pair:
-    """One subject and one attribute that it is not meant to see; detectors are NaN where undefined."""
-
-    classifier: str
-    target: str
-    shortcut: str
-    dose: float
-    seed: int
-    attribute: str
-    truth: float
-    """Effect by intervention over faces with independent attributes."""
-    truth_here: float
-    """The same over faces distributed as the audited images."""
-    effect: float
-    ci_low: float
-    ci_high: float
-    q: float
-    incoming: float
-    outgoing: float
-    outgoing_ratio: float
-    outgoing_median: float
-    outgoing_logit: float
-    outgoing_q: float
-    prediction_correlation: float
-    label_correlation: float
-    saliency_gradient: float
-    saliency_integrated: float
-    saliency_guided: float
-    tcav: float
-
     @property
-    def planted(self) -> bool:
-        """Whether the attribute is the shortcut."""
-        return self.attribute == self.shortcut
-
-    def kind(self, used: float) -> str:
-        """``used``, ``correlated`` (with the target on the images, but not used), or ``neither``."""
-        return "used" if abs(self.truth) > used else "correlated" if self.planted else "neither"
+    def classifiers(self) -> list[Classifier]:
+        """Those of the subjects."""
+        return [subject.classifier for subject in self.subjects]
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How much is spent on each."""
-
-    limit: int = 40
-    """Counterfactuals per head and way."""
-    faces: int = 1200
-    interventions: int = 50
-    """Faces with independent attributes for the truth."""
-    interventions_here: int = 100
-    """Confounded ones for the truth over faces as audited."""
-    maps: int = 8
-    """Images that saliency maps are made of; 0 leaves the maps out."""
-    derivatives: int = 32
-    """Images for directional derivatives."""
-
-
-def scene(
-    target: str, shortcut: str, subjects: Sequence[Subject], *, correlation: float, faces: int, seed: int
-) -> Scene:
-    """Faces on which target and shortcut go together."""
-    drawn = sample(faces, seed=seed, correlations={(target, shortcut): correlation})
-    return Scene(target, shortcut, tuple(subjects), drawn, seed)
-
-
-def measured(
-    work: Scene,
+def detect(
+    confounded: ConfoundedFaces,
     *,
     reference: Reference,
     autoencoder: Autoencoder,
@@ -150,56 +101,78 @@ def measured(
     truth: Callable[[], Mapping[str, Floats]],
     out: Path,
     progress: Progress = silent,
-) -> list[Pair]:
-    """Audit all subjects of a scene in ``out``, and let the other detectors look at the same faces.
+) -> list[AuditedPair]:
+    """Audit all subjects in ``out``, and let the other detectors look at the same faces.
 
     ``truth``: by subject, effects over independent faces in the order of ``INTERVENABLE``, as ``true_effects`` gives.
     """
-    images = render(work.faces)
-    models = [s.classifier for s in work.subjects]
+    images = render(confounded.faces)
+    options = AuditOptions(limit=effort.limit, seed=confounded.seed, shown=0)
     run = audit(
-        TensorImages(images), models, reference=reference, autoencoder=autoencoder,
-        options=AuditOptions(limit=effort.limit, seed=work.seed, shown=0), out=out, progress=progress,
-    )  # fmt: skip
-    attributes = [a for a in INTERVENABLE if a in reference.classifier.targets and a != work.target]
-    attributes = [a for a in attributes if a not in DERIVED]
+        TensorImages(images),
+        confounded.classifiers,
+        reference=reference,
+        autoencoder=autoencoder,
+        options=options,
+        out=out,
+        progress=progress,
+    )
+    attributes = _attributes(reference.classifier, confounded.target)
     progress("truth", 0, 1)
-    chosen = [INTERVENABLE.index(a) for a in attributes]
-    known, here = truth(), true_effects(models, work.faces[: effort.interventions_here])[:, chosen]
-    independent = np.stack([known[s.name][chosen] for s in work.subjects])
+    truths = _truths(confounded, attributes, truth(), effort)
     progress("truth", 1, 1)
-    readings = _readings(run, attributes) | _correlations(run, work, attributes)
-    heads = [head(s.classifier, work.target) for s in work.subjects]
-    concepts = [head(reference.classifier, a) for a in attributes]
+    readings = _readings(run, attributes) | _correlations(run, confounded, attributes)
+    heads = [head(classifier, confounded.target) for classifier in confounded.classifiers]
+    concepts = [head(reference.classifier, attribute) for attribute in attributes]
     progress("maps", 0, 1)
     readings |= _maps(images[: effort.maps], heads, concepts)
     readings["tcav"] = _derivatives(images, heads, concepts, autoencoder, effort.derivatives)
     progress("maps", 1, 1)
-    return [
-        Pair(
-            s.name, work.target, work.shortcut, s.dose, s.seed, a, float(independent[i, j]), float(here[i, j]),
-            **{name: float(table[i, j]) for name, table in readings.items()},
-        )
-        for i, s in enumerate(work.subjects)
-        for j, a in enumerate(attributes)
-    ]  # fmt: skip
+    return _pairs(confounded, attributes, truths | readings)
 
 
-def true_effects(models: Sequence[Classifier], faces: Faces) -> Floats:
-    """By intervention on the faces, [model, attribute of ``INTERVENABLE``]."""
-    with undisturbed(*models):
-        found: Floats = effect(lambda x: torch.sigmoid(respond(x, list(models))), faces).double().numpy().T
-    return found
+def _attributes(reference: Classifier, target: str) -> list[str]:
+    """What the reference knows and interventions can set, but for the target and for what follows from others."""
+    known = [a for a in INTERVENABLE if a in reference.targets and a not in DERIVED]
+    return [a for a in known if a != target]
+
+
+def _truths(
+    confounded: ConfoundedFaces, attributes: Sequence[str], independent: Mapping[str, Floats], effort: Effort
+) -> dict[str, Floats]:
+    """Both truths, [subject, attribute]."""
+    chosen = [INTERVENABLE.index(attribute) for attribute in attributes]
+    here = true_effects(confounded.classifiers, confounded.faces[: effort.interventions_here])
+    known = np.stack([independent[subject.name] for subject in confounded.subjects])
+    return {"truth": known[:, chosen], "truth_here": here[:, chosen]}
+
+
+def _pairs(confounded: ConfoundedFaces, attributes: Sequence[str], tables: Mapping[str, Floats]) -> list[AuditedPair]:
+    rows = []
+    for i, subject in enumerate(confounded.subjects):
+        for j, attribute in enumerate(attributes):
+            numbers = {name: float(table[i, j]) for name, table in tables.items()}
+            pair = AuditedPair(
+                classifier=subject.name,
+                target=confounded.target,
+                shortcut=confounded.shortcut,
+                dose=subject.dose,
+                seed=subject.seed,
+                attribute=attribute,
+                **numbers,
+            )
+            rows.append(pair)
+    return rows
 
 
 def _readings(run: Run, attributes: Sequence[str]) -> dict[str, Floats]:
     """What the audit says, [subject, attribute] each."""
     audited = run.record()["audited"]
-    effects = {(r["audited"], r["attribute"]): r for r in run.effects().to_dicts()}
-    cells = {(r["base"], r["downstream"]): r for r in run.matrix().to_dicts()}
+    effects = {(row["audited"], row["attribute"]): row for row in run.effects().to_dicts()}
+    cells = {(row["base"], row["downstream"]): row for row in run.matrix().to_dicts()}
 
     def table(rows: Mapping[tuple[str, str], Mapping[str, Any]], column: str) -> Floats:
-        found = [[rows[a, b][column] for b in attributes] for a in audited]
+        found = [[rows[label, attribute][column] for attribute in attributes] for label in audited]
         return np.array([[np.nan if v is None else v for v in row] for row in found], dtype=np.float64)
 
     found = {name: table(effects, name) for name in ("effect", "ci_low", "ci_high", "q", "incoming")}
@@ -207,31 +180,33 @@ def _readings(run: Run, attributes: Sequence[str]) -> dict[str, Floats]:
     return found | {"outgoing_q": table(cells, "q")}
 
 
-def _correlations(run: Run, work: Scene, attributes: Sequence[str]) -> dict[str, Floats]:
+def _correlations(run: Run, confounded: ConfoundedFaces, attributes: Sequence[str]) -> dict[str, Floats]:
     """Of the audited head's score with each reference head's, and of the labels of target and attribute."""
-    scores, labels = run.scores(), work.faces.labels().numpy()
-    mine, theirs = (
-        scores.select(Column.RECONSTRUCTION.columns(names)).to_numpy()
-        for names in (run.record()["audited"], attributes)
-    )
-    by_score = np.corrcoef(mine.T, theirs.T)[: mine.shape[1], mine.shape[1] :]
-    columns = [ATTRIBUTES.index(name) for name in (work.target, *attributes)]
+    scores, labels = run.scores(), confounded.faces.labels().numpy()
+    both = (run.record()["audited"], attributes)
+    mine, theirs = (scores.select(Column.RECONSTRUCTION.columns(names)).to_numpy() for names in both)
+    subjects = mine.shape[1]
+    by_score = np.corrcoef(mine.T, theirs.T)[:subjects, subjects:]
+    columns = [ATTRIBUTES.index(name) for name in (confounded.target, *attributes)]
     by_label = np.corrcoef(labels[:, columns].T)[:1, 1:]
-    return {"prediction_correlation": by_score, "label_correlation": np.repeat(by_label, len(work.subjects), axis=0)}
+    return {"prediction_correlation": by_score, "label_correlation": np.repeat(by_label, subjects, axis=0)}
 
 
 def _maps(images: Tensor, heads: Sequence[Composition], concepts: Sequence[Composition]) -> dict[str, Floats]:
     """Cosine of saliency maps, [subject, attribute] by method; NaN without images."""
     if not len(images):
         return {name: np.full((len(heads), len(concepts)), np.nan) for name in MAPS.values()}
-    sides = []
-    for side in (heads, concepts):
-        made = [{m: a.abs().mean(dim=1) for m, a in attributions(images, base).items()} for base in side]
-        sides.append(made)
-    return {
-        name: similarity(*(torch.stack([maps[method] for maps in side]) for side in sides))[0].numpy()
-        for method, name in MAPS.items()
-    }
+    mine, theirs = ([_map(images, base) for base in side] for side in (heads, concepts))
+    found = {}
+    for method, name in MAPS.items():
+        both = (torch.stack([maps[method] for maps in side]) for side in (mine, theirs))
+        found[name] = similarity(*both)[0].numpy()
+    return found
+
+
+def _map(images: Tensor, base: Composition) -> dict[str, Tensor]:
+    """By method, [image, h, w]: mean absolute attribution over the channels."""
+    return {method: found.abs().mean(dim=1) for method, found in attributions(images, base).items()}
 
 
 def _derivatives(
@@ -239,27 +214,40 @@ def _derivatives(
 ) -> Floats:
     """Directional derivatives of the audited logits along concepts, as TCAV (Kim et al. 2018) takes them in a layer.
 
-    The layer is the autoencoder's latent; the concept of an attribute is the ridge direction that separates the images
-    on which its reference head predicts it from the others. Mean over ``count`` images of ⟨∂logit/∂z, concept⟩ per
-    standard deviation of the logit, [subject, attribute].
+    The layer is the autoencoder's latent. Mean over ``count`` images of ⟨∂logit/∂z, concept⟩ per standard deviation of
+    the logit, [subject, attribute].
     """
     owners = list(dict.fromkeys(c for base in (*heads, *concepts) for c in base.classifiers))
     with undisturbed(autoencoder, *owners):
         parts = [reconstruct(part, autoencoder) for part in images.split(64)]
-        z, x0 = (torch.cat([p[i] for p in parts]) for i in (0, 1))
-        flat = (z - z.mean(dim=0)).flatten(1).double()
-        has = (respond(x0, [concepts[0].classifiers[0]]) > 0).double()
-        labels = has[:, [base.terms[0][1].index for base in concepts]]
-        gram = flat.T @ flat + len(flat) * 0.01 * flat.var() * torch.eye(flat.shape[1], dtype=torch.float64)
-        concept = torch.linalg.solve(gram, flat.T @ (labels - labels.mean(dim=0)))
-        concept = concept / concept.norm(dim=0).clamp_min(1e-12)
-        rows = []
-        for base in heads:
-            pairs = Pairs(
-                torch.arange(min(count, len(z))), weights([base], base.classifiers)[torch.zeros(count).long()]
-            )
-            rays = find_rays(z[:count], pairs, autoencoder=autoencoder, classifiers=base.classifiers)
-            gradient = -rays.direction.flatten(1).double() * torch.from_numpy(rays.start.slope)[:, None]
-            spread = max(float(np.std(rays.start.value)), 1e-6)
-            rows.append((gradient @ concept).mean(dim=0).numpy() / spread)
+        z, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        directions = _concept_directions(z, x0, concepts)
+        rows = [_derivative(z[:count], base, directions, autoencoder) for base in heads]
     return np.stack(rows)
+
+
+def _concept_directions(z: Tensor, x0: Tensor, concepts: Sequence[Composition]) -> Tensor:
+    """Unit directions in the latent, [latent, attribute].
+
+    The direction of an attribute is the ridge solution that separates the images on which its reference head predicts
+    it from the others.
+    """
+    flat = (z - z.mean(dim=0)).flatten(1).double()
+    predicted = (respond(x0, [concepts[0].classifiers[0]]) > 0).double()
+    labels = predicted[:, [base.terms[0][1].index for base in concepts]]
+    ridge = len(flat) * 0.01 * flat.var() * torch.eye(flat.shape[1], dtype=torch.float64)
+    found = torch.linalg.solve(flat.T @ flat + ridge, flat.T @ (labels - labels.mean(dim=0)))
+    directions: Tensor = found / found.norm(dim=0).clamp_min(1e-12)
+    return directions
+
+
+def _derivative(z: Tensor, base: Composition, directions: Tensor, autoencoder: Autoencoder) -> Floats:
+    """Mean derivative of one head along each direction, in standard deviations of its logit, [attribute]."""
+    count = len(z)
+    panel = weights([base], base.classifiers)[torch.zeros(count).long()]
+    pairs = Pairs(torch.arange(count), panel)
+    rays = find_rays(z, pairs, autoencoder=autoencoder, classifiers=base.classifiers)
+    gradient = -rays.direction.flatten(1).double() * torch.from_numpy(rays.start.slope)[:, None]
+    spread = max(float(np.std(rays.start.value)), 1e-6)
+    found: Floats = (gradient @ directions).mean(dim=0).numpy() / spread
+    return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from cfalign._results import Floats
-from cfalign.benchmarks.photographs.worst_group import Ranked, ranked
+from cfalign.benchmarks.photographs.plan import PlannedPair
+from cfalign.benchmarks.scoring import RankCorrelation, mean_of_known, rank_correlation, rmse
 
 WITHIN = (
     ("effect", "gap"),
@@ -26,11 +27,11 @@ COMPARED = (
     ("incoming_logit", "prediction_gap"),
     ("prediction_gap", "gap"),
 )
-"""Columns of ``Measured`` whose rank correlation is taken, within pairs and over all classifiers."""
+"""Columns of ``ConfoundedClassifier`` whose rank correlation is taken, within pairs and over all classifiers."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class ConfoundedClassifier:
     """One classifier. Probabilities throughout; intervals are at 95 %."""
 
     target: str
@@ -74,7 +75,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfoundedPair:
     """A target, its confounder, and the images there were."""
 
     target: str
@@ -84,7 +85,7 @@ class Pair:
     groups: tuple[int, ...]
     """Measured images of the groups (1, 1), (1, 0), (0, 1), (0, 0)."""
     doses: tuple[float, ...]
-    ranked: dict[str, Ranked]
+    ranked: Mapping[str, RankCorrelation]
     """Rank correlations over the pair's classifiers: the names are those of ``WITHIN``, such as effect_gap."""
     monotone: bool
     """The effect, mean over seeds, never falls from one dose to the next."""
@@ -94,11 +95,11 @@ class Pair:
 class Photographs:
     """The benchmark's result."""
 
-    pairs: tuple[Pair, ...]
-    classifiers: tuple[Measured, ...]
+    pairs: tuple[ConfoundedPair, ...]
+    classifiers: tuple[ConfoundedClassifier, ...]
     left_out: tuple[str, ...]
     """Doses and pairs that were left out, a sentence each."""
-    pooled: dict[str, Ranked]
+    pooled: Mapping[str, RankCorrelation]
     """Rank correlations over all classifiers: the names are those of ``COMPARED``, such as effect_gap;
     prediction_gap_gap says how well the two label-based gaps agree with each other.
     """
@@ -109,11 +110,11 @@ class Photographs:
     @property
     def headline(self) -> dict[str, float]:
         """Names that programs rely on."""
-        pooled, most = self.pooled, max(m.dose for m in self.classifiers)
-        ranks = [m.rank for m in self.classifiers if m.dose == most and m.rank]
+        pooled, most = self.pooled, max(row.dose for row in self.classifiers)
+        ranks = [row.rank for row in self.classifiers if row.dose == most and row.rank]
 
         def within(name: str) -> float:
-            return _mean([p.ranked[name].rho for p in self.pairs])
+            return mean_of_known([pair.ranked[name].rho for pair in self.pairs])
 
         return {
             "rank_effect_gap": pooled["effect_gap"].rho,
@@ -126,7 +127,7 @@ class Photographs:
             "rank_group_gap_gap_high": pooled["group_gap_gap"].ci_high,
             "rank_group_gap_gap_mean_within_pairs": within("group_gap_gap"),
             "rank_group_gap_prediction_gap": pooled["group_gap_prediction_gap"].rho,
-            "rmse_group_gap_prediction_gap": _rmse(self.classifiers),
+            "rmse_group_gap_prediction_gap": self._group_gap_error(),
             "rank_incoming_gap": pooled["incoming_gap"].rho,
             "rank_incoming_gap_mean_within_pairs": within("incoming_gap"),
             "rank_incoming_logit_gap": pooled["incoming_logit_gap"].rho,
@@ -134,110 +135,122 @@ class Photographs:
             "rank_prediction_gap_gap": pooled["prediction_gap_gap"].rho,
             "rank_gap_repeated": self.gap_repeats,
             "rank_effect_dose_mean_within_pairs": within("effect_dose"),
-            "gap_standard_error": _mean([m.gap_error for m in self.classifiers]),
+            "gap_standard_error": mean_of_known([row.gap_error for row in self.classifiers]),
             "median_rank_at_highest_dose": float(np.median(ranks)) if ranks else float("nan"),
-            "monotone_pairs": sum(p.monotone for p in self.pairs),
+            "monotone_pairs": sum(pair.monotone for pair in self.pairs),
             "pairs": len(self.pairs),
             "classifiers": len(self.classifiers),
             "left_out": len(self.left_out),
         }
 
+    def _group_gap_error(self) -> float:
+        """RMSE of the group gap, which knows no label, against the prediction gap by labels."""
+        estimate, truth = (_column(self.classifiers, name) for name in ("group_gap", "prediction_gap"))
+        known = np.isfinite(estimate - truth)
+        return rmse(estimate[known], truth[known]) if known.any() else float("nan")
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "headline": self.headline, "seed": self.seed, "pooled": {k: asdict(r) for k, r in self.pooled.items()},
-            "pairs": [asdict(p) for p in self.pairs], "classifiers": [asdict(m) for m in self.classifiers],
+            "headline": self.headline,
+            "seed": self.seed,
+            "pooled": {name: asdict(correlation) for name, correlation in self.pooled.items()},
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "classifiers": [asdict(row) for row in self.classifiers],
             "left_out": list(self.left_out),
-        }  # fmt: skip
+        }
 
-    def of(self, pair: Pair, dose: float | None = None) -> list[Measured]:
-        """The classifiers of a pair, at one dose where given."""
-        mine = [m for m in self.classifiers if (m.target, m.confounder) == (pair.target, pair.confounder)]
-        return mine if dose is None else [m for m in mine if m.dose == dose]
+    def of(self, pair: ConfoundedPair, dose: float | None = None) -> list[ConfoundedClassifier]:
+        """The classifiers of a pair, at one dose if it is given."""
+        names = (pair.target, pair.confounder)
+        mine = [row for row in self.classifiers if (row.target, row.confounder) == names]
+        return mine if dose is None else [row for row in mine if row.dose == dose]
 
     def lines(self) -> list[str]:
         """For the terminal. Of several seeds means are shown, of their intervals' ends too."""
-        told = [sentence for pair in self.pairs for sentence in self._lines(pair)]
+        rows = [sentence for pair in self.pairs for sentence in self._pair_lines(pair)]
+        left_out = [f"Left out: {sentence}" for sentence in self.left_out]
         numbers = [f"{name:<44}{_number(value)}" for name, value in self.headline.items()]
-        return [*told, *(f"Left out: {sentence}" for sentence in self.left_out), *numbers]
+        return [*rows, *left_out, *numbers]
 
-    def _lines(self, pair: Pair) -> list[str]:
+    def _pair_lines(self, pair: ConfoundedPair) -> list[str]:
         place = "+".join(map(str, pair.groups))
-        rows = [
+        effect, gap = pair.ranked["effect_gap"], pair.ranked["group_gap_gap"]
+        falls = "" if pair.monotone else "; the effect does not rise with every dose"
+        return [
             f"{pair.target} from {pair.confounder}: {pair.images} training images each, {place} measured",
             f"  {'dose':>5}{'n':>5}  {'effect':<22}{'group gap':<22}{'ψ':<22}{'ψ logit':>8}{'rank':>7}  "
             f"{'worst-group gap':<22}prediction gap",
-        ]
-        for dose in pair.doses:
-            some = self.of(pair, dose)
-            cells = [
-                _cell(some, *names)
-                for names in (
-                    ("effect", "ci_low", "ci_high"), ("group_gap", "group_gap_low", "group_gap_high"),
-                    ("incoming", "incoming_low", "incoming_high"),
-                    ("gap", "gap_low", "gap_high"),
-                    ("prediction_gap", "prediction_gap_low", "prediction_gap_high"),
-                )
-            ]  # fmt: skip
-            logit = _mean([m.incoming_logit for m in some])
-            rank = "/".join(str(m.rank) for m in some)
-            rows.append(
-                f"  {dose:>5g}{some[0].n:>5}  {cells[0]}{cells[1]}{cells[2]}{logit:>+8.2f}{rank:>7}  "
-                f"{cells[3]}{cells[4]}"
-            )
-        r, g = pair.ranked["effect_gap"], pair.ranked["group_gap_gap"]
-        return [
-            *rows,
-            f"  rank correlation of effect and worst-group gap {r.rho:.2f} [{r.ci_low:.2f}, {r.ci_high:.2f}], of the "
-            f"group gap {g.rho:.2f} [{g.ci_low:.2f}, {g.ci_high:.2f}], over {r.n} classifiers"
-            f"{'' if pair.monotone else '; the effect does not rise with every dose'}",
+            *(_dose_line(dose, self.of(pair, dose)) for dose in pair.doses),
+            f"  rank correlation of effect and worst-group gap {_rank(effect)}, of the group gap {_rank(gap)}, over "
+            f"{effect.n} classifiers{falls}",
         ]
 
 
 def read(
-    groups: dict[tuple[str, str], tuple[int, tuple[int, ...]]],
-    classifiers: Sequence[Measured],
+    pairs: Sequence[PlannedPair],
+    classifiers: Sequence[ConfoundedClassifier],
     *,
     left_out: Sequence[str],
     gap_repeats: float,
     seed: int,
 ) -> Photographs:
-    """The result from the classifiers; ``groups``: training images and measured images per group of every pair."""
+    """The result from the classifiers."""
     pooled = {f"{a}_{b}": _ranked(classifiers, a, b, seed, "all") for a, b in COMPARED}
-    pairs = []
-    for (target, confounder), (images, measured) in groups.items():
-        mine = [m for m in classifiers if (m.target, m.confounder) == (target, confounder)]
-        doses = tuple(sorted({m.dose for m in mine}))
-        means = [_mean([m.effect for m in mine if m.dose == dose]) for dose in doses]
-        ranks = {f"{a}_{b}": _ranked(mine, a, b, seed, f"{target} {confounder}") for a, b in WITHIN}
-        rises = bool((np.diff(means) >= 0).all())
-        pairs.append(Pair(target, confounder, images, measured, doses, ranks, rises))
-    return Photographs(tuple(pairs), tuple(classifiers), tuple(left_out), pooled, gap_repeats, seed)
+    return Photographs(
+        pairs=tuple(_pair(pair, classifiers, seed) for pair in pairs),
+        classifiers=tuple(classifiers),
+        left_out=tuple(left_out),
+        pooled=pooled,
+        gap_repeats=gap_repeats,
+        seed=seed,
+    )
 
 
-def _ranked(some: Sequence[Measured], a: str, b: str, seed: int, name: str) -> Ranked:
-    return ranked(_column(some, a), _column(some, b), seed=seed, name=f"{name} {a} {b}")
+def _pair(pair: PlannedPair, classifiers: Sequence[ConfoundedClassifier], seed: int) -> ConfoundedPair:
+    mine = [row for row in classifiers if (row.target, row.confounder) == pair.names]
+    doses = tuple(sorted({row.dose for row in mine}))
+    means = [mean_of_known([row.effect for row in mine if row.dose == dose]) for dose in doses]
+    ranked = {f"{a}_{b}": _ranked(mine, a, b, seed, f"{pair.target} {pair.confounder}") for a, b in WITHIN}
+    return ConfoundedPair(
+        target=pair.target,
+        confounder=pair.confounder,
+        images=pair.images,
+        groups=tuple(len(group) for group in pair.measured),
+        doses=doses,
+        ranked=ranked,
+        monotone=bool((np.diff(means) >= 0).all()),
+    )
 
 
-def _column(classifiers: Sequence[Measured], name: str) -> Floats:
-    return np.array([getattr(m, name) for m in classifiers], dtype=np.float64)
+def _ranked(rows: Sequence[ConfoundedClassifier], a: str, b: str, seed: int, name: str) -> RankCorrelation:
+    one_group = [f"{name} {a} {b}"] * len(rows)
+    return rank_correlation(_column(rows, a), _column(rows, b), one_group, seed=seed, stream="ranked")
 
 
-def _mean(values: Sequence[float]) -> float:
-    known = [v for v in values if np.isfinite(v)]
-    return float(np.mean(known)) if known else float("nan")
+def _column(rows: Sequence[ConfoundedClassifier], name: str) -> Floats:
+    return np.array([getattr(row, name) for row in rows], dtype=np.float64)
 
 
-def _rmse(classifiers: Sequence[Measured]) -> float:
-    """Of the group gap, which knows no label, against the prediction gap by labels."""
-    apart = _column(classifiers, "group_gap") - _column(classifiers, "prediction_gap")
-    known = apart[np.isfinite(apart)]
-    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+def _dose_line(dose: float, rows: Sequence[ConfoundedClassifier]) -> str:
+    effect = _cell(rows, "effect", "ci_low", "ci_high")
+    group_gap = _cell(rows, "group_gap", "group_gap_low", "group_gap_high")
+    incoming = _cell(rows, "incoming", "incoming_low", "incoming_high")
+    gap = _cell(rows, "gap", "gap_low", "gap_high")
+    prediction_gap = _cell(rows, "prediction_gap", "prediction_gap_low", "prediction_gap_high")
+    logit = mean_of_known([row.incoming_logit for row in rows])
+    rank = "/".join(str(row.rank) for row in rows)
+    return f"  {dose:>5g}{rows[0].n:>5}  {effect}{group_gap}{incoming}{logit:>+8.2f}{rank:>7}  {gap}{prediction_gap}"
 
 
-def _cell(some: Sequence[Measured], value: str, low: str, high: str) -> str:
-    get: Callable[[str], float] = lambda name: _mean([getattr(m, name) for m in some])  # noqa: E731
-    return f"{f'{get(value):+.2f} [{get(low):+.2f}, {get(high):+.2f}]':<22}"
+def _cell(rows: Sequence[ConfoundedClassifier], value: str, low: str, high: str) -> str:
+    means = [mean_of_known([getattr(row, name) for row in rows]) for name in (value, low, high)]
+    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*means)
+    return f"{text:<22}"
+
+
+def _rank(found: RankCorrelation) -> str:
+    return f"{found.rho:.2f} [{found.ci_low:.2f}, {found.ci_high:.2f}]"
 
 
 def _number(value: float) -> str:

@@ -13,11 +13,10 @@ import numpy as np
 
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._results import Floats
-from cfalign.benchmarks.scoring import spearman
 
 
 @dataclass(frozen=True)
-class Gaps:
+class WorstGroupGaps:
     """Of C classifiers of one target on the same images; the groups in the order (1, 1), (1, 0), (0, 1), (0, 0)."""
 
     accuracies: Floats
@@ -37,49 +36,29 @@ class Gaps:
         return low, high
 
 
-def gaps(scores: Sequence[Floats], *, seed: int, name: str, resamples: int = 1000) -> Gaps:
+def worst_group_gaps(scores: Sequence[Floats], *, seed: int, name: str, resamples: int = 1000) -> WorstGroupGaps:
     """Gaps from the probabilities [image, C] of each of the four groups, in their order; no group is empty."""
     accuracies, means, drawn_accuracies, drawn_means = [], [], [], []
-    for k, p in enumerate(scores):
-        right = ((p >= 0.5) == (k < 2)).astype(np.float64)  # the first two groups have the target
-        counts = bootstrap_counts(len(p), resamples=resamples, rng=generator(seed, "gaps", name, str(k))) / len(p)
+    for number, p in enumerate(scores):
+        has_target = number < 2
+        right = ((p >= 0.5) == has_target).astype(np.float64)
+        rng = generator(seed, "gaps", name, str(number))
+        counts = bootstrap_counts(len(p), resamples=resamples, rng=rng) / len(p)
         accuracies.append(right.mean(axis=0))
         means.append(p.mean(axis=0))
         drawn_accuracies.append(counts @ right)
         drawn_means.append(counts @ p)
     table, drawn = np.stack(accuracies), np.stack(drawn_accuracies)
-    return Gaps(
+    return WorstGroupGaps(
         accuracies=table,
         worst=table.mean(axis=0) - table.min(axis=0),
         worst_drawn=drawn.mean(axis=0) - drawn.min(axis=0),
-        prediction=_prediction(means),
-        prediction_drawn=_prediction(drawn_means),
+        prediction=_prediction_gap(means),
+        prediction_drawn=_prediction_gap(drawn_means),
     )
 
 
-def _prediction(means: Sequence[Floats]) -> Floats:
+def _prediction_gap(means: Sequence[Floats]) -> Floats:
+    """From the mean probability of each of the four groups."""
     with_target, without_target = means[0] - means[1], means[2] - means[3]
     return np.asarray((with_target + without_target) / 2, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Spearman's rank correlation over n classifiers; NaN below three, or where one side does not vary."""
-
-    rho: float
-    ci_low: float
-    ci_high: float
-    """95 % bootstrap over classifiers."""
-    n: int
-
-
-def ranked(x: Floats, y: Floats, *, seed: int, name: str, resamples: int = 2000) -> Ranked:
-    """Rank correlation of two columns; pairs with a NaN are left out."""
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = x[known], y[known]
-    n = len(x)
-    if n < 3:
-        return Ranked(float("nan"), float("nan"), float("nan"), n)
-    drawn = generator(seed, "ranked", name).integers(0, n, size=(resamples, n))
-    low, high = percentile_interval(spearman(x[drawn], y[drawn])[:, None])
-    return Ranked(float(spearman(x, y)), float(low[0]), float(high[0]), n)

@@ -1,6 +1,7 @@
 """What are effects worth when the reference heads themselves were learnt from confounded faces?"""
 
 from cfalign.benchmarks.references.measure import references
-from cfalign.benchmarks.references.result import QUICK, References, ReferencesOptions
+from cfalign.benchmarks.references.options import QUICK, ReferencesOptions
+from cfalign.benchmarks.references.result import References
 
 __all__ = ["QUICK", "References", "ReferencesOptions", "references"]

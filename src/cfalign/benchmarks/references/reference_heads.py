@@ -16,6 +16,7 @@ from cfalign._audit.conclusions import check_heads, switched_off
 from cfalign._audit.options import AuditOptions
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
+from cfalign._results import Floats
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.benchmarks.interventions import Interventions
@@ -25,15 +26,19 @@ from cfalign.training.recipes.planted_shortcuts import PAIRS
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
 """Attribute → the one that it goes together with where reference heads are trained."""
 CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread", "mutual")
-"""Of one head, from an audit alone: how far the judge follows and the lower end of its interval; mean |judge − head|
-over reconstructions; mean change of its score by the autoencoder; and by ``findings.check_heads`` how far another
-attribute moves with it, how far it answers to the counterfactuals of another, and how far beyond its judge; by
-``comparisons.mutual`` how far it and another move each other."""
+"""What an audit alone says of one head.
+
+``judge_share``, ``judge_share_low``: how far the judge follows, and the lower end of its interval. ``disagreement``:
+mean |judge − head| over reconstructions. ``drift``: mean change of its score by the autoencoder. ``entangled``,
+``answers``, ``misread``: how far another attribute moves with it, how far it answers to the counterfactuals of another,
+and how far beyond its judge (``conclusions.check_heads``). ``mutual``: how far it and another move each other
+(``relations.mutual``).
+"""
 LOW_IS_BAD = ("judge_share", "judge_share_low")
 
 
 @dataclass(frozen=True)
-class Head:
+class ReferenceHead:
     """One reference head; NaN where undefined."""
 
     attribute: str
@@ -44,46 +49,74 @@ class Head:
     leak: float
     """Size of the effect by intervention of its partner in training; NaN without one."""
     checks: Mapping[str, float]
-    """``CHECKS``; those of a judge are NaN without one."""
+    """``CHECKS``; those that need a judge are NaN without one."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """Faces with independent attributes, for what reference heads are worth."""
+class IndependentFaces:
+    """Faces whose attributes are independent, on which reference heads show what they are worth."""
 
     images: Tensor
     labels: Tensor
     """[face, attribute of ``ATTRIBUTES``]"""
     interventions: Interventions
 
+    def accuracies(self, classifier: Classifier) -> list[float]:
+        """Share of faces on the right side of 0.5, by head."""
+        with undisturbed(classifier):
+            scores = respond(self.images, [classifier])
+        labels = self.labels[:, [ATTRIBUTES.index(target) for target in classifier.targets]]
+        accuracies: list[float] = ((scores > 0) == (labels > 0.5)).double().mean(dim=0).tolist()
+        return accuracies
 
-def known_heads(reference: Classifier, run: Run, options: AuditOptions, *, material: Material) -> tuple[Head, ...]:
+
+def known_heads(
+    reference: Classifier, run: Run, options: AuditOptions, *, faces: IndependentFaces
+) -> tuple[ReferenceHead, ...]:
     """All heads of the reference that a run stands on."""
-    nan = float("nan")
-    table = material.interventions.effects([reference])
-    with undisturbed(reference):
-        scores = respond(material.images, [reference])
-    labels = material.labels[:, [ATTRIBUTES.index(t) for t in reference.targets]]
-    right = ((scores > 0) == (labels > 0.5)).double().mean(dim=0).tolist()
+    effects = faces.interventions.effects([reference])
+    checks = _checks(run, options, reference.targets)
+    heads = []
+    for k, (target, accuracy) in enumerate(zip(reference.targets, faces.accuracies(reference), strict=True)):
+        head = ReferenceHead(
+            attribute=target,
+            accuracy=accuracy,
+            own=_effect_of(target, effects[:, k]),
+            leak=abs(_effect_of(PARTNERS.get(target), effects[:, k])),
+            checks=checks[target],
+        )
+        heads.append(head)
+    return tuple(heads)
+
+
+def _effect_of(attribute: str | None, column: Floats) -> float:
+    """The effect of one attribute, from those of all of ``INTERVENABLE``; NaN for one that is not among them."""
+    if attribute is None or attribute not in INTERVENABLE:
+        return float("nan")
+    return float(column[INTERVENABLE.index(attribute)])
+
+
+def _checks(run: Run, options: AuditOptions, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """``CHECKS`` by head."""
     content = run.record()
     attributes, judges = content["attributes"], content["judges"]
     columns = [*attributes, *judges.values()]
     rows = switched_off(run, attributes, columns, options=options)
     found = check_heads(rows, columns, scores=run.scores(), attributes=attributes, judges=judges)
-    cells = run.matrix().select("base", "downstream", "ratio_of_means").fill_null(nan).rows()
-    apart = mutual({(b, d): psi for b, d, psi in cells}, attributes, least=0.0)
-    result = []
-    for k, target in enumerate(reference.targets):
-        own = table[INTERVENABLE.index(target), k] if target in INTERVENABLE else float("nan")
-        leak = abs(table[INTERVENABLE.index(PARTNERS[target]), k]) if target in PARTNERS else float("nan")
+    cells = run.matrix().select("base", "downstream", "ratio_of_means").fill_null(float("nan")).rows()
+    together = mutual({(base, downstream): psi for base, downstream, psi in cells}, attributes, least=0.0)
+    checks = {}
+    for target in targets:
         control = content["controls"].get(target, {})
-        checks = {
-            "judge_share": _number(control.get("judge_share")), "judge_share_low": _number(control.get("ci_low")),
-            "drift": _number(content["drift"].get(target)), **found[target],
-            "mutual": max((size for *pair, size in apart if target in pair), default=nan),
-        }  # fmt: skip
-        result.append(Head(target, right[k], float(own), float(leak), checks))
-    return tuple(result)
+        sizes = [size for *pair, size in together if target in pair]
+        checks[target] = {
+            "judge_share": _number(control.get("judge_share")),
+            "judge_share_low": _number(control.get("ci_low")),
+            "drift": _number(content["drift"].get(target)),
+            **found[target],
+            "mutual": max(sizes, default=float("nan")),
+        }
+    return checks
 
 
 def _number(value: float | None) -> float:

@@ -1,13 +1,13 @@
-"""Classifiers that were trained on confounded faces, measured: what they are worth, what they use, what an audit says.
+"""The run of the benchmark: train what is missing, measure every classifier, keep what is measured.
 
 All classifiers of one target and shortcut are audited in one bank of faces that are confounded as training was. What
-they are worth and what they truly use is measured on other faces, whose attributes are independent.
+they are worth and what they truly use is measured on other faces, whose attributes are independent; the audit sees
+neither.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,102 +26,74 @@ from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._heads.composition import head
 from cfalign._heads.scoring import respond
-from cfalign._models.fingerprint import fingerprint
+from cfalign._models.downloads import cache_folder
 from cfalign._results import Floats
-from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.columns import Column
-from cfalign._runs.progress import Progress
-from cfalign._runs.record import refuse_other
+from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
+from cfalign.benchmarks.detection.options import CORRELATION
+from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, staged, workplace
+from cfalign.benchmarks.robustness.options import RobustnessOptions
+from cfalign.benchmarks.robustness.result import RobustClassifier, Robustness
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import Faces, render, sample, switched
-from cfalign.training.recipes.planted_shortcuts import PAIRS, SEEDS, Plant
-from cfalign.training.recipes.robust_methods import METHODS, Robust, groups
+from cfalign.training.recipes.robust_methods import Robust, groups, load_robust, train_all_robust
 
-CORRELATION = 0.9
-"""Of target and shortcut on the audited faces."""
-CONTROL = 0.0
-"""Dose of the classifiers in which nothing is planted."""
+RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
-class RobustnessOptions:
-    """What is trained and measured."""
+def robustness(
+    *,
+    options: RobustnessOptions | None = None,
+    models: str | Path | None = None,
+    out: str | Path | None = None,
+    workers: int = 2,
+    progress: Progress = silent,
+) -> Robustness:
+    """Train what is missing, and measure every classifier.
 
-    pairs: tuple[tuple[str, str], ...] = PAIRS[:3]
-    """(target, shortcut): two objects (eyeglasses, a hat) and a texture (pale skin)."""
-    doses: tuple[float, ...] = (0.5, 0.9, 1.0)
-    """Of all methods; ``erm`` is trained without a plant too."""
-    seeds: tuple[int, ...] = SEEDS
-    methods: tuple[str, ...] = METHODS
-    training_faces: int = 2000
-    faces: int = 600
-    """Confounded ones that are audited."""
-    limit: int = 40
-    """Counterfactuals per head."""
-    independent: int = 4000
-    """Faces for accuracies."""
-    interventions: int = 200
-    """Faces for true effects."""
-    seed: int = 0
+    Args:
+        options: pairs, doses, seeds, numbers of faces; ``QUICK`` for a small form.
+        models: where trained classifiers are kept, below a folder that names the number of faces; the user's cache by
+            default.
+        out: where banks, audits and measurements are kept and found again; a temporary folder by default.
+        workers: trainings at once.
+        progress: called with (stage, done, total).
 
-    def wanted(self) -> tuple[Robust, ...]:
-        """Every classifier."""
-        return tuple(
-            Robust(Plant(target, shortcut, dose, seed, self.training_faces), method)
-            for target, shortcut in self.pairs
-            for dose in (CONTROL, *self.doses)
-            for seed in self.seeds
-            for method in (self.methods if dose != CONTROL else ("erm",))
-        )
-
-
-QUICK = RobustnessOptions(
-    pairs=PAIRS[:1], doses=(0.9, 1.0), seeds=(0,), training_faces=600, faces=240, limit=10, independent=400,
-    interventions=24,
-)  # fmt: skip
+    Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or classifiers.
+    """
+    options = options or RobustnessOptions()
+    kept_models = Path(models).expanduser() if models is not None else cache_folder() / "planted"
+    place = kept_models / f"robust-{options.training_faces}"
+    rows: list[RobustClassifier] = []
+    with workplace(out) as folder:
+        train_all_robust(options.wanted(), place, workers=workers, progress=progress)
+        independent = _LabelledFaces.drawn(options.independent, seed=options.seed + 80_000)
+        for number, (target, shortcut) in enumerate(options.pairs):
+            progress("pairs", number, len(options.pairs))
+            mine = _loaded(options, number, place)
+            part = staged(progress, number, len(options.pairs))
+            rows += _measured(mine, independent, folder / f"{target}_from_{shortcut}", part)
+        progress("pairs", len(options.pairs), len(options.pairs))
+    return Robustness(tuple(rows), options)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One trained classifier; effects and ψ are those of its shortcut, in probability."""
+class _LabelledFaces:
+    """Faces whose attributes are independent, and their images."""
 
-    classifier: str
-    target: str
-    shortcut: str
-    dose: float
-    training_seed: int
-    method: str
-    accuracy: float
-    """On faces whose attributes are independent, as are the next two."""
-    worst_group: float
-    """Least accuracy of the four groups by target and shortcut."""
-    gap: float
-    """``accuracy`` − ``worst_group``."""
-    truth: float
-    """Effect by intervention over faces with independent attributes."""
-    truth_here: float
-    """The same over faces distributed as the audited ones."""
-    effect: float
-    """Unmixed, with its 95 % interval."""
-    ci_low: float
-    ci_high: float
-    incoming: float
-    outgoing: float
-    """Mean ψ over its own counterfactuals; NaN without any."""
-    outgoing_low: float
-    outgoing_high: float
-    outgoing_n: int
+    faces: Faces
+    images: Tensor
 
-    @property
-    def worst_error(self) -> float:
-        """1 − ``worst_group``: unlike the gap it goes on growing where the mean accuracy falls too."""
-        return 1 - self.worst_group
+    @classmethod
+    def drawn(cls, count: int, *, seed: int) -> _LabelledFaces:
+        faces = sample(count, seed=seed)
+        return cls(faces, render(faces))
 
 
 @dataclass(frozen=True)
-class Pair:
+class _ShortcutClassifiers:
     """All classifiers of one target and shortcut."""
 
     target: str
@@ -132,107 +104,147 @@ class Pair:
 
     @property
     def audited(self) -> list[Classifier]:
-        """In order."""
         return list(self.classifiers.values())
 
-
-def kept(job: Pair, independent: tuple[Faces, Tensor], folder: Path, progress: Progress) -> list[Measured]:
-    """The measurements, from ``folder`` where they are; RunMismatch where it holds others."""
-    settings = as_json({
-        "options": asdict(replace(job.options, pairs=((job.target, job.shortcut),))),
-        "classifiers": {r.name: fingerprint(c) for r, c in job.classifiers.items()},
-    })  # fmt: skip
-    file = folder / "measured.json"
-    if file.is_file():
-        content = json.loads(file.read_text(encoding="utf-8"))
-        refuse_other(content["settings"], settings, folder)
-    else:
-        rows = [asdict(row) for row in _measured(job, independent, folder, progress)]
-        write_json(file, {"settings": settings, "classifiers": rows})
-        content = as_json({"classifiers": rows})
-    return [_read(row) for row in content["classifiers"]]
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Of every classifier, [image, classifier]."""
+        return torch.sigmoid(respond(images, self.audited))
 
 
-def _read(row: Mapping[str, Any]) -> Measured:
-    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in row.items()}  # JSON has no NaN
-    return Measured(**known)
+def _loaded(options: RobustnessOptions, number: int, place: Path) -> _ShortcutClassifiers:
+    """The classifiers of the pair with this number."""
+    pair = options.pairs[number]
+    wanted = [robust for robust in options.wanted() if (robust.plant.target, robust.plant.shortcut) == pair]
+    loaded = {robust: load_robust(robust, place) for robust in wanted}
+    return _ShortcutClassifiers(*pair, loaded, options, options.seed + 70_000 + number)
 
 
-def _measured(job: Pair, independent: tuple[Faces, Tensor], folder: Path, progress: Progress) -> list[Measured]:
-    options = job.options
-    here = sample(options.faces, seed=job.seed, correlations={(job.target, job.shortcut): CORRELATION})
+def _measured(
+    group: _ShortcutClassifiers, independent: _LabelledFaces, folder: Path, progress: Progress
+) -> list[RobustClassifier]:
+    """The rows of a pair, from ``folder`` if they are there; RunMismatch if it holds others."""
+    settings = {
+        "options": asdict(replace(group.options, pairs=((group.target, group.shortcut),))),
+        "classifiers": fingerprints({robust.name: model for robust, model in group.classifiers.items()}),
+    }
+
+    def measure() -> list[dict[str, Any]]:
+        return [asdict(row) for row in _rows(group, independent, folder, progress)]
+
+    rows = measured_once(folder / "measured.json", settings, "classifiers", measure)
+    return [RobustClassifier(**numbers(row)) for row in rows]
+
+
+def _rows(
+    group: _ShortcutClassifiers, independent: _LabelledFaces, folder: Path, progress: Progress
+) -> list[RobustClassifier]:
+    options, together = group.options, {(group.target, group.shortcut): CORRELATION}
+    here = sample(options.faces, seed=group.seed, correlations=together)
     images = render(here)
-    run = _audited(job, images, folder, progress)
-    table, scores = run.effects(), run.scores()
-    accuracy, worst = _accuracies(job, *independent)
-    truth = _true_effects(job, independent[0][: options.interventions])
-    truth_here = _true_effects(job, here[: options.interventions])
+    run = _audited(group, images, folder, progress)
+    effects = {row["audited"]: row for row in run.effects().to_dicts() if row["attribute"] == group.shortcut}
+    accuracy, worst = _accuracies(group, independent)
+    truth = _true_effects(group, independent.faces[: options.interventions])
+    truth_here = _true_effects(group, here[: options.interventions])
     rows = []
-    for k, (label, robust) in enumerate(zip(run.record()["audited"], job.classifiers, strict=True)):
-        mine = (table["audited"] == label) & (table["attribute"] == job.shortcut)
-        found = table.filter(mine).row(0, named=True)
-        positive = scores.filter(scores[Column.RECONSTRUCTION.of(label)] >= 0.5)["image_id"].sort()
-        chosen = torch.tensor([int(i) for i in positive[: options.limit]], dtype=torch.int64)
-        psi, psi_low, psi_high, n = _outgoing(job.classifiers[robust], images[chosen], job, name=robust.name)
-        rows.append(
-            Measured(
-                classifier=robust.name, target=job.target, shortcut=job.shortcut, dose=robust.plant.dose,
-                training_seed=robust.plant.seed, method=robust.method, accuracy=float(accuracy[k]),
-                worst_group=float(worst[k]), gap=float(accuracy[k] - worst[k]),
-                truth=float(truth[k]), truth_here=float(truth_here[k]),
-                effect=found["effect"], ci_low=found["ci_low"], ci_high=found["ci_high"], incoming=found["incoming"],
-                outgoing=psi, outgoing_low=psi_low, outgoing_high=psi_high, outgoing_n=n,
-            )
-        )  # fmt: skip
-        progress("outgoing", k + 1, len(job.classifiers))
+    for k, (label, robust) in enumerate(zip(run.record()["audited"], group.classifiers, strict=True)):
+        positive = _predicted_positive(run, label)[: options.limit]
+        outgoing = _outgoing(group, robust, images[positive])
+        row = RobustClassifier(
+            classifier=robust.name,
+            target=group.target,
+            shortcut=group.shortcut,
+            dose=robust.plant.dose,
+            training_seed=robust.plant.seed,
+            method=robust.method,
+            accuracy=float(accuracy[k]),
+            worst_group=float(worst[k]),
+            gap=float(accuracy[k] - worst[k]),
+            truth=float(truth[k]),
+            truth_here=float(truth_here[k]),
+            effect=effects[label]["effect"],
+            ci_low=effects[label]["ci_low"],
+            ci_high=effects[label]["ci_high"],
+            incoming=effects[label]["incoming"],
+            outgoing=outgoing.psi,
+            outgoing_low=outgoing.ci_low,
+            outgoing_high=outgoing.ci_high,
+            outgoing_n=outgoing.n,
+        )
+        rows.append(row)
+        progress("outgoing", k + 1, len(group.classifiers))
     return rows
 
 
-def _audited(job: Pair, images: Tensor, folder: Path, progress: Progress) -> Run:
+def _audited(group: _ShortcutClassifiers, images: Tensor, folder: Path, progress: Progress) -> Run:
     """All classifiers of the pair on one bank of the faces."""
-    options = AuditOptions(limit=job.options.limit, seed=job.seed, shown=0)
+    options = AuditOptions(limit=group.options.limit, seed=group.seed, shown=0)
     made = bank(
-        TensorImages(images), classifiers.load("embedded"), autoencoder=autoencoders.load("embedded"),
-        options=options, out=folder / "bank", progress=progress,
-    )  # fmt: skip
-    return audit(made, job.audited, options=options, out=folder / "audit", progress=progress)
+        TensorImages(images),
+        classifiers.load("embedded"),
+        autoencoder=autoencoders.load("embedded"),
+        options=options,
+        out=folder / "bank",
+        progress=progress,
+    )
+    return audit(made, group.audited, options=options, out=folder / "audit", progress=progress)
 
 
-def _probabilities(images: Tensor, audited: Sequence[Classifier]) -> Tensor:
-    return torch.sigmoid(respond(images, audited))
+def _predicted_positive(run: Run, label: str) -> Tensor:
+    """Row numbers of the faces that a head predicts positive."""
+    scores = run.scores()
+    positive = scores.filter(scores[Column.RECONSTRUCTION.of(label)] >= 0.5)["image_id"].sort()
+    return torch.tensor([int(name) for name in positive], dtype=torch.int64)
 
 
-def _accuracies(job: Pair, faces: Faces, images: Tensor) -> tuple[Floats, Floats]:
-    """Mean accuracy and that of the worst group, [classifier]."""
-    of = groups(faces, target=job.target, shortcut=job.shortcut).numpy()
-    right = (_probabilities(images, job.audited).numpy() >= 0.5) == (of >= 2)[:, None]
-    return right.mean(axis=0), np.min([right[of == g].mean(axis=0) for g in range(4)], axis=0)
+def _accuracies(group: _ShortcutClassifiers, independent: _LabelledFaces) -> tuple[Floats, Floats]:
+    """Mean accuracy and that of the worst of the four groups by target and shortcut, [classifier]."""
+    of = groups(independent.faces, target=group.target, shortcut=group.shortcut).numpy()
+    has_target = of >= 2
+    right = (group.probabilities(independent.images).numpy() >= 0.5) == has_target[:, None]
+    by_group = [right[of == number].mean(axis=0) for number in range(4)]
+    return right.mean(axis=0), np.min(by_group, axis=0)
 
 
-def _true_effects(job: Pair, faces: Faces) -> Floats:
+def _true_effects(group: _ShortcutClassifiers, faces: Faces) -> Floats:
     """Mean change of the probability when the shortcut alone is switched on, [classifier]."""
-    off, on = (_probabilities(render(side), job.audited).double() for side in switched(faces, job.shortcut))
+    off, on = (group.probabilities(render(side)).double() for side in switched(faces, group.shortcut))
     effects: Floats = (on - off).mean(dim=0).numpy()
     return effects
 
 
-def _outgoing(audited: Classifier, images: Tensor, job: Pair, *, name: str) -> tuple[float, float, float, int]:
-    """ψ(target → shortcut) on images that the classifier predicts positive: mean, 95 % interval over them, n."""
-    nan = float("nan")
+@dataclass(frozen=True)
+class _Outgoing:
+    """ψ(target → shortcut), its 95 % interval over images, and their number; NaN without any."""
+
+    psi: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+_NONE = _Outgoing(float("nan"), float("nan"), float("nan"), 0)
+
+
+def _outgoing(group: _ShortcutClassifiers, robust: Robust, images: Tensor) -> _Outgoing:
+    """Mean relative change (Eq. 3) of the shortcut's embedded head over the classifier's own counterfactuals."""
     if not len(images):
-        return nan, nan, nan, 0
-    reference = head(classifiers.load("embedded"), job.shortcut)
-    found = latent_shift(images, head(audited, job.target), autoencoder=autoencoders.load("embedded"))
-    column = reference.classifiers[0].targets.index(job.shortcut)
+        return _NONE
+    shortcut = head(classifiers.load("embedded"), group.shortcut)
+    target = head(group.classifiers[robust], group.target)
+    found = latent_shift(images, target, autoencoder=autoencoders.load("embedded"))
     after, before = (
-        _probabilities(x, reference.classifiers)[:, [column]].double().numpy()
-        for x in (found.images, found.reconstructions)
+        torch.sigmoid(respond(x, shortcut.classifiers)).double().numpy() for x in (found.images, found.reconstructions)
     )
+    column = shortcut.classifiers[0].targets.index(group.shortcut)
+    change = (after - before)[:, [column]]
     least = AlignmentOptions().min_base_change
-    psi = relative_change(after - before, found.base_after - found.base_before, min_base_change=least)
-    psi = psi[np.isfinite(psi[:, 0]) & np.array([o.walked for o in found.outcomes])]
+    psi = relative_change(change, found.base_after - found.base_before, min_base_change=least)
+    walked = np.array([outcome.walked for outcome in found.outcomes])
+    psi = psi[np.isfinite(psi[:, 0]) & walked]
     if not len(psi):
-        return nan, nan, nan, 0
-    counts = bootstrap_counts(len(psi), resamples=1000, rng=generator(job.seed, "outgoing", name))
+        return _NONE
+    rng = generator(group.seed, "outgoing", robust.name)
+    counts = bootstrap_counts(len(psi), resamples=RESAMPLES, rng=rng)
     low, high = percentile_interval(counts @ psi / len(psi))
-    return float(psi.mean()), float(low[0]), float(high[0]), len(psi)
+    return _Outgoing(float(psi.mean()), float(low[0]), float(high[0]), len(psi))

@@ -1,0 +1,94 @@
+"""Which reference heads are trained and audited against, and how much is spent on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cfalign._errors import BadInput
+from cfalign.training.recipes.embedded import PAIRS
+from cfalign.training.recipes.imperfect_references import EXPOSURES, Imperfect
+
+VARIANTS: dict[str, tuple[str, str | None]] = {
+    "plain": ("plain", None),
+    "reconstructed": ("reconstructed", None),
+    "judged": ("reconstructed", "judge"),
+    "balanced": ("balanced", None),
+    "balanced_judged": ("balanced", "balanced_judge"),
+}
+"""Name → network and judge of ``recipes.imperfect_references``."""
+EMBEDDED = "embedded"
+"""The variant of the shipped heads and oracle, which learnt from independent attributes."""
+RECOMMENDED = "balanced"
+"""What users with confounded images should do; the headline is its. A judge that learnt from images as confounded does
+not help; one from others would."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """How confounded and how large the faces are that reference heads learn from, and the variants made of them."""
+
+    dose: float
+    """Correlation of the labels of every confounded pair."""
+    faces: int
+    variants: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if unknown := [variant for variant in self.variants if variant not in VARIANTS]:
+            raise BadInput(f"Expected variants among {', '.join(VARIANTS)}, got {unknown[0]!r}.")
+
+
+_FULL = ("reconstructed", "judged", "balanced", "balanced_judged")
+_TWO = ("reconstructed", "balanced")
+POINTS = (
+    TrainingSet(0.5, 6000, tuple(VARIANTS)),
+    TrainingSet(0.9, 6000, _FULL),
+    TrainingSet(0.75, 6000, _TWO),
+    TrainingSet(0.25, 6000, _TWO),
+    TrainingSet(0.0, 6000, ("reconstructed",)),
+    TrainingSet(0.5, 1000, _TWO),
+    TrainingSet(0.5, 24_000, ("balanced",)),
+)
+
+
+@dataclass(frozen=True)
+class ReferencesOptions:
+    """What is trained and measured."""
+
+    points: tuple[TrainingSet, ...] = POINTS
+    embedded: bool = True
+    """Whether the embedded heads are measured too."""
+    pairs: tuple[tuple[str, str], ...] = PAIRS
+    """(target, shortcut) of the shipped classifiers that are audited, each with its twin."""
+    limit: int = 30
+    """Counterfactuals per reference head and direction."""
+    audited: int = 600
+    """Confounded faces that are audited."""
+    interventions: int = 60
+    """Faces with independent attributes for the truth; as many confounded ones are taken too."""
+    independent: int = 400
+    """Faces on which the accuracy of reference heads is measured."""
+    exposures: int = EXPOSURES
+    """How long the heads are trained; see ``recipes.imperfect_references``."""
+    seed: int = 0
+
+    def network(self, point: TrainingSet, name: str) -> Imperfect:
+        """One of the networks that are trained."""
+        return Imperfect(point.dose, point.faces, name, exposures=self.exposures)
+
+    def networks(self) -> list[Imperfect]:
+        """All networks and judges that are trained."""
+        names = [(point, name) for point in self.points for variant in point.variants for name in VARIANTS[variant]]
+        return [self.network(point, name) for point, name in names if name is not None]
+
+
+QUICK = ReferencesOptions(
+    points=(TrainingSet(0.5, 400, ("balanced", "balanced_judged")),),
+    embedded=False,
+    pairs=PAIRS[:2],
+    limit=4,
+    audited=150,
+    interventions=8,
+    independent=60,
+    exposures=6_000,
+)
+"""A small form."""
