@@ -15,9 +15,11 @@ from cfalign._counterfactuals.methods import latent_shift
 from cfalign._heads.composition import head
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._results import Floats
+from cfalign._results import Counterfactuals, Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
+
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Semantics:
 
 
 def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) -> Semantics:
-    """Counterfactuals of every embedded head that stands for one factor, seen by the embedded oracle.
+    """Make counterfactuals of every embedded head that stands for one factor, and show them to the embedded oracle.
 
     ``images``: at most so many counterfactuals per head, on fresh independent faces.
     """
@@ -90,30 +92,37 @@ def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) 
     results = []
     for done, name in enumerate(factors):
         progress("heads", done, len(factors))
-        chosen = faces[scores[:, reference.targets.index(name)] >= 0.5][:images]
-        found = latent_shift(chosen, head(reference, name), autoencoder=autoencoder)
+        positive = scores[:, reference.targets.index(name)] >= 0.5
+        found = latent_shift(faces[positive][:images], head(reference, name), autoencoder=autoencoder)
         with undisturbed(oracle):
             after, before = (torch.sigmoid(respond(x, [oracle])) for x in (found.images, found.reconstructions))
         change = (after - before)[:, columns].double().numpy()
-        landed = np.array([o.landed for o in found.outcomes])
-        base_change = float((found.base_after - found.base_before)[landed].mean())
-        results.append(_summary(name, factors, change[landed], float(landed.mean()), base_change, seed))
+        results.append(_summary(name, factors, found, change, seed))
     progress("heads", len(factors), len(factors))
     return Semantics(tuple(results), seed)
 
 
-def _summary(
-    name: str, factors: Sequence[str], change: Floats, landed: float, base_change: float, seed: int
-) -> HeadSemantics:
+def _summary(name: str, factors: Sequence[str], found: Counterfactuals, change: Floats, seed: int) -> HeadSemantics:
+    """``change`` [image, factor]: of the oracle's probabilities. Only searches that landed count."""
+    landed = np.array([outcome.landed for outcome in found.outcomes])
+    base_change, change = (found.base_after - found.base_before)[landed], change[landed]
     own = factors.index(name)
     mean = change.mean(axis=0)
     order = np.argsort(-np.abs(mean), kind="stable")
-    counts = bootstrap_counts(len(change), resamples=1000, rng=generator(seed, "semantics", name))
+    counts = bootstrap_counts(len(change), resamples=RESAMPLES, rng=generator(seed, "semantics", name))
     low, high = percentile_interval(counts @ change[:, own : own + 1] / len(change))
     # a factor that moves the wrong way is not recognised, however far it moves
     rank = int(np.flatnonzero(order == own)[0]) + 1 if mean[own] < 0 else len(factors)
     other = int(next(i for i in order if i != own))
     return HeadSemantics(
-        name, len(change), landed, base_change, float(mean[own]), float(low[0]), float(high[0]), rank,
-        factors[other], float(mean[other]),
-    )  # fmt: skip
+        head=name,
+        n=len(change),
+        landed=float(landed.mean()),
+        base_change=float(base_change.mean()),
+        oracle_change=float(mean[own]),
+        ci_low=float(low[0]),
+        ci_high=float(high[0]),
+        rank=rank,
+        runner_up=factors[other],
+        runner_up_change=float(mean[other]),
+    )

@@ -90,31 +90,43 @@ def truth(
 ) -> Truth:
     """Direct and total effect of every attribute that can be intervened on, on every head of ``classifier``.
 
-    ``correlations``: of labels on the faces, as ``synthetic.sample`` takes them. BadInput for fewer than two faces.
+    ``correlations``: of labels on the faces, as ``synthetic.sample`` takes them. Raises BadInput for fewer than two
+    faces.
     """
     if faces < 2:
         raise BadInput(f"Expected at least two faces to measure effects on, got {faces}.")
     drawn = sample(faces, seed=seed + 30_000, correlations=correlations)
     counts = bootstrap_counts(faces, resamples=RESAMPLES, rng=generator(seed, "truth"))
     labels = drawn.labels().double().numpy()
+    rows: list[TrueEffect] = []
     with undisturbed(classifier):
         plain = _scores(classifier, drawn)
-        rows: list[TrueEffect] = []
         for done, attribute in enumerate(INTERVENABLE):
             progress("interventions", done, len(INTERVENABLE))
             off, on = (_scores(classifier, side) for side in switched(drawn, attribute))
-            has = labels[:, ATTRIBUTES.index(attribute)]
             direct = _with_interval(on - off, counts)
-            total = _contrast(plain, has, counts)
-            rows += [
-                TrueEffect(
-                    target, attribute, float(direct[0, k]), float(direct[1, k]), float(direct[2, k]),
-                    float(total[0, k]), float(total[1, k]), float(total[2, k]), faces,
-                )
-                for k, target in enumerate(classifier.targets)
-            ]  # fmt: skip
+            total = _contrast(plain, labels[:, ATTRIBUTES.index(attribute)], counts)
+            rows += _rows(classifier, attribute, direct, total, faces)
     progress("interventions", len(INTERVENABLE), len(INTERVENABLE))
     return Truth(tuple(rows), seed, dict(correlations or {}))
+
+
+def _rows(classifier: Classifier, attribute: str, direct: Floats, total: Floats, n: int) -> list[TrueEffect]:
+    """One per head, from value, low and high of both effects, [3, head]."""
+    return [
+        TrueEffect(
+            head=target,
+            attribute=attribute,
+            direct=float(direct[0, k]),
+            direct_low=float(direct[1, k]),
+            direct_high=float(direct[2, k]),
+            total=float(total[0, k]),
+            total_low=float(total[1, k]),
+            total_high=float(total[2, k]),
+            n=n,
+        )
+        for k, target in enumerate(classifier.targets)
+    ]
 
 
 @torch.no_grad()
