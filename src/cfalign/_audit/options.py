@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from typing import Any
 
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput
+from cfalign._validation import Count, Share, Whole, options
+
+DECIDED_BY_THE_BANK = ("limit", "chunk", "seed", "both_ways", "search", "estimate")
+"""Fields of ``AuditOptions`` that an audit of a bank cannot choose: its counterfactuals were made with them."""
+CONCLUSIONS = ("shown", "max_findings", "min_effect", "alignment", "effects")
+"""Fields that a bank does not read: they belong to the audits of it."""
 
 
-@dataclass(frozen=True)
+@options()
 class AuditOptions:
     """Settings of an audit or a bank; what changes a number is part of the run's identity."""
 
-    limit: int = 200
+    limit: Count = 200
     """Counterfactuals per base: the first so many images, in an order drawn by the seed, that it predicts positive."""
-    batch: int = 64
+    batch: Count = 64
     """Images per forward pass."""
-    chunk: int = 64
+    chunk: Count = 64
     """Images per unit of work and shard."""
-    seed: int = 0
-    shown: int = 3
+    seed: Whole = 0
+    """Seed of every random draw."""
+    shown: Whole = 3
     """Images shown per finding and reading."""
-    max_findings: int = 12
+    max_findings: Whole = 12
+    """Findings reported at most."""
     both_ways: bool = True
     """Attributes are also raised, on as many images that lack them, for the effects."""
-    min_effect: float = 0.1
+    min_effect: Share = 0.1
     """A finding needs at least this |effect|."""
     search: SearchOptions = field(default_factory=SearchOptions)
     estimate: EstimateOptions = field(default_factory=EstimateOptions)
@@ -34,16 +44,30 @@ class AuditOptions:
     effects: EffectOptions = field(default_factory=EffectOptions)
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch", "chunk"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        for name in ("seed", "shown", "max_findings"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if self.estimate.enabled and self.search.method != "latent-shift":
             raise BadInput(
-                f"Gradients of black boxes are estimated (--estimate) for the method latent-shift only, not for "
-                f"{self.search.method}."
+                "expected the method 'latent-shift' where gradients of black boxes are estimated (--estimate), got "
+                f"{self.search.method!r}."
             )
-        if not 0 <= self.min_effect <= 1:
-            raise BadInput(f"min_effect must be between 0 and 1, got {self.min_effect!r}.")
+
+
+def differing_from_bank(options: AuditOptions, made: Mapping[str, Any]) -> list[str]:
+    """Names of settings that are neither the default nor the bank's own, and that its audit cannot choose.
+
+    ``made``: the settings in the bank's ``run.json``. Settings of a group have dotted names, such as ``search.drop``.
+    """
+    chosen, plain = (_flat(asdict(o), DECIDED_BY_THE_BANK) for o in (options, AuditOptions()))
+    banked = _flat(made, DECIDED_BY_THE_BANK)
+    return [name for name, value in chosen.items() if value not in (plain[name], banked.get(name, plain[name]))]
+
+
+def _flat(settings: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The named settings, those of groups with dotted names."""
+    flat: dict[str, Any] = {}
+    for name in names:
+        value = settings.get(name)
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in _flat(value, tuple(value)).items()}
+        elif name in settings:
+            flat[name] = value
+    return flat

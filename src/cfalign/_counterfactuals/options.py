@@ -1,89 +1,80 @@
-"""Settings of a search for counterfactuals; the same dataclasses are the configuration."""
+"""Settings of a search for counterfactuals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from cfalign._errors import BadInput
+from cfalign._validation import Count, Positive, Whole, options, refuse_idle
 
 MOST = 1024
 """Evaluations per image where the options name none."""
 
 
-@dataclass(frozen=True)
+@options()
 class EstimateOptions:
-    """Whether and how black boxes, through which no gradient flows, become bases."""
+    """Whether and how the gradients of black boxes, through which none flows, are estimated."""
 
     enabled: bool = False
-    evaluations: int | None = None
-    """Decoder forwards and forward passes of the classifier per image, two per direction; by default twice the latent's
+    """Whether black boxes may be bases."""
+    evaluations: Annotated[int, Field(ge=2)] | None = None
+    """Decoder forwards and forward passes of the classifier per image, two per direction. By default twice the latent's
     dimensions, which is exact, and at most 1,024."""
-    step: float = 0.05
+    step: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Distance of a probe from z0, as a share of ‖z0‖: large enough for scores of few digits, small enough to be local.
     """
-    seed: int = 0
+    seed: Whole = 0
     """Seed of the directions, which differ from image to image."""
 
     def __post_init__(self) -> None:
-        if self.evaluations is not None and self.evaluations < 2:
-            raise BadInput(f"estimate.evaluations must be at least 2, got {self.evaluations!r}.")
-        if not 0 < self.step <= 1:
-            raise BadInput(f"estimate.step must be above 0 and at most 1, got {self.step!r}.")
-        if self.seed < 0:
-            raise BadInput(f"estimate.seed must be at least 0, got {self.seed!r}.")
+        if not self.enabled:
+            refuse_idle(self, "evaluations", "step", "seed", needs="enabled=True")
 
 
 Method = Literal["latent-shift", "iterated", "latent-cf", "pixels"]
 
 
-@dataclass(frozen=True)
+@options()
 class DescentOptions:
     """How the methods that take many steps (``iterated``, ``latent-cf``, ``pixels``) take them."""
 
-    step: float | None = None
-    """Length of a step, of an optimiser's first one, as a share of ‖z0‖; by default 0.05, and 0.01 in pixels."""
-    max_steps: int = 100
+    step: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Length of a step (of an optimiser: its first one) as a share of ‖z0‖. By default 0.05, and 0.01 in pixels."""
+    max_steps: Count = 100
     """Steps per counterfactual, each one decoder forward with its backward pass."""
     optimiser: Literal["adam", "gradient"] = "adam"
     """Of ``latent-cf`` and ``pixels``: Adam, or plain gradient descent at a constant rate."""
-    distance_weight: float = 0.1
-    """Weight of ‖z − z0‖² / ‖z0‖² beside ((value − aim) / (value0 − aim))² in their loss; it halves every 20 steps, so
-    that the aim is met in the end."""
-
-    def __post_init__(self) -> None:
-        if self.step is not None and not 0 < self.step <= 1e9:
-            raise BadInput(f"descent.step must be above 0, or None for the method's own, got {self.step!r}.")
-        if self.max_steps < 1:
-            raise BadInput(f"descent.max_steps must be at least 1, got {self.max_steps!r}.")
-        if self.optimiser not in ("adam", "gradient"):
-            raise BadInput(f"descent.optimiser must be 'adam' or 'gradient', got {self.optimiser!r}.")
-        if not 0 <= self.distance_weight <= 1e9:
-            raise BadInput(f"descent.distance_weight must be at least 0, got {self.distance_weight!r}.")
+    distance_weight: Annotated[float, Field(ge=0, le=1e9)] = 0.1
+    """Of ``latent-cf`` and ``pixels``: weight of ‖z − z0‖² / ‖z0‖² beside ((value − aim) / (value0 − aim))² in their
+    loss. It halves every 20 steps, so that the aim is met in the end."""
 
 
-@dataclass(frozen=True)
+@options()
 class SearchOptions:
     """How a counterfactual is searched. Scores are probabilities unless the base is a composition on probabilities."""
 
-    drop: float = 0.6
+    drop: Annotated[float, Field(gt=0, le=10)] = 0.6
     """Requested drop of the base score."""
-    floor: float = 0.05
+    floor: Annotated[float, Field(gt=-100, le=1)] = 0.05
     """Score aimed at where the start is too low for the drop."""
-    tolerance: float = 0.01
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
     """A search lands when the score is within this of its aim (``refined``)."""
-    off_drop: float = 0.85
+    off_drop: Annotated[float, Field(gt=0, le=10)] = 0.85
     """Drop at which an attribute counts as switched off: effects are read there, further along the same ray."""
-    eligible: float = 0.5
+    eligible: Annotated[float, Field(gt=-100, le=100)] = 0.5
     """Only images with at least this base score at x0 get a counterfactual."""
     strategy: Literal["refined", "schedule"] = "refined"
-    max_evaluations: int = 20
+    """``refined`` brackets the aim and closes in on it; ``schedule`` takes the authors' own steps."""
+    max_evaluations: Count = 20
     """Decoder forwards per counterfactual (``refined``)."""
-    max_distance: float = 4.0
+    max_distance: Annotated[float, Field(gt=0, le=1e9)] = 4.0
     """Bound on the latent distance, in multiples of ‖z0‖ (``refined``)."""
-    max_lambda: float = 500_000.0
+    max_lambda: Annotated[float, Field(gt=0, le=1e12)] = 500_000.0
     """Bound on λ (``schedule``)."""
-    max_image_change: float | None = None
+    max_image_change: Positive | None = None
     """Bound on Σ|x0 − x_λ| / Σ|x0|; ``schedule`` uses 0.05 when this is None."""
     method: Method = "latent-shift"
     """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
@@ -92,25 +83,11 @@ class SearchOptions:
     """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
 
     def __post_init__(self) -> None:
-        if self.strategy not in ("refined", "schedule"):
-            raise BadInput(f"strategy must be 'refined' or 'schedule', got {self.strategy!r}.")
-        if self.method not in get_args(Method):
-            raise BadInput(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}.")
         if self.strategy == "schedule" and self.method != "latent-shift":
-            raise BadInput(f"The strategy 'schedule' belongs to the method 'latent-shift', not to {self.method!r}.")
-        for name, low, high in (
-            ("drop", 0, 10),
-            ("floor", -100, 1),
-            ("off_drop", 0, 10),
-            ("eligible", -100, 100),
-            ("tolerance", 0, 1),
-            ("max_distance", 0, 1e9),
-            ("max_lambda", 0, 1e12),
-        ):
-            value = getattr(self, name)
-            if not low < value <= high:
-                raise BadInput(f"{name} must be above {low} and at most {high}, got {value!r}.")
-        if self.max_evaluations < 1:
-            raise BadInput(f"max_evaluations must be at least 1, got {self.max_evaluations!r}.")
-        if self.max_image_change is not None and not self.max_image_change > 0:
-            raise BadInput(f"max_image_change must be above 0, or None for no bound, got {self.max_image_change!r}.")
+            raise BadInput(f"expected the strategy 'refined' with the method {self.method!r}, got 'schedule'.")
+        if self.strategy != "schedule":
+            refuse_idle(self, "max_lambda", needs="strategy='schedule'")
+        if self.method == "latent-shift":
+            refuse_idle(self, "descent", needs="a method other than 'latent-shift'")
+        if self.method == "iterated":
+            refuse_idle(self.descent, "optimiser", "distance_weight", needs="method='latent-cf' or 'pixels'")
