@@ -104,7 +104,7 @@ def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
         ({"target": None}, "Missing --target"),
         ({"faces": 100}, "either --images FOLDER or --faces NUMBER"),
         ({"autoencoder": None}, "--images needs --autoencoder"),
-        ({"solver": "newton"}, "must be one of secant, momentum"),
+        ({"solver": "newton"}, "solver: expected one of secant, momentum"),
         ({"set": "min_images=60"}, "Too few images to rectify 'friendly'"),
         ({"classifier": f"{WORLDS}:torch_box"}, "is a black box"),
         ({"split": True}, "--split needs --labels"),

@@ -552,7 +552,7 @@ def test_options_of_nothing_are_refused(name: str, value: float) -> None:
 
 @pytest.mark.parametrize("name", ["samples", "draws"])
 def test_too_few_draws_are_refused(name: str) -> None:
-    with pytest.raises(BadInput, match=f"{name} must be at least 100, got 99"):
+    with pytest.raises(BadInput, match=f"{name}: expected a whole number at least 100, got 99"):
         EffectOptions(**{name: 99})  # type: ignore[arg-type]
 
 

@@ -286,10 +286,10 @@ def test_files_that_are_no_models(desk: Desk, tmp_path: Path) -> None:
 
 def test_settings(desk: Desk, tmp_path: Path) -> None:
     refused(desk.audit(more=("--set", "search.dorp=0.5")), "Unknown setting 'search.dorp'", "nearest valid: drop")
-    refused(desk.audit(more=("--set", "limit")), "--set expects name=value")
-    refused(desk.audit(limit=-3), "limit must be at least 1, got -3")
-    refused(desk.audit(seed=-1), "seed must be at least 0")
-    refused(desk.audit(strategy="quick"), "'search.strategy' must be one of refined, schedule; got 'quick'")
+    refused(desk.audit(more=("--set", "limit")), "--set: expected name=value")
+    refused(desk.audit(limit=-3), "limit: expected a whole number at least 1, got -3")
+    refused(desk.audit(seed=-1), "seed: expected a whole number at least 0")
+    refused(desk.audit(strategy="quick"), "search.strategy: expected one of refined, schedule, got 'quick'")
     config = tmp_path / "settings.toml"
     config.write_text("limt = 3\n")
     refused(desk.audit(config=config), "Unknown setting 'limt'", "nearest valid: limit")

@@ -64,12 +64,13 @@ def test_fewer_directions_give_the_gradients_projection() -> None:
 
 def test_directions_are_orthonormal_and_depend_on_seed_and_latent_alone() -> None:
     latent = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    rows = directions(latent, EstimateOptions(evaluations=10)).flatten(1)
+    rows = directions(latent, EstimateOptions(enabled=True, evaluations=10)).flatten(1)
     torch.testing.assert_close(rows @ rows.T, torch.eye(5), atol=1e-6, rtol=0)
     assert directions(latent, EstimateOptions()).shape == (12, 3, 4), "no more than there are dimensions"
-    assert torch.equal(rows, directions(latent.clone(), EstimateOptions(evaluations=10)).flatten(1))
+    assert torch.equal(rows, directions(latent.clone(), EstimateOptions(enabled=True, evaluations=10)).flatten(1))
     for other, seed in ((latent + 1, 0), (latent, 1)):
-        assert not torch.equal(rows, directions(other, EstimateOptions(evaluations=10, seed=seed)).flatten(1))
+        chosen = EstimateOptions(enabled=True, evaluations=10, seed=seed)
+        assert not torch.equal(rows, directions(other, chosen).flatten(1))
 
 
 def test_all_bases_of_an_image_share_its_probes() -> None:
@@ -87,7 +88,7 @@ def test_a_probe_where_the_score_is_not_finite_gives_no_direction() -> None:
     def evaluate(points: Tensor) -> Tensor:
         return torch.where(points[:, :1] > 1.0, torch.nan, points[:, :1])
 
-    _, slope, _ = differences(torch.full((2,), 0.999), evaluate, EstimateOptions(step=0.5))
+    _, slope, _ = differences(torch.full((2,), 0.999), evaluate, EstimateOptions(enabled=True, step=0.5))
     assert slope.isnan().any()
     broken = black_box(lambda x: torch.full((len(x), 3), torch.nan), CLF.targets)
     found = rays(broken, ON)
@@ -139,5 +140,5 @@ def test_black_boxes_are_refused_unless_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [{"evaluations": 1}, {"step": 0.0}, {"step": 2.0}, {"seed": -1}])
 def test_settings_that_cannot_work_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match=f"estimate.{next(iter(bad))} must be"):
+    with pytest.raises(BadInput, match=f"EstimateOptions.{next(iter(bad))}: expected"):
         EstimateOptions(**bad)  # type: ignore[arg-type]

@@ -371,11 +371,11 @@ def test_explain_ends_at_the_counterfactual(method: Method) -> None:
 
 
 def test_what_does_not_go_together_is_one_sentence() -> None:
-    with pytest.raises(BadInput, match="'schedule' belongs to the method 'latent-shift', not to 'iterated'"):
+    with pytest.raises(BadInput, match="strategy: expected 'refined' with the method 'iterated', got 'schedule'"):
         SearchOptions(method="iterated", strategy="schedule")
-    with pytest.raises(BadInput, match="by latent-shift, not by iterated"):
+    with pytest.raises(BadInput, match=r"search\.method: expected 'latent-shift' in a rectification, got 'iterated'"):
         RectificationOptions(search=SearchOptions(method="iterated"))
-    with pytest.raises(BadInput, match="for the method latent-shift only, not for pixels"):
+    with pytest.raises(BadInput, match=r"search\.method: expected 'latent-shift' where gradients .*, got 'pixels'"):
         AuditOptions(search=SearchOptions(method="pixels"), estimate=EstimateOptions(enabled=True))
     box = black_box(lambda x: torch.sigmoid(x.mean(dim=(1, 2, 3)))[:, None], ["a"], name="box")
     for method in STEPPING:
@@ -398,5 +398,5 @@ def test_a_bad_name_on_the_command_line_is_one_sentence(tmp_path: Path) -> None:
         "--out", tmp_path / "run", "--method", "magic", folder=tmp_path,
     )  # fmt: skip
     assert ended.code == 2
-    assert "must be one of latent-shift, iterated, latent-cf, pixels; got 'magic'" in ended.err
+    assert "expected one of latent-shift, iterated, latent-cf, pixels, got 'magic'" in ended.err
     assert len(ended.err.strip().splitlines()) == 1

@@ -610,16 +610,16 @@ def test_large_sets_are_decoded_to_disk_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"batch": 1}, "batch must be a whole number, at least 2; came 1"),
-        ({"steps": 0}, "steps must be a whole number, at least 1; came 0"),
-        ({"epochs": -1.0}, "epochs must be a number above 0; came -1.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; came nan"),
-        ({"held_out": 1.0}, "held_out must be a number above 0 and below 1; came 1.0"),
-        ({"average": 1.0}, "average must be a number at least 0 and below 1"),
-        ({"encoder": ()}, "encoder must hold at least one"),
-        ({"latent": 0}, "latent must be a whole number, at least 1; came 0"),
-        ({"whiten_from": -1}, "whiten_from must be a whole number, at least 0; came -1"),
-        ({"device": "warp"}, "The device 'warp' cannot be used"),
+        ({"batch": 1}, "batch: expected a whole number at least 2, got 1"),
+        ({"steps": 0}, "steps: expected a whole number at least 1, or none, got 0"),
+        ({"epochs": -1.0}, "epochs: expected a number above 0, got -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number above 0, got nan"),
+        ({"held_out": 1.0}, "held_out: expected a number above 0 and below 1, got 1.0"),
+        ({"average": 1.0}, "average: expected a number at least 0 and below 1, got 1.0"),
+        ({"encoder": ()}, "encoder: expected a list of one or more whole numbers at least 1"),
+        ({"latent": 0}, "latent: expected a whole number at least 1, or none, got 0"),
+        ({"whiten_from": -1}, "whiten_from: expected a whole number at least 0, got -1"),
+        ({"device": "warp"}, "device: expected one that PyTorch can use, got 'warp'"),
     ],
 )
 def test_options_that_cannot_work(fields: dict[str, Any], complaint: str) -> None:
@@ -630,9 +630,9 @@ def test_options_that_cannot_work(fields: dict[str, Any], complaint: str) -> Non
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"dropout": 1.0}, "dropout must be a number at least 0 and below 1; came 1.0"),
-        ({"hidden": -1}, "hidden must be a whole number, at least 0; came -1"),
-        ({"targets": ()}, "targets must name at least one attribute"),
+        ({"dropout": 1.0}, "dropout: expected a number at least 0 and below 1, got 1.0"),
+        ({"hidden": -1}, "hidden: expected a whole number at least 0, got -1"),
+        ({"targets": ()}, "targets: expected a list of one or more texts, or none, got"),
     ],
 )
 def test_options_of_a_classifier_that_cannot_work(fields: dict[str, Any], complaint: str) -> None:
@@ -650,7 +650,7 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
         train_autoencoder(faces(), out=out, options=replace(TINY, batch=128))
     with pytest.raises(BadInput, match="multiple of 8"):
         train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
-    many = replace(COMPONENTS, latent=108, horizontal_flip=False, batch=512)
+    many = replace(COMPONENTS, latent=108, horizontal_flip=False)
     with pytest.raises(BadInput, match=r"latent is 108, but there are only 108 images of 768 values .* below 108"):
         train_autoencoder(faces(), out=out, options=many)
     with pytest.raises(BadInput, match=r"only 216 images and mirror images .* below 216"):

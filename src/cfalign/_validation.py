@@ -1,7 +1,7 @@
 """Options: frozen dataclasses whose annotations say what every field may hold.
 
 The constructor, a TOML file, ``--set`` and ``cfalign settings`` read the same annotations, by pydantic. A value that
-does not fit raises BadInput. Rules across fields stand in ``__post_init__``.
+does not fit raises BadInput. Rules across fields stand in ``__post_init__``; their message begins with a field's name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import wraps
+from functools import reduce, wraps
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -59,11 +59,18 @@ def options(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
 
 
 def refuse_idle(options: Any, *names: str, needs: str) -> None:
-    """Raises BadInput where one of the fields ``names`` is set although it has no effect without ``needs``."""
-    for each in fields(options):
-        value = getattr(options, each.name)
-        if each.name in names and value != _default(each):
-            raise BadInput(f"{each.name}={value!r} has no effect without {needs}.")
+    """Raises BadInput where a field is set although it has no effect without ``needs``.
+
+    ``names``: the fields, those of nested options with dotted names. A field is set when it differs from its default.
+    """
+    for name in names:
+        *groups, last = name.split(".")
+        owner = reduce(getattr, groups, options)
+        value, default = getattr(owner, last), next(_default(each) for each in fields(owner) if each.name == last)
+        if is_dataclass(value):
+            refuse_idle(options, *(f"{name}.{each.name}" for each in fields(value)), needs=needs)
+        elif value != default:
+            raise BadInput(f"{name}={value!r} has no effect without {needs}.")
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -124,7 +131,7 @@ def _refusal(error: ValidationError, kind: type, *, start: str) -> BadInput:
     where = ".".join([start, *names] if start else names)
     raised = first.get("ctx", {}).get("error")
     if isinstance(raised, BadInput):  # by a rule across fields
-        return BadInput(f"{where}: {raised}" if where else str(raised))
+        return BadInput(f"{where}.{raised}" if where else str(raised))
     whole = TypeAdapter(kind).json_schema()
     if first["type"] == "unexpected_keyword_argument":
         group = _at(names[:-1], whole)
@@ -157,8 +164,8 @@ def _expected(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if schema["type"] == "array":
         items = _resolved(schema.get("items", {}), whole)
-        least = " of at least one" if schema.get("minItems") else ""
-        return f"a list{least}" + (f" of {_MANY[items['type']]}{_bounds(items)}" if items.get("type") in _MANY else "")
+        least = "one or more " if schema.get("minItems") else ""
+        return f"a list of {least}{_MANY.get(items.get('type', ''), 'values')}{_bounds(items)}"
     return _KINDS[schema["type"]] + _bounds(schema)
 
 

@@ -183,7 +183,9 @@ def _walk_pool(
 def off_search(options: SearchOptions) -> SearchOptions:
     """A coarser search: how far exactly does not matter, for responses are divided by the attribute's own change."""
     drop = max(options.off_drop, options.drop)
-    return replace(options, strategy="refined", drop=drop, tolerance=max(0.03, options.tolerance))
+    coarse = max(0.03, options.tolerance)
+    bound = SearchOptions.max_lambda  # of the schedule alone
+    return replace(options, strategy="refined", drop=drop, tolerance=coarse, max_lambda=bound)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from dataclasses import asdict, field
 from typing import Any
 
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
-from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
+from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, refuse_idle_descent
 from cfalign._errors import BadInput
 from cfalign._validation import Count, Share, Whole, options
 
@@ -44,9 +44,10 @@ class AuditOptions:
     effects: EffectOptions = field(default_factory=EffectOptions)
 
     def __post_init__(self) -> None:
+        refuse_idle_descent(self)
         if self.estimate.enabled and self.search.method != "latent-shift":
             raise BadInput(
-                "expected the method 'latent-shift' where gradients of black boxes are estimated (--estimate), got "
+                "search.method: expected 'latent-shift' where gradients of black boxes are estimated (--estimate), got "
                 f"{self.search.method!r}."
             )
 

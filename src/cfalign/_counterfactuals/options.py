@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -84,10 +84,18 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if self.strategy == "schedule" and self.method != "latent-shift":
-            raise BadInput(f"expected the strategy 'refined' with the method {self.method!r}, got 'schedule'.")
+            raise BadInput(f"strategy: expected 'refined' with the method {self.method!r}, got 'schedule'.")
         if self.strategy != "schedule":
             refuse_idle(self, "max_lambda", needs="strategy='schedule'")
-        if self.method == "latent-shift":
-            refuse_idle(self, "descent", needs="a method other than 'latent-shift'")
-        if self.method == "iterated":
-            refuse_idle(self.descent, "optimiser", "distance_weight", needs="method='latent-cf' or 'pixels'")
+
+
+def refuse_idle_descent(options: Any) -> None:
+    """Raises BadInput where ``options.search`` sets how steps are taken, and its method does not take them so.
+
+    Not a rule of ``SearchOptions``: ``counterfactuals(…, method=…)`` replaces the method of its options.
+    """
+    if options.search.method == "latent-shift":
+        refuse_idle(options, "search.descent", needs="a search.method other than 'latent-shift'")
+    if options.search.method == "iterated":
+        of_optimisers = ("search.descent.optimiser", "search.descent.distance_weight")
+        refuse_idle(options, *of_optimisers, needs="search.method='latent-cf' or 'pixels'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
-from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.options import SearchOptions, refuse_idle_descent
 from cfalign._validation import Count, Share, options, refuse_idle
 
 Difference = Literal["mean", "max", "first-last", "int"]
@@ -34,4 +34,5 @@ class ExplainOptions:
     """Images per forward pass."""
 
     def __post_init__(self) -> None:
-        refuse_idle(self.search, "off_drop", needs="an audit: one image is walked to the drop alone")
+        refuse_idle_descent(self)
+        refuse_idle(self, "search.off_drop", needs="an audit: one image is walked to the drop alone")

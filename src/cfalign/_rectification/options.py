@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.options import SearchOptions, refuse_idle_descent
 from cfalign._errors import BadInput
 from cfalign._validation import Count, Draws, ShareBelowOne, Whole, options, refuse_idle
 
@@ -62,13 +62,11 @@ class RectificationOptions:
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def __post_init__(self) -> None:
-        if self.train + self.validation >= 1:
-            raise BadInput(
-                "expected train and validation to leave a rest for the test (together below 1), got "
-                f"{self.train!r} and {self.validation!r}."
-            )
+        shares = self.train, self.validation
+        if sum(shares) >= 1:
+            raise BadInput(f"train, validation: expected shares that leave a rest for the test, got {shares!r}.")
         if self.reading == "incoming" and self.solver != "secant":
-            raise BadInput(f"expected the solver 'secant' with the incoming reading, got {self.solver!r}.")
+            raise BadInput(f"solver: expected 'secant' with the incoming reading, got {self.solver!r}.")
         if self.solver == "secant":
             refuse_idle(self, *_OF_MOMENTUM, needs="solver='momentum'")
         else:
@@ -76,17 +74,16 @@ class RectificationOptions:
         self._check_search()
 
     def _check_search(self) -> None:
-        """Only what a rectification's search can do."""
+        """Raises BadInput for a search that a rectification cannot make."""
         if self.search.strategy != "refined":
-            raise BadInput(f"expected search.strategy 'refined' in a rectification, got {self.search.strategy!r}.")
+            raise BadInput(f"search.strategy: expected 'refined' in a rectification, got {self.search.strategy!r}.")
         if self.search.method != "latent-shift":
-            raise BadInput(f"expected search.method 'latent-shift' in a rectification, got {self.search.method!r}.")
-        if self.search.max_image_change is not None:
-            raise BadInput(
-                f"expected no search.max_image_change in a rectification, got {self.search.max_image_change!r}."
-            )
+            raise BadInput(f"search.method: expected 'latent-shift' in a rectification, got {self.search.method!r}.")
+        if (bound := self.search.max_image_change) is not None:
+            raise BadInput(f"search.max_image_change: expected none in a rectification, got {bound!r}.")
+        refuse_idle_descent(self)
         if not self.incoming:
-            refuse_idle(self.search, "off_drop", needs="the incoming reading")
+            refuse_idle(self, "search.off_drop", needs="the incoming reading")
 
     @property
     def incoming(self) -> bool:

@@ -63,7 +63,7 @@ class Training:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # torch answers with either, by kind of device
             reason = str(error).splitlines()[0].rstrip(".")
-            raise BadInput(f"The device {self.device!r} cannot be used: {reason}.") from error
+            raise BadInput(f"device: expected one that PyTorch can use, got {self.device!r}: {reason}.") from error
 
     def total_steps(self, images: int) -> int:
         """Number of batches for so many training images."""
