@@ -265,9 +265,9 @@ def test_a_folder_of_other_settings_is_refused(folder: Path, result: Photographs
     [
         ({"pairs": (("smiling", "smiling"),)}, "pairs TARGET:CONFOUNDER of two attributes"),
         ({"doses": (0.5,)}, "two or more different doses"),
-        ({"doses": (0.0, 1.5)}, r"from 0 to 1, got \[0\.0, 1\.5\]"),
-        ({"split": "train"}, "Expected two different splits"),
-        ({"limit": 0}, "Expected limit of at least 1, got 0"),
+        ({"doses": (0.0, 1.5)}, "doses: expected a list of numbers at least 0 and at most 1, got 1.5"),
+        ({"split": "train"}, "split: expected another split than train_split"),
+        ({"limit": 0}, "limit: expected a whole number at least 1, got 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(change: dict[str, object], message: str) -> None:

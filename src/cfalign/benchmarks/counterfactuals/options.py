@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import get_args
+from dataclasses import field
+from typing import Annotated, get_args
+
+from pydantic import Field
 
 from cfalign._counterfactuals.options import Method, SearchOptions
 from cfalign._errors import BadInput
+from cfalign._validation import Count, Whole, options
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-@dataclass(frozen=True)
+@options()
 class BenchmarkOptions:
     """Size of the benchmark."""
 
-    seed: int = 0
-    images: int = 40
+    seed: Whole = 0
+    images: Annotated[int, Field(ge=2)] = 40
     """Counterfactuals per head and method, at most; nine times as many faces are drawn."""
-    cout_steps: int = 20
-    resamples: int = 1000
+    cout_steps: Count = 20
+    resamples: Annotated[int, Field(ge=10)] = 1000
     heads: tuple[str, ...] | None = None
     """Every head that stands for one factor by default."""
     methods: tuple[Method, ...] = METHODS
     search: SearchOptions = field(default_factory=SearchOptions)
     """Of all methods; the field ``method`` is not read."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("images", 2), ("resamples", 10), ("cout_steps", 1)):
-            if getattr(self, name) < least:
-                raise BadInput(f"Expected {name} of at least {least}, got {getattr(self, name)!r}.")
 
 
 def named(methods: Sequence[str]) -> tuple[Method, ...]:

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cfalign._validation import Correlation, Count, Whole, options
 from cfalign.training.recipes.planted_shortcuts import DOSES, PAIRS, SEEDS
 
 CORRELATION = 0.9
 """Of target and shortcut on the audited images."""
 
 
-@dataclass(frozen=True)
+@options()
 class Effort:
     """How much is spent on each pair."""
 
-    limit: int = 40
+    limit: Count = 40
     """Counterfactuals per head and direction."""
-    faces: int = 1200
+    faces: Count = 1200
     """Confounded faces that are audited."""
-    interventions: int = 50
+    interventions: Count = 50
     """Faces with independent attributes, for the truth."""
-    interventions_here: int = 100
+    interventions_here: Count = 100
     """Confounded faces, for the truth over faces as audited."""
-    maps: int = 8
+    maps: Whole = 8
     """Images that saliency maps are made of; 0 leaves the maps out."""
-    derivatives: int = 32
+    derivatives: Count = 32
     """Images that directional derivatives are taken at."""
 
 
-@dataclass(frozen=True)
+@options()
 class DetectionOptions:
     """What is measured."""
 
     pairs: tuple[tuple[str, str], ...] = PAIRS
     """(target, shortcut)"""
-    doses: tuple[float, ...] = DOSES
+    doses: tuple[Correlation, ...] = DOSES
     """Correlations in training. Without any, the shipped classifiers (0.9) and their twins (0) are audited."""
-    seeds: tuple[int, ...] = SEEDS
+    seeds: tuple[Whole, ...] = SEEDS
     effort: Effort = field(default_factory=Effort)
-    seed: int = 0
+    seed: Whole = 0
 
 
 _LITTLE = Effort(limit=12, faces=400, interventions_here=16, maps=2, derivatives=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cfalign._errors import BadInput
+from cfalign._validation import Count, Whole, options
 from cfalign.training.recipes.embedded import PAIRS
 from cfalign.training.recipes.imperfect_references import EXPOSURES, Imperfect
 
@@ -50,7 +51,7 @@ POINTS = (
 )
 
 
-@dataclass(frozen=True)
+@options()
 class ReferencesOptions:
     """What is trained and measured."""
 
@@ -59,17 +60,17 @@ class ReferencesOptions:
     """Whether the embedded heads are measured too."""
     pairs: tuple[tuple[str, str], ...] = PAIRS
     """(target, shortcut) of the shipped classifiers that are audited, each with its twin."""
-    limit: int = 30
+    limit: Count = 30
     """Counterfactuals per reference head and direction."""
-    audited: int = 600
+    audited: Count = 600
     """Confounded faces that are audited."""
-    interventions: int = 60
+    interventions: Count = 60
     """Faces with independent attributes for the truth; as many confounded ones are taken too."""
-    independent: int = 400
+    independent: Count = 400
     """Faces on which the accuracy of reference heads is measured."""
-    exposures: int = EXPOSURES
+    exposures: Count = EXPOSURES
     """How long the heads are trained; see ``recipes.imperfect_references``."""
-    seed: int = 0
+    seed: Whole = 0
 
     def network(self, point: TrainingSet, name: str) -> Imperfect:
         """One of the networks that are trained."""

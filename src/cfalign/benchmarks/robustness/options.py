@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cfalign._validation import Correlation, Count, Whole, options
 from cfalign.training.recipes.planted_shortcuts import PAIRS, SEEDS, Plant
 from cfalign.training.recipes.robust_methods import METHODS, Robust
 
@@ -11,26 +10,26 @@ CONTROL = 0.0
 """Dose of the classifiers in which nothing is planted."""
 
 
-@dataclass(frozen=True)
+@options()
 class RobustnessOptions:
     """What is trained and measured."""
 
     pairs: tuple[tuple[str, str], ...] = PAIRS[:3]
     """(target, shortcut): two objects (eyeglasses, a hat) and a texture (pale skin)."""
-    doses: tuple[float, ...] = (0.5, 0.9, 1.0)
+    doses: tuple[Correlation, ...] = (0.5, 0.9, 1.0)
     """Of all methods; ``erm`` is trained at ``CONTROL`` too."""
-    seeds: tuple[int, ...] = SEEDS
+    seeds: tuple[Whole, ...] = SEEDS
     methods: tuple[str, ...] = METHODS
-    training_faces: int = 2000
-    faces: int = 600
+    training_faces: Count = 2000
+    faces: Count = 600
     """Confounded faces that are audited."""
-    limit: int = 40
+    limit: Count = 40
     """Counterfactuals per head."""
-    independent: int = 4000
+    independent: Count = 4000
     """Faces for accuracies."""
-    interventions: int = 200
+    interventions: Count = 200
     """Faces for true effects."""
-    seed: int = 0
+    seed: Whole = 0
 
     def wanted(self) -> tuple[Robust, ...]:
         """Every classifier."""
