@@ -40,9 +40,12 @@ def vq(**more: Any) -> Any:
 
 def tiny(**more: Any) -> Any:
     return diffusers.AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1), **more,
-    )  # fmt: skip
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        **more,
+    )
 
 
 KINDS: dict[str, Callable[..., Any]] = {
@@ -140,8 +143,8 @@ def cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (configured(_class_name="UNet2DModel"), "holds the class UNet2DModel; expected one of AutoencoderKL, VQModel"),
-        (configured(in_channels=4), "maps 4 channels to 3; expected 3, or 1"),
+        (configured(_class_name="UNet2DModel"), r"class AutoencoderKL, VQModel, AutoencoderTiny, got UNet2DModel"),
+        (configured(in_channels=4), r"must map 3 channels to 3, or 1 to 1 \(grey\), got 4 to 3"),
         (configured(latent_channels=8), "cannot be read: "),
         (configured(layers_per_block=2), r"do not fit its config\.json: they lack .* and \d+ more"),
         (rewritten(lambda s: s.pop("decoder.conv_in.bias")), r"they lack decoder\.conv_in\.bias\."),
@@ -189,7 +192,9 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
 
 def test_a_hub_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadInput, match=r"someone/vae cannot be had from the hub .* give diffusers:FOLDER\.$") as caught:
+    with pytest.raises(
+        BadInput, match=r"someone/vae cannot be loaded from the hub .* give diffusers:FOLDER\.$"
+    ) as caught:
         load("diffusers:someone/vae")
     assert "\n" not in str(caught.value)
     for name in ("", ":vae", "./nothing:vae", "just-a-name", "a/b/c"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cfalign import classifiers
-from cfalign.autoencoders.by_spec import EMBEDDED as AUTOENCODER
+from cfalign.autoencoders.trained import EMBEDDED as AUTOENCODER
 from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
 from cfalign.training.recipes.embedded import PAIRS, SEEDS, SHIPPED, hashes, measured
 

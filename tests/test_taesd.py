@@ -18,8 +18,11 @@ from cfalign._errors import BadInput
 from cfalign.autoencoders import WrappedAutoencoder, load
 
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "c4": {}, "c16": {"latent": 16}, "branched": {"latent": 32, "branch": True}, "f32": {"latent": 32, "f32": True},
-}  # fmt: skip
+    "c4": {},
+    "c16": {"latent": 16},
+    "branched": {"latent": 32, "branch": True},
+    "f32": {"latent": 32, "f32": True},
+}
 
 
 def loaded(spec: Path | str, **more: Any) -> WrappedAutoencoder:
@@ -107,13 +110,19 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Tensor]], None]:
             spoil("encoder", lambda s: s.pop("3.conv.2.weight")),
             r"do not fit the network .*Missing key.*3\.conv\.2\.weight",
         ),
-        (spoil("decoder", lambda s: s.pop("3.conv.0.weight")), r"has not the layout of a TAESD decoder: it lacks"),
+        (
+            spoil("decoder", lambda s: s.pop("3.conv.0.weight")),
+            r"does not have the layout of a TAESD decoder: it lacks",
+        ),
         (spoil("decoder", renamed("1.bias", "1.shift")), "do not fit the network they describe: "),
         (spoil("encoder", renamed("0.weight", "first.weight")), r"has the key 'first\.weight'; expected the numbered"),
         (spoil("encoder", lambda s: s.clear()), "has no numbered layers"),
         (spoil("encoder", renamed("14.weight", "99999999.weight")), "has no numbered layers"),
         (spoil("decoder", lambda s: s.update({"1.weight": torch.zeros(8, 5, 3, 3)})), "of 4 channels, but .* takes 5"),
-        (spoil("encoder", lambda s: s.update({"0.weight": torch.zeros(8, 1, 3, 3)})), "maps 1 channels to 3"),
+        (
+            spoil("encoder", lambda s: s.update({"0.weight": torch.zeros(8, 1, 3, 3)})),
+            r"must map 3 channels \(colour\) to 3, got 1 to 3",
+        ),
         (lambda f: (f / "tiny_encoder.pth").write_bytes(b"PK\x03\x04 not really"), "cut short or damaged"),
     ],
 )

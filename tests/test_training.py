@@ -27,7 +27,7 @@ from cfalign._analysis.statistics import auroc
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
 from cfalign.autoencoders.components import ComponentAutoencoder
-from cfalign.autoencoders.convolutional import build as build_autoencoder
+from cfalign.autoencoders.trained import build as build_autoencoder
 from cfalign.classifiers.attribute_network import AttributeNetwork, Residual
 from cfalign.classifiers.attribute_network import build as build_classifier
 from cfalign.datasets import ImageFolder, Labels, Leftover, TensorImages, read_labels

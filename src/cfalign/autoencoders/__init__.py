@@ -1,8 +1,18 @@
-"""Autoencoders, whose latent space is the plane that counterfactuals move in.
+"""Autoencoders: counterfactuals are made in their latent space.
 
-``loading`` by spec · ``wrapped`` any object with encode and decode · the two that cfalign makes, see README.md:
-``components`` without training steps, ``network`` with · one module per family of ``FAMILY:NAME``: ``taming`` (and
-``celeba``, the paper's), ``diffusers``, ``taesd``, ``xrv``; ``quantised`` is what VQ models share.
+    autoencoder = load("embedded")          # by spec: a name, a file, a factory, FAMILY:NAME
+    autoencoder = wrap(my_vae, size=128)    # any object with encode and decode
+
+======================  ====================================================================================
+``by_spec``             ``load``
+``wrapped_autoencoder`` ``wrap``, and ``WrappedAutoencoder``, which it returns
+``trained``             weight files of ``cfalign train autoencoder``, and the embedded one
+``components``          the architecture without training steps: principal components
+``convolutional``       the architecture that is trained
+``families``            one module per family of ``FAMILY:NAME``
+======================  ====================================================================================
+
+README.md in this folder compares them and says which to take.
 """
 
 from cfalign.autoencoders.by_spec import load

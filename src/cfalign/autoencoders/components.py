@@ -1,4 +1,4 @@
-"""The autoencoder that needs no training steps: principal components with a capped whitening.
+"""The autoencoder that needs no training steps: principal components with capped whitening.
 
 z = Wᵀ(x − mean) / scale, D(z) = W(z · scale) + mean, clipped to [0, 1]. README.md in this folder says why.
 """
@@ -22,8 +22,12 @@ class ComponentAutoencoder(nn.Module):
         super().__init__()
         pixels = channels * size * size
         self.config: dict[str, Any] = {
-            "kind": "autoencoder", "architecture": "components", "size": size, "channels": channels, "latent": latent,
-        }  # fmt: skip
+            "kind": "autoencoder",
+            "architecture": "components",
+            "size": size,
+            "channels": channels,
+            "latent": latent,
+        }
         self.size, self.shape = size, (channels, size, size)
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("basis", torch.zeros(pixels, latent))

@@ -1,6 +1,6 @@
-"""The autoencoder that cfalign trains step by step: convolutions to one whitened *vector*, and back; and ``build``.
+"""The autoencoder that is trained step by step: convolutions to one whitened *vector*, and back.
 
-Why a vector: see README.md in this folder.
+README.md in this folder says why the latent is a vector.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cfalign._errors import BadInput
-from cfalign.autoencoders.components import ComponentAutoencoder
 
 
 class VectorAutoencoder(nn.Module):
@@ -36,9 +35,14 @@ class VectorAutoencoder(nn.Module):
                 f"got {size}."
             )
         self.config: dict[str, Any] = {
-            "kind": "autoencoder", "architecture": "convolutional", "size": size, "channels": channels,
-            "latent": latent, "encoder": list(encoder), "decoder": list(decoder),
-        }  # fmt: skip
+            "kind": "autoencoder",
+            "architecture": "convolutional",
+            "size": size,
+            "channels": channels,
+            "latent": latent,
+            "encoder": list(encoder),
+            "decoder": list(decoder),
+        }
         self.size = size
         self.encoder = _encoder(channels, encoder)
         self.to_latent = nn.Linear(encoder[-1] * side * side, latent)
@@ -82,13 +86,3 @@ def _decoder(channels: int, widths: Sequence[int]) -> nn.Sequential:
             nn.SiLU(),
         ]
     return nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1))
-
-
-def build(config: dict[str, Any]) -> VectorAutoencoder | ComponentAutoencoder:
-    """The network that a weight file describes; ValueError or KeyError where it describes none."""
-    architecture = config.get("architecture", "convolutional")  # files of the first recipe do not say
-    if architecture == "components":
-        return ComponentAutoencoder(**{k: config[k] for k in ("size", "channels", "latent")})
-    if architecture != "convolutional":
-        raise BadInput(f"unknown architecture {architecture!r}")
-    return VectorAutoencoder(**{k: config[k] for k in ("size", "channels", "latent", "encoder", "decoder")})

@@ -1,4 +1,4 @@
-"""A user's object with ``encode`` and ``decode`` as an autoencoder."""
+"""A user's object with ``encode`` and ``decode``, made into an autoencoder of images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from cfalign._types import Autoencoder
 
 
 class WrappedAutoencoder:
-    """Calls the module's ``encode`` and ``decode``, mapping images to and from the range, the size and the number of
-    channels that it works in.
+    """An autoencoder of images in [0, 1] around an object with ``encode`` and ``decode``; ``wrap`` makes it.
+
+    It converts images to the range, the sides and the number of channels that the object expects, and converts the
+    decoded images back. ``size`` is the side that images should have, or None where any will do.
     """
 
     def __init__(
@@ -29,20 +31,27 @@ class WrappedAutoencoder:
     ) -> None:
         if not (callable(getattr(module, "encode", None)) and callable(getattr(module, "decode", None))):
             raise BadInput(
-                f"An autoencoder needs the methods encode and decode; {type(module).__name__} lacks one of them."
+                f"An autoencoder must have the methods encode and decode; {type(module).__name__} lacks one of them."
             )
         low, high = value_range
         if not low < high:
-            raise BadInput(f"value_range must be (low, high) with low < high, got {value_range!r}.")
+            raise BadInput(f"value_range must be (low, high) with low below high, got {value_range!r}.")
         if stride < 1:
             raise BadInput(f"stride must be at least 1, got {stride!r}.")
         self.module, self.size, self.name = module, size, name
         self.low, self.span = low, high - low
         self.stride, self.grey = stride, grey
-        self._encoded: dict[tuple[int, ...], tuple[int, ...]] = {}  # shape of a latent → of the images it came from
+        self._encoded: dict[tuple[int, ...], tuple[int, ...]] = {}  # shape of a latent → shape of its image
+
+    def __repr__(self) -> str:
+        size = "any size" if self.size is None else f"size {self.size}"
+        return f"WrappedAutoencoder({self.name!r}, {type(self.module).__name__}, {size})"
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [n, c, h, w] in [0, 1] to latents [n, ...]."""
+        """Images [n, c, h, w] in [0, 1] to latents [n, ...].
+
+        Raises BadModel where the object fails, or does not return a tensor with the batch on the first axis.
+        """
         x = images.mean(1, keepdim=True) if self.grey else images
         x = _padded(x, self.stride)
         with user_code(f"The autoencoder's encode, given images of shape {list(images.shape)},"):
@@ -52,8 +61,10 @@ class WrappedAutoencoder:
         return out
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [n, ...] to images in [0, 1], without the rows and columns that padding added to the images last
-        encoded to latents of this shape.
+        """Latents [n, ...] to images [n, c, h, w], in [0, 1] as far as the object keeps to its range.
+
+        Rows and columns that ``encode`` added to reach a multiple of the stride are cut off again, by the shape of the
+        images that were last encoded to latents of this shape. Raises BadModel as ``encode``.
         """
         with user_code(f"The autoencoder's decode, given latents of shape {list(latents.shape)},"):
             out = self.module.decode(latents)
@@ -67,7 +78,10 @@ class WrappedAutoencoder:
 
 
 def _padded(images: Tensor, stride: int) -> Tensor:
-    """With rows below and columns to the right, mirrored from the image, up to multiples of ``stride``."""
+    """The images with mirrored rows below and columns to the right, up to multiples of ``stride``.
+
+    ``torch.nn.functional.pad`` refuses to mirror more rows than there are; here an image may be smaller than that.
+    """
     for axis in (-2, -1):
         length = images.shape[axis]
         if length % stride:
@@ -88,9 +102,12 @@ def _tensor(out: Any, method: str, given: Tensor) -> Tensor:
 
 
 def side_of(autoencoder: Autoencoder, *, asked: int | None) -> int | None:
-    """The side of the images to give to an autoencoder: the one asked for, or its own, or None where neither says.
+    """The side in pixels of the images to give to an autoencoder: ``asked``, else its own, else None.
 
-    A convolutional one (``stride`` above 1) works on any size, so it takes the side asked for as its ``size``.
+    A convolutional autoencoder (``stride`` above 1) works on any size, so ``asked`` becomes its ``size``.
+
+    >>> cfa.autoencoders.side_of(cfa.autoencoders.load("embedded"), asked=None)
+    64
     """
     if asked is None:
         own: int | None = getattr(autoencoder, "size", None)
@@ -109,11 +126,28 @@ def wrap(
     grey: bool = False,
     name: str = "autoencoder",
 ) -> WrappedAutoencoder:
-    """Any object with ``encode`` and ``decode``.
+    """Any object with ``encode`` and ``decode`` as an autoencoder of images [n, c, h, w] in [0, 1].
 
-    ``size``: the side of the square images it works on; ``value_range``: what its images range over, e.g. (−1, 1);
-    ``stride``: what the sides of its images must be multiples of (others are padded by reflection, and the decoded
-    images cropped again); ``grey``: whether its images have one channel (it sees the mean of the channels, and what it
-    decodes is repeated in each).
+    Args:
+        module: its ``encode`` maps images to latents [n, ...], its ``decode`` maps latents to images.
+        size: side of the square images that it works on, in pixels; None where any size will do.
+        value_range: lowest and highest value of its own images, e.g. (−1, 1).
+        stride: its sides must be multiples of this; other images are padded by reflection and cropped again.
+        grey: its images have one channel: it gets the mean of the channels, and its output is repeated in each.
+        name: what records and messages call it.
+
+    Raises BadInput for an object without the two methods, an empty range or a stride below 1.
+
+    >>> import torch
+    >>> class Halves(torch.nn.Module):
+    ...     def encode(self, images):  # in [-1, 1]
+    ...         return torch.nn.functional.avg_pool2d(images, 2)
+    ...     def decode(self, latents):
+    ...         return torch.nn.functional.interpolate(latents, scale_factor=2)
+    >>> autoencoder = cfa.autoencoders.wrap(Halves(), value_range=(-1.0, 1.0), stride=2, name="halves")
+    >>> autoencoder
+    WrappedAutoencoder('halves', Halves, any size)
+    >>> autoencoder.decode(autoencoder.encode(torch.rand(1, 3, 15, 20))).shape
+    torch.Size([1, 3, 15, 20])
     """
     return WrappedAutoencoder(module, size=size, value_range=value_range, stride=stride, grey=grey, name=name)

@@ -1,7 +1,7 @@
 """``celeba:faceshq``: the autoencoder of the paper, a VQ-GAN trained on CelebA-HQ and FFHQ, from the user's cache.
 
-Its two files lie in ``~/.cache/cfalign``, or in the folder that the environment variable CFALIGN_CACHE names. See
-``cfalign.autoencoders.families.taming`` for what it is and does.
+Its two files lie in ``~/.cache/cfalign``, or in the folder that the environment variable CFALIGN_CACHE names. The
+module ``taming`` describes the network.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ NAMES = ("faceshq",)
 
 
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
-    """The paper's autoencoder; BadInput when the name is another, or tells where to get a file that is not there."""
+    """The autoencoder of the paper.
+
+    Raises BadInput for another name; where its files are missing, the message says where to get them.
+    """
     if name not in NAMES:
-        raise BadInput(f"No autoencoder celeba:{name}; {nearest(name, NAMES)}.")
+        raise BadInput(f"There is no autoencoder celeba:{name}; {nearest(name, NAMES)}.")
     file, _ = located(name)
     found = taming.load(str(file), trust=trust)
     found.name = name

@@ -1,11 +1,13 @@
-"""``diffusers:FOLDER`` or ``diffusers:HUB/NAME`` (either with ``:SUBFOLDER``): autoencoders in diffusers' format.
+"""``diffusers:FOLDER`` or ``diffusers:OWNER/NAME`` (either with ``:SUBFOLDER``): autoencoders in diffusers' format.
 
-The class is read from config.json: ``AutoencoderKL`` (z is the mean of the posterior, without the scaling factor),
-``VQModel`` (z is the quantised code, and shifted codes are not quantised again) and ``AutoencoderTiny``. diffusers has
-images in [−1, 1] for all three. They are convolutional and work on any size; ``size`` is the ``sample_size`` of the
-configuration, where it has one (AutoencoderTiny has none: images keep their size).
+Needs the extra ``diffusers``. The class is read from config.json; images range over [−1, 1] for all three:
 
-A folder is read without the network. A hub name is downloaded by diffusers, to the cache of the hub.
+- ``AutoencoderKL``: z is the mean of the posterior, without the scaling factor.
+- ``VQModel``: z is the quantised code; a shifted code is not quantised again.
+- ``AutoencoderTiny``: z is the raw latent.
+
+They are convolutional and work on any size. ``size`` is the ``sample_size`` of the configuration; AutoencoderTiny has
+none, so images keep their size. A folder is read without a network; diffusers downloads a name of the hub to its cache.
 """
 
 from __future__ import annotations
@@ -67,19 +69,22 @@ ADAPTERS: Mapping[str, Callable[[Any], nn.Module]] = {
 
 
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
-    """The autoencoder in a folder or on the hub; BadInput when it is missing, of another class or damaged.
+    """The autoencoder in a folder or on the hub.
 
-    ``trust`` changes nothing here: weights are read as safetensors, or without running code.
+    ``trust`` changes nothing here, because weights are read as safetensors or without running code. Raises BadInput
+    when the autoencoder is missing, of another class or damaged, and without the extra ``diffusers``.
     """
     imported("diffusers", extra="diffusers")
     place, subfolder = _place(name)
     config = _config(place, subfolder)
     kind = str(config.get("_class_name"))
     if kind not in ADAPTERS:
-        raise BadInput(f"{name} holds the class {kind}; expected one of {', '.join(ADAPTERS)}.")
+        raise BadInput(f"{name} must hold an autoencoder of the class {', '.join(ADAPTERS)}, got {kind}.")
     channels = config.get("in_channels", 3)
     if channels not in (1, 3) or config.get("out_channels", 3) != channels:
-        raise BadInput(f"{name} maps {channels} channels to {config.get('out_channels', 3)}; expected 3, or 1 (grey).")
+        raise BadInput(
+            f"{name} must map 3 channels to 3, or 1 to 1 (grey), got {channels} to {config.get('out_channels', 3)}."
+        )
     model = _weights(kind, place, subfolder).float().eval().requires_grad_(False)
     size = config.get("sample_size")
     label = Path(place).resolve().name if Path(place).is_dir() else place.rpartition("/")[2]
@@ -112,8 +117,8 @@ def _place(name: str) -> tuple[str, str | None]:
         raise BadInput(f"{place} is a file; expected the folder that holds its config.json.")
     if not place or place.count("/") != 1 or place.startswith((".", "/", "~")) or place.endswith("/"):
         raise BadInput(
-            f"There is no folder {place!r}, and it is no name on the hub; expected diffusers:FOLDER with a "
-            "config.json, or diffusers:OWNER/NAME."
+            f"There is no folder {place!r}, and a name on the hub has the form OWNER/NAME; expected "
+            "diffusers:FOLDER with a config.json, or diffusers:OWNER/NAME."
         )
     return place, subfolder if colon else None
 
@@ -138,13 +143,13 @@ def _unavailable(place: str, subfolder: str | None, error: Exception) -> BadInpu
     if Path(place).is_dir():
         return BadInput(f"The autoencoder in {named} cannot be read: {described(error)}.")
     return BadInput(
-        f"{named} cannot be had from the hub ({described(error)}); check the name, or, without a network, copy the "
+        f"{named} cannot be loaded from the hub ({described(error)}); check the name, or, without a network, copy the "
         "folder with its config.json and weights here and give diffusers:FOLDER."
     )
 
 
 def _weights(kind: str, place: str, subfolder: str | None) -> Any:
-    """The model with every weight from the file; BadInput when some are missing, unexpected or of another shape."""
+    """The model with all weights from the file. Raises BadInput when some are missing, unexpected or misshapen."""
     owner = getattr(imported("diffusers", extra="diffusers"), kind)
     try:
         model, told = owner.from_pretrained(

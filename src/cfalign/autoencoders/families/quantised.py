@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 
 class QuantisedAutoencoder(nn.Module):
-    """A ``VQModel`` of diffusers. ``encode`` gives the nearest codes [n, code, h, w]; ``decode`` takes latents as they
-    are, so that a latent shifted off the codes is not moved back to them. Images in [−1, 1].
+    """A ``VQModel`` of diffusers with images in [−1, 1].
+
+    ``encode`` returns the nearest codes [n, code, h, w]. ``decode`` takes latents as they are, so that a latent shifted
+    off the codes is not moved back to them.
     """
 
     def __init__(self, model: Any) -> None:
@@ -23,8 +25,8 @@ class QuantisedAutoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images, clipped to [−1, 1]."""
-        beside = latents if self.model.config.norm_type == "spatial" else None
-        images: Tensor = self.model.decoder(self.model.post_quant_conv(latents), beside)
+        condition = latents if self.model.config.norm_type == "spatial" else None
+        images: Tensor = self.model.decoder(self.model.post_quant_conv(latents), condition)
         return images.clamp(-1, 1)
 
 

@@ -1,13 +1,16 @@
 """``taesd:FOLDER`` or ``taesd:ENCODER:DECODER``: tiny autoencoders of the TAESD family from their weight files.
 
-A folder holds one file with "encoder" and one with "decoder" in its name (.pth or .safetensors). Everything is read
-from the weights: latent channels, widths, group-norm blocks, and the published f8 and f32 layouts. Images range over
+A folder holds one file with "encoder" and one with "decoder" in its name (.pth or .safetensors). The layout is read
+from the weights: latent channels, widths, group-norm branches, and the published f8 and f32 layouts. Images range over
 [0, 1]; z [n, channel, h, w] is the raw latent. The network is convolutional and has no size of its own: ``size`` is
-None, images keep theirs.
+None, and images keep theirs.
 
-Source: Ollin Boer Bohan, "TAESD: Tiny AutoEncoder for Stable Diffusion"; the layers are written from its published
-layout: residual blocks of three 3×3 convolutions with ReLU, halvings by strided and doublings by nearest-neighbour
-steps before convolutions without bias, latents squashed by 3·tanh(z/3), in the middle 1×1 group-norm branches.
+Source: Ollin Boer Bohan, "TAESD: Tiny AutoEncoder for Stable Diffusion". The layers are written from its published
+layout: residual blocks of three 3×3 convolutions with ReLU; strided convolutions halve and nearest-neighbour steps
+double, each without bias; latents are squashed by 3·tanh(z/3); blocks in the middle have a 1×1 group-norm branch.
+
+Why not diffusers' AutoencoderTiny: its blocks have no such branch (as of diffusers 0.42), so it cannot hold the newer
+members of the family (TAEF2), and this family needs no extra.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ class TinyAutoencoder(nn.Module):
 
 
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
-    """The tiny autoencoder in these files; BadInput when one is missing, unsafe, damaged or of another layout."""
+    """The tiny autoencoder in these files. Raises BadInput when one is missing, unsafe, damaged or misshapen."""
     files = _files(name)
     states = [_state(read_checkpoint(file, trust=trust), role) for file, role in zip(files, ROLES, strict=True)]
     encoder, decoder = (_network(s, f, r) for s, f, r in zip(states, files, ROLES, strict=True))
@@ -93,7 +96,7 @@ def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
         raise BadInput(f"{files[0]} makes latents of {given} channels, but {files[1]} takes {wanted}.")
     channels = _ends(states[0])[0]
     if channels != 3 or _ends(states[1])[1] != 3:
-        raise BadInput(f"{name} maps {channels} channels to {_ends(states[1])[1]}; expected colour images, 3 channels.")
+        raise BadInput(f"{name} must map 3 channels (colour) to 3, got {channels} to {_ends(states[1])[1]}.")
     down, up = _halvings(encoder), sum(isinstance(layer, nn.Upsample) for layer in decoder)
     if down != up:
         raise BadInput(f"{files[0]} halves images {down} times, but {files[1]} doubles them {up} times.")
@@ -121,13 +124,15 @@ def _files(name: str) -> tuple[Path, Path]:
 def _of_role(folder: Path, role: str) -> Path:
     files = sorted(p for p in folder.iterdir() if role in p.name.lower() and p.suffix in SUFFIXES)
     if len(files) != 1:
-        came = "there is none" if not files else "there are " + ", ".join(p.name for p in files)
-        raise BadInput(f'{folder}: expected one file with "{role}" in its name ({", ".join(SUFFIXES)}); {came}.')
+        found = "there is none" if not files else "there are " + ", ".join(p.name for p in files)
+        raise BadInput(
+            f'The folder {folder} must hold one file with "{role}" in its name ({", ".join(SUFFIXES)}); {found}.'
+        )
     return files[0]
 
 
 def _state(content: Mapping[str, object], role: str) -> dict[str, Tensor]:
-    """The tensors of one side, without the prefixes that some files have, numbered as the published ones are."""
+    """The tensors of one side by their published names: without prefixes, and with the published numbers."""
     tensors = {k: v.float() for k, v in content.items() if isinstance(v, Tensor)}
     prefix = re.compile(rf"^(?:taesd_)?{role}\.(?:layers\.)?")
     state = {prefix.sub("", k): v for k, v in tensors.items()}
@@ -149,7 +154,7 @@ def _network(state: Mapping[str, Tensor], file: Path, role: str) -> nn.Sequentia
         build = _encoder_layer if role == "encoder" else _decoder_layer
         network = nn.Sequential(*(build(layers, i) for i in range(max(layers) + 1)))
     except (KeyError, IndexError, ValueError) as error:
-        raise BadInput(f"{file} has not the layout of a TAESD {role}: it lacks {error}.") from error
+        raise BadInput(f"{file} does not have the layout of a TAESD {role}: it lacks {error}.") from error
     load_into(network, state, file)
     return network
 

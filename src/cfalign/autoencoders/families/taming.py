@@ -1,9 +1,9 @@
 """``taming:FILE.ckpt``: VQ-GAN checkpoints of taming-transformers, run by diffusers.
 
-FILE may be .ckpt, .pth or .safetensors. How the network is built is read from the yaml beside it (same name with
-.yaml or .yml, or ``taming:FILE:CONFIG.yaml``), never guessed. The targets VQModel and GumbelVQ are known. z is the
-quantised code [n, code, h, w], for images in [−1, 1]. The network is convolutional: it works on any size, ``size`` is
-the one it was trained on.
+Needs the extra ``diffusers``. FILE may be .ckpt, .pth or .safetensors. The layout of the network is read from the yaml
+beside it (same name with .yaml or .yml, or ``taming:FILE:CONFIG.yaml``), never guessed. Its target must be VQModel or
+GumbelVQ. z is the quantised code [n, code, h, w] of images in [−1, 1]. The network is convolutional and works on any
+size; ``size`` is the one that it was trained on.
 
 Source: Esser, Rombach, Ommer, "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021, and its code.
 """
@@ -39,12 +39,12 @@ RENAMED = (
     (r"\.conv_norm_out\.", ".norm_out."),
     (r"\.(down|up)samplers\.0\.", r".\1sample."),
 )
-"""From diffusers' names to those of the checkpoint; the decoder's levels, which count the other way, are apart."""
+"""From diffusers' names to those of the checkpoint, but for the decoder's levels, which count the other way."""
 
 
 @dataclass(frozen=True)
 class VQGANLayout:
-    """What the yaml says of the network."""
+    """The network as the yaml describes it."""
 
     target: str
     channels: int
@@ -59,27 +59,31 @@ class VQGANLayout:
 
 
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
-    """The VQ-GAN in the file; BadInput when file and yaml are missing, damaged, unsafe or do not fit each other."""
+    """The VQ-GAN in the file.
+
+    Raises BadInput when file or yaml are missing, damaged, unsafe or do not fit each other, and without the extra
+    ``diffusers``.
+    """
     file, config = _paths(name)
-    recipe = read_recipe(config)
+    layout = read_layout(config)
     imported("diffusers", extra="diffusers")
-    network = QuantisedAutoencoder(_built(recipe, config))
+    network = QuantisedAutoencoder(_built(layout, config))
     state = converted(_tensors(file, trust=trust), network.model, file=file, config=config)
     load_into(network.model, state, file)
     network.eval().requires_grad_(False)
     return wrap(
         network,
-        size=recipe.resolution,
+        size=layout.resolution,
         value_range=(-1.0, 1.0),
-        stride=2 ** (len(recipe.multipliers) - 1),
-        grey=recipe.channels == 1,
+        stride=2 ** (len(layout.multipliers) - 1),
+        grey=layout.channels == 1,
         name=file.stem,
     )
 
 
 def _paths(name: str) -> tuple[Path, Path]:
     if not name:
-        raise BadInput("taming: names no file; expected taming:FILE.ckpt with FILE.yaml beside it.")
+        raise BadInput("The spec taming: needs a file; expected taming:FILE.ckpt with FILE.yaml beside it.")
     text, colon, config = name.rpartition(":")
     if colon and config.endswith((".yaml", ".yml")):
         file, configs = Path(text).expanduser(), [Path(config).expanduser()]
@@ -97,8 +101,8 @@ def _paths(name: str) -> tuple[Path, Path]:
     return file, found
 
 
-def read_recipe(path: Path) -> VQGANLayout:
-    """What a yaml of taming-transformers says; BadInput names what it lacks or what is not supported."""
+def read_layout(path: Path) -> VQGANLayout:
+    """The layout in a yaml of taming-transformers. Raises BadInput for what it lacks and what is not supported."""
     yaml = imported("yaml", extra="diffusers")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -109,16 +113,17 @@ def read_recipe(path: Path) -> VQGANLayout:
     target = str(model.get("target", "")).rpartition(".")[2]
     if target not in TARGETS:
         raise BadInput(
-            f"{path} describes {model.get('target')!r}; expected a VQ-GAN of taming-transformers: "
-            f"{' or '.join(TARGETS)}."
+            f"{path} must describe a VQ-GAN of taming-transformers ({' or '.join(TARGETS)}), got the target "
+            f"{model.get('target')!r}."
         )
     params = _part(model, "params", path, "model")
     network = _part(params, "ddconfig", path, "model.params")
     _refuse_unknown_forms(network, params, path)
     where = "model.params.ddconfig"
     channels = _whole(network, "in_channels", path, where)
-    if channels not in (1, 3) or _whole(network, "out_ch", path, where) != channels:
-        raise BadInput(f"{path}: in_channels and out_ch must both be 3, or both be 1 (grey).")
+    out = _whole(network, "out_ch", path, where)
+    if channels not in (1, 3) or out != channels:
+        raise BadInput(f"{path}: in_channels and out_ch must both be 3, or both 1 (grey), got {channels} and {out}.")
     return VQGANLayout(
         target=target,
         channels=channels,
@@ -134,16 +139,16 @@ def read_recipe(path: Path) -> VQGANLayout:
 
 
 def _refuse_unknown_forms(network: Mapping[str, Any], params: Mapping[str, Any], path: Path) -> None:
-    """BadInput for options under which the same keys would mean another network."""
+    """Raises BadInput for options that would give the same keys another meaning."""
     if network.get("double_z") is not False:
         raise BadInput(
-            f"{path}: double_z is {network.get('double_z')!r}; expected false, as every VQ-GAN has it (a KL "
-            "autoencoder is loaded with diffusers:)."
+            f"{path}: double_z must be false, as in every VQ-GAN, got {network.get('double_z')!r} (load a KL "
+            "autoencoder with diffusers:)."
         )
     if network.get("resamp_with_conv", True) is not True:
-        raise BadInput(f"{path}: resamp_with_conv: false is not supported; expected levels joined by convolutions.")
+        raise BadInput(f"{path}: resamp_with_conv must be true, got {network['resamp_with_conv']!r}.")
     if params.get("remap") is not None:
-        raise BadInput(f"{path}: remap is not supported; expected the codebook as it was trained.")
+        raise BadInput(f"{path}: remap must be absent (it is not supported), got {params['remap']!r}.")
 
 
 def _part(content: Any, key: str, path: Path, where: str = "") -> Mapping[str, Any]:
@@ -157,8 +162,8 @@ def _part(content: Any, key: str, path: Path, where: str = "") -> Mapping[str, A
 def _whole(part: Mapping[str, Any], key: str, path: Path, where: str) -> int:
     value = part.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        came = "is missing" if key not in part else f"is {value!r}"
-        raise BadInput(f"{path}: {where}.{key} {came}; expected a whole number of at least 1.")
+        found = "is missing" if key not in part else f"is {value!r}"
+        raise BadInput(f"{path}: {where}.{key} {found}; expected a whole number of at least 1.")
     return value
 
 
@@ -166,34 +171,34 @@ def _numbers(part: Mapping[str, Any], key: str, path: Path, where: str, *, least
     value = part.get(key)
     whole = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value)
     if not isinstance(value, list) or not whole or len(value) < least:
-        came = "is missing" if key not in part else f"is {value!r}"
-        raise BadInput(f"{path}: {where}.{key} {came}; expected a list of whole numbers.")
+        found = "is missing" if key not in part else f"is {value!r}"
+        raise BadInput(f"{path}: {where}.{key} {found}; expected a list of whole numbers.")
     return tuple(value)
 
 
-def _built(recipe: VQGANLayout, config: Path) -> Any:
-    """diffusers' VQModel, with weights still to come."""
+def _built(layout: VQGANLayout, config: Path) -> Any:
+    """diffusers' VQModel, without its weights."""
     from diffusers import VQModel  # type: ignore[import-not-found, unused-ignore]
 
-    levels = len(recipe.multipliers)
-    attentive = [recipe.resolution // 2**level in recipe.attention for level in range(levels)]
+    levels = len(layout.multipliers)
+    attentive = [layout.resolution // 2**level in layout.attention for level in range(levels)]
     try:
         model = VQModel(
-            in_channels=recipe.channels,
-            out_channels=recipe.channels,
+            in_channels=layout.channels,
+            out_channels=layout.channels,
             down_block_types=tuple("AttnDownEncoderBlock2D" if a else "DownEncoderBlock2D" for a in attentive),
             up_block_types=tuple("AttnUpDecoderBlock2D" if a else "UpDecoderBlock2D" for a in reversed(attentive)),
-            block_out_channels=tuple(recipe.width * m for m in recipe.multipliers),
-            layers_per_block=recipe.blocks,
-            latent_channels=recipe.latent,
-            sample_size=recipe.resolution,
-            num_vq_embeddings=recipe.codes,
-            vq_embed_dim=recipe.length,
+            block_out_channels=tuple(layout.width * m for m in layout.multipliers),
+            layers_per_block=layout.blocks,
+            latent_channels=layout.latent,
+            sample_size=layout.resolution,
+            num_vq_embeddings=layout.codes,
+            vq_embed_dim=layout.length,
         )
     except ValueError as error:
         raise BadInput(f"{config} describes a network that cannot be built: {str(error).rstrip('.')}.") from error
-    if recipe.target == "GumbelVQ":
-        model.quantize = LikeliestCodes(channels=recipe.latent, codes=recipe.codes, length=recipe.length)
+    if layout.target == "GumbelVQ":
+        model.quantize = LikeliestCodes(channels=layout.latent, codes=layout.codes, length=layout.length)
     return model
 
 
@@ -204,9 +209,9 @@ def _tensors(file: Path, *, trust: bool) -> dict[str, Tensor]:
 
 
 def converted(state: Mapping[str, Tensor], model: Any, *, file: Path, config: Path) -> dict[str, Tensor]:
-    """The checkpoint's tensors under the names that ``model`` (diffusers' VQModel) has for them.
+    """The tensors of the checkpoint under the names that ``model`` (diffusers' VQModel) has for them.
 
-    BadInput names keys that are missing, unexpected or of another shape. ``loss.*`` is left out.
+    Keys ``loss.*`` are left out. Raises BadInput for keys that are missing, unexpected or of another shape.
     """
     expected = model.state_dict()
     levels = len(model.config.block_out_channels)
@@ -224,15 +229,15 @@ def converted(state: Mapping[str, Tensor], model: Any, *, file: Path, config: Pa
         wanted = expected[key].shape
         if tensor.shape[: len(wanted)] != wanted or tensor.numel() != wanted.numel():  # a 1×1 convolution is a matrix
             raise BadInput(
-                f"{names[key]} is {list(tensor.shape)} in {file}, but {list(wanted)} by {config}: the yaml is of "
-                "another checkpoint."
+                f"The tensor {names[key]} in {file} must have the shape {list(wanted)} by {config}, got "
+                f"{list(tensor.shape)}; the yaml belongs to another checkpoint."
             )
         found[key] = tensor.reshape(wanted)
     return found
 
 
 def checkpoint_name(key: str, levels: int) -> str:
-    """The name in a checkpoint of taming-transformers of a key of diffusers' VQModel with so many levels."""
+    """How taming-transformers names the key of diffusers' VQModel of this many levels."""
     key = re.sub(r"^decoder\.up_blocks\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", key)
     for pattern, replacement in RENAMED:
         key = re.sub(pattern, replacement, key)

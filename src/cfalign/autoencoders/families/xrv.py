@@ -1,8 +1,8 @@
 """``xrv:NAME`` or ``xrv:FILE``: the ResNetAE of torchxrayvision, for chest radiographs.
 
-NAME is one that torchxrayvision publishes (``101-elastic``), downloaded by it when it is asked for; FILE is a state
+Needs the extra ``xrv``. NAME is one that torchxrayvision publishes (``101-elastic``) and downloads; FILE is a state
 dict of ResNetAE50 or ResNetAE101. It works on grey images of 224×224 in [−1024, 1024] and on no other size. Images of
-three channels are averaged on the way in, the decoded grey is repeated in each on the way out.
+three channels are averaged before encoding, and the decoded grey is repeated in each channel.
 
 Source: Cohen et al., "TorchXRayVision: A library of chest X-ray datasets and models", 2021.
 """
@@ -36,7 +36,7 @@ class Radiographs(nn.Module):
         """Latents."""
         if images.shape[-2:] != (SIZE, SIZE):
             height, width = images.shape[-2:]
-            raise BadInput(f"The ResNetAE works on images of {SIZE}x{SIZE} only, not {width}x{height}; resize them.")
+            raise BadInput(f"The ResNetAE needs images of {SIZE}x{SIZE}, got {width}x{height}; resize them.")
         latents: Tensor = self.model.encode(images)
         return latents
 
@@ -47,7 +47,7 @@ class Radiographs(nn.Module):
 
 
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
-    """The ResNetAE of this name or file; BadInput when it is neither, cannot be had or does not fit."""
+    """The ResNetAE of this name or file. Raises BadInput for an unknown name, a failed download or a misfit file."""
     library = imported("torchxrayvision", extra="xrv").autoencoders
     file = Path(name).expanduser()
     if name in library.model_urls:
@@ -55,19 +55,21 @@ def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
     elif file.is_file():
         model, label = _of_file(library, file, trust=trust), file.stem
     else:
-        raise BadInput(f"There is no file {name!r}, and torchxrayvision has no ResNetAE of this name; "
-                       f"{nearest(name, library.model_urls)}.")  # fmt: skip
+        raise BadInput(
+            f"There is no file {name!r}, and torchxrayvision has no ResNetAE of this name; "
+            f"{nearest(name, library.model_urls)}."
+        )
     network = Radiographs(model).eval().requires_grad_(False)
     return wrap(network, size=SIZE, value_range=(-BRIGHTEST, BRIGHTEST), grey=True, name=label)
 
 
 def _published(library: Any, name: str) -> Any:
     try:
-        with redirect_stdout(sys.stderr):  # it tells of its download there
+        with redirect_stdout(sys.stderr):  # the library prints its progress
             return library.ResNetAE(weights=name)
-    except Exception as error:  # of the network, of a file that is cut short
+    except Exception as error:  # the network and truncated files raise many types
         raise BadInput(
-            f"The ResNetAE {name!r} cannot be had ({described(error)}); without a network, get "
+            f"The ResNetAE {name!r} cannot be downloaded ({described(error)}); without a network, get "
             f"{library.model_urls[name]['weights_url']} elsewhere and give xrv:FILE."
         ) from error
 

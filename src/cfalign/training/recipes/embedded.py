@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from cfalign._models.weights import load_into, read_weights, save_weights
-from cfalign.autoencoders.by_spec import EMBEDDED as AUTOENCODER
-from cfalign.autoencoders.by_spec import from_weights
-from cfalign.autoencoders.convolutional import build as build_autoencoder
+from cfalign.autoencoders.trained import EMBEDDED as AUTOENCODER
+from cfalign.autoencoders.trained import build as build_autoencoder
+from cfalign.autoencoders.trained import from_weights
 from cfalign.classifiers.attribute_network import build as build_classifier
 from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
 from cfalign.datasets import Labels, Leftover, TensorImages
