@@ -182,6 +182,21 @@ def unnamed() -> Any:
     return wrap(LinearHeads(SHORTCUT), ["friendly"])
 
 
+PAPER = (
+    *("mouth_slightly_open", "big_nose", "male", "bushy_eyebrows", "arched_eyebrows", "smiling", "high_cheekbones"),
+    *("pointy_nose", "wearing_lipstick", "heavy_makeup", "oval_face", "attractive", "young", "big_lips"),
+)
+
+
+def paper_heads() -> Any:
+    """The classes of the paper; a third of what every other head reads is what `big_nose` reads."""
+    drawn = torch.from_numpy(np.random.default_rng(3).standard_normal((LATENT, len(PAPER)))).float()
+    mixing = drawn / drawn.norm(dim=0)
+    nose = PAPER.index("big_nose")
+    mixing += 0.5 * mixing[:, [nose]] * (torch.arange(len(PAPER)) != nose)
+    return _wrapped(LinearHeads(0.7 * mixing), PAPER, name="paper")
+
+
 class _Spoiled(nn.Module):
     """Linear heads whose answer is changed."""
 
