@@ -127,7 +127,8 @@ def check_heads(
     """
     columns, rows = list(columns), [r for r in rows if len(r)]
     names = list(dict.fromkeys(r.base for r in rows))
-    change = np.stack([_per_unit([r for r in rows if r.base == n], columns.index(n)) for n in names])
+    per_base = [_per_unit([r for r in rows if r.base == n], columns.index(n)) for n in names]
+    change = np.stack(per_base) if per_base else np.zeros((0, len(columns)))
     found = {}
     for a in attributes:
         seen = [columns.index(judges.get(b, b)) for b in attributes if b != a]

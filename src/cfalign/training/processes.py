@@ -1,9 +1,10 @@
-"""Many small jobs side by side, such as trainings: one process and one thread each."""
+"""Many small jobs side by side, such as trainings: one thread each, and one process where there are several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -21,7 +22,8 @@ def in_processes(
     done: int = 0,
     progress: Progress = lambda stage, done, total: None,
 ) -> None:
-    """Call ``work(*job)`` for every job in fresh processes, ``workers`` at a time, one thread each.
+    """Call ``work(*job)`` for every job with one thread: in fresh processes, ``workers`` at a time, or with one worker
+    in this process. The results are the same.
 
     ``work`` and the jobs are pickled, so ``work`` is a function of a module. ``done`` jobs beside these count as
     finished before. The first error ends what has not begun and is raised; results are what ``work`` leaves on disk.
@@ -30,8 +32,14 @@ def in_processes(
     progress(stage, done, total)
     if not jobs:
         return
+    if workers == 1:
+        with _one_thread():
+            for finished, job in enumerate(jobs, start=done + 1):
+                work(*job)
+                progress(stage, finished, total)
+        return
     with ProcessPoolExecutor(
-        max_workers=max(1, min(workers, len(jobs))), mp_context=get_context("spawn"),
+        max_workers=min(workers, len(jobs)), mp_context=get_context("spawn"),
         initializer=torch.set_num_threads, initargs=(1,),
     ) as pool:  # fmt: skip
         running = [pool.submit(work, *job) for job in jobs]
@@ -42,3 +50,14 @@ def in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of several threads have other last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
