@@ -6,14 +6,15 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+import worlds
 from cfalign._paper.demo import PLANTED
 from cfalign._results import Outcome, own_concept
 from cfalign._runs.run import Run
@@ -25,34 +26,30 @@ SHORTCUTS = {f"{name}:{name.split('_from_')[0]}": name.split("_from_")[1] for na
 class Demo:
     run: Run
     printed: dict[str, Any]
-    seconds: float
-    peak: float
-    """Bytes; an upper bound, for it is the largest of all processes that this one has started and waited for."""
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+@pytest.fixture(scope="module", params=["few faces", pytest.param("as it is", marks=pytest.mark.slow)])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    started = time.perf_counter()
-    ended = subprocess.run(
-        [sys.executable, "-m", "cfalign", "demo", "--out", str(folder / "run"), "--json"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    seconds = time.perf_counter() - started
-    assert ended.returncode == 0, ended.stderr
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Demo(Run(folder / "run"), json.loads(ended.stdout), seconds, peak)
+    few = ["--faces", 200, "--limit", 8] if request.param == "few faces" else []
+    ended = worlds.cfalign("demo", "--out", "run", "--json", *few, folder=folder)
+    assert ended.code == 0, ended.err
+    return Demo(Run(folder / "run"), json.loads(ended.out))
+
+
+@pytest.mark.slow
+def test_it_takes_little_memory(tmp_path: Path) -> None:
+    """As a user starts it. How long it takes is no test: machines differ; how many passes it needs is one, below."""
+    ended = subprocess.run([sys.executable, "-m", "cfalign", "demo", "--out", str(tmp_path / "run")], check=False)
+    assert ended.returncode == 0
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of all processes that were waited for
+    assert largest * (1 if sys.platform == "darwin" else 1024) < 2 * 2**30
 
 
 def made(demo: Demo, *, raised: bool = False) -> pl.DataFrame:
     """Counterfactuals with the requested drop; or those that raise an attribute, which go as far as they get."""
     known = pl.col("base").is_in(demo.run.record()["bases"])
     return demo.run.responses().filter((pl.col("evaluations") > 0) & (~known if raised else known))
-
-
-def test_it_takes_little_time_and_memory(demo: Demo) -> None:
-    assert demo.seconds < 120
-    assert demo.peak < 2 * 2**30
 
 
 def test_its_findings_are_the_planted_shortcuts(demo: Demo) -> None:

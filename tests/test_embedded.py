@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfalign import classifiers
+import worlds
+from cfalign import benchmarks, classifiers
 from cfalign.autoencoders.trained import EMBEDDED as AUTOENCODER
+from cfalign.benchmarks.detection.options import DetectionOptions, Effort
 from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
 from cfalign.training.recipes.embedded import PAIRS, SEEDS, SHIPPED, hashes, measured
 
@@ -69,21 +69,35 @@ def test_the_heads_as_a_whole_have_not_drifted(name: str, kind: str, again: dict
     assert mean == pytest.approx(recorded, abs=0.006)
 
 
-def benchmark(name: str, folder: Path) -> dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "cfalign", "benchmark", name, "--quick", "--json"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return dict(json.loads(ended.stdout)["headline"])
+def benchmark(name: str, folder: Path, *words: str) -> dict[str, Any]:
+    ended = worlds.cfalign("benchmark", name, "--quick", "--json", *words, folder=folder)
+    assert ended.code == 0, ended.err
+    return dict(json.loads(ended.out)["headline"])
 
 
+def test_counterfactuals_of_a_few_faces_change_what_they_say() -> None:
+    headline = benchmarks.semantics(images=3).headline
+    assert headline["heads"] == 35
+    assert headline["rank1_heads"] >= 30
+
+
+def test_the_smallest_detection_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    effort = Effort(limit=2, faces=60, interventions=2, interventions_here=2, maps=1, derivatives=1)
+    tiny = DetectionOptions(pairs=PAIRS[:1], doses=(), effort=effort)
+    monkeypatch.setattr("cfalign._cli.benchmark.QUICK_DETECTION", tiny)
+    headline = benchmark("detection", tmp_path, "--workers", "1", "--out", "out")
+    assert (headline["pairs"], headline["unplanted_audits"]) == (68, 1)
+    assert (tmp_path / "out" / "detection.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
 def test_counterfactuals_change_what_they_say(tmp_path: Path) -> None:
     headline = benchmark("semantics", tmp_path)
     assert headline["heads"] == 35
     assert headline["rank1_heads"] >= 32
 
 
+@pytest.mark.slow
 def test_effects_match_interventions(tmp_path: Path) -> None:
     """Guards against regressions at 25 counterfactuals per head, on 6 used pairs of 408: no claim of the method's
     quality. That is measured without ``--quick``.
@@ -95,6 +109,7 @@ def test_effects_match_interventions(tmp_path: Path) -> None:
     assert headline["rmse_effect"] <= 0.04
 
 
+@pytest.mark.slow
 def test_counterfactuals_of_every_method_are_compared(tmp_path: Path) -> None:
     """Six counterfactuals per head: guards the order of the methods, not their figures."""
     headline = benchmark("counterfactuals", tmp_path)
