@@ -1,31 +1,22 @@
-"""Run directories: whole pieces only, the same hash for the same model, differences named."""
+"""Run directories: whole pieces only, differences named."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import nn
 
 import worlds
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
-from cfalign._models.fingerprint import fingerprint
-from cfalign._models.guard import device_of, modules_of, undisturbed, user_code
 from cfalign._results import Cell
 from cfalign._runs.codec import write_json, write_parquet, write_rows, write_tensors, write_text, written
 from cfalign._runs.record import refuse_other
 from cfalign._runs.run import Run
-from cfalign.classifiers import Preprocessing, black_box, wrap
 
 NAN = float("nan")
 
@@ -134,168 +125,6 @@ def test_differences_between_runs_are_named(tmp_path: Path) -> None:
         RunMismatch, match=r"settings\.limit was 200, now 100; settings\.search\.drop was 0\.6, now 0\.5"
     ):
         refuse_other(old, new, tmp_path)
-
-
-# -- fingerprints -----------------------------------------------------------------------------------------------------
-
-
-class Projection:
-    """A user's autoencoder without torch modules."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.basis, self.scale, self._calls = np.eye(3), scale, 0
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        return images
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-
-def _net(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2), nn.Dropout(0.1))
-
-
-def test_a_fingerprint_stays_when_nothing_that_matters_changes() -> None:
-    net = _net()
-    first = fingerprint(wrap(net, ["a", "b"]))
-    net.eval()
-    net.requires_grad_(False)
-    assert fingerprint(wrap(net, ["a", "b"])) == first
-    projection = Projection()
-    first = fingerprint(projection)
-    projection._calls += 1
-    assert fingerprint(projection) == fingerprint(Projection()) == first
-
-
-def test_a_fingerprint_changes_with_everything_that_decides_the_answers() -> None:
-    net = _net()
-    moved = Projection()
-    moved.basis = np.eye(3) * 2
-    other = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2), nn.Dropout(0.2))
-    other.load_state_dict(net.state_dict())
-    threshold = 0.5
-    models = [
-        wrap(net, ["a", "b"]),
-        wrap(_net(1), ["a", "b"]),
-        wrap(net, ["b", "a"]),
-        wrap(net, ["a", "b"], link="softmax"),
-        wrap(net, ["a", "b"], size=2),
-        wrap(net, ["a", "b"], normalize=([0.5], [0.5])),
-        wrap(net, ["a", "b"], normalize=([0.4], [0.5])),
-        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2)),
-        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2, antialias=False)),
-        wrap(net, ["a", "b"], prepare=Preprocessing(resize=2, crop=(2, 2))),
-        wrap(net, ["a", "b"], prepare=lambda x: x),
-        wrap(net, ["a", "b"], prepare=lambda x: x * threshold),
-        wrap(other, ["a", "b"]),
-        Projection(),
-        Projection(2.0),
-        moved,
-        black_box(lambda x: x.mean(dim=(1, 2, 3)), ["a"]),
-        black_box(lambda x: x.amax(dim=(1, 2, 3)), ["a"]),
-        black_box(lambda x: x.amax(dim=(1, 2, 3)) * threshold, ["a"]),
-        black_box(lambda x: net(x), ["a"]),
-        black_box(partial(torch.mean, dim=(1, 2, 3)), ["a"], numpy=True),
-    ]
-    prints = [fingerprint(m) for m in models]
-    assert len(set(prints)) == len(prints)
-
-
-def test_weights_behind_a_closure_count() -> None:
-    def make(seed: int) -> Any:
-        net = _net(seed)
-        return black_box(lambda x: net(x), ["a", "b"])
-
-    assert fingerprint(make(0)) == fingerprint(make(0))
-    assert fingerprint(make(0)) != fingerprint(make(1))
-
-
-def test_a_fingerprint_is_the_same_in_every_process_and_place(tmp_path: Path) -> None:
-    text = (
-        "import torch\nfrom torch import nn\nfrom cfalign.classifiers import black_box\n"
-        "class Coder(nn.Module):\n    def encode(self, x): return x\n    def decode(self, z): return z\n"
-        "def box(): return black_box(lambda x: x.mean((1, 2, 3)), ['a'], name='box')\n"
-    )
-    found = set()
-    for i, folder in enumerate((tmp_path / "one", tmp_path / "two")):
-        folder.mkdir()
-        (folder / "own.py").write_text(text)
-        code = (
-            "from cfalign._models.fingerprint import fingerprint; from cfalign import autoencoders, classifiers;"
-            f"print(fingerprint(autoencoders.load({str(folder / 'own.py')!r} + ':Coder')),"
-            f"fingerprint(classifiers.load({str(folder / 'own.py')!r} + ':box')))"
-        )
-        environment = {**os.environ, "PYTHONHASHSEED": str(i), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        ended = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-        )
-        found.add(ended.stdout)
-    assert len(found) == 1
-    (tmp_path / "two" / "own.py").write_text(text.replace("return z", "return z / 2"))
-    from cfalign import autoencoders
-
-    prints = {fingerprint(autoencoders.load(f"{tmp_path / f / 'own.py'}:Coder")) for f in ("one", "two")}
-    assert len(prints) == 2, "the code of a model counts"
-
-
-# -- isolation --------------------------------------------------------------------------------------------------------
-
-
-class Holder:
-    """Keeps its modules in the ways that people do."""
-
-    def __init__(self) -> None:
-        self.members = {"ensemble": [nn.Linear(1, 1), nn.Linear(1, 1)]}
-        self.loop = self
-
-    def predict(self, x: Any) -> Any:
-        return x
-
-
-def test_modules_are_found_wherever_they_are_held() -> None:
-    holder, net = Holder(), nn.Linear(2, 2)
-    assert modules_of(holder) == holder.members["ensemble"]
-    assert modules_of(black_box(holder.predict, ["a"])) == holder.members["ensemble"]
-    assert modules_of(black_box(partial(lambda model, x: x, net), ["a"])) == [net]
-    assert modules_of(black_box(lambda x: net(x), ["a"])) == [net]
-    assert modules_of(black_box(net, ["a"])) == [net]
-    assert modules_of(print) == []
-    assert device_of(holder) == torch.device("cpu")
-
-
-def test_undisturbed_restores_after_an_error() -> None:
-    holder = Holder()
-    one, two = holder.members["ensemble"]
-    two.eval()
-    two.weight.requires_grad_(False)
-    torch.manual_seed(5)
-    state = torch.random.get_rng_state()
-
-    def fail() -> None:
-        with undisturbed(holder):
-            assert not one.training
-            assert not one.weight.requires_grad
-            torch.rand(3)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert (one.training, two.training) == (True, False)
-    assert (one.weight.requires_grad, two.weight.requires_grad) == (True, False)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_errors_of_the_users_code_say_whose_they_are() -> None:
-    expected = r"^The autoencoder raised ValueError: two lines\.$"
-    with pytest.raises(BadInput, match=expected) as caught, user_code("The autoencoder"):
-        raise ValueError("two\n  lines.")
-    assert isinstance(caught.value.__cause__, ValueError)
-    with pytest.raises(MemoryError), user_code("x"):
-        raise MemoryError
-    with pytest.raises(BadInput, match=r"^ours$"), user_code("x"):
-        raise BadInput("ours")
 
 
 def test_worlds_are_as_exact_as_they_say() -> None:

@@ -61,6 +61,15 @@ def timm_file(folder: Path) -> str:
     return f"timm:resnet10t:{path}"
 
 
+def timm_folder(folder: Path) -> str:
+    """A folder as timm saves it."""
+    timm = quiet("timm")
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False, num_classes=3)
+    timm.models.save_for_hf(network, folder, model_config={"label_names": ["Big Nose", "Young", "Hat"]})
+    return f"timm:local-dir:{folder}"
+
+
 def tiny_vit(folder: Path, *, processor: Any = None, **more: Any) -> str:
     """A folder of transformers with its image processor."""
     quiet("torchvision")
@@ -90,4 +99,4 @@ def xrv_file(folder: Path) -> str:
     return f"xrv:{path}"
 
 
-FAMILIES: list[Make] = [torchvision_file, timm_file, tiny_vit, xrv_file]
+FAMILIES: list[Make] = [torchvision_file, timm_file, timm_folder, tiny_vit, xrv_file]

@@ -2,67 +2,77 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cfalign._errors import BadModel, CfalignError
+from cfalign._models.own_code import attributes, closure, is_own, named_globals
 
-DEPTH = 5  # a wrapper, its function, what that is bound to, a list there, the module in it
-
-
-def held_by(model: Any) -> list[Any]:
-    """``model`` and the objects it holds, each once: torch modules (not their submodules), functions, plain objects.
-
-    Looks into attributes, lists, dicts, bound methods, partials and closures; not into classes and Python modules.
-    """
-    found: dict[int, Any] = {}
-    _gather(model, found, DEPTH)
-    return list(found.values())
-
-
-def _gather(thing: Any, found: dict[int, Any], depth: int) -> None:
-    if id(thing) in found or depth < 0 or isinstance(thing, type | ModuleType | Tensor):
-        return
-    if isinstance(thing, list | tuple | Mapping):
-        for part in thing.values() if isinstance(thing, Mapping) else thing:
-            _gather(part, found, depth - 1)
-        return
-    if not (hasattr(thing, "__dict__") or hasattr(thing, "__self__")):
-        return
-    found[id(thing)] = thing
-    if not isinstance(thing, nn.Module):
-        for part in _parts(thing):
-            _gather(part, found, depth - 1)
-
-
-def _parts(thing: Any) -> Iterator[Any]:
-    yield from getattr(thing, "__dict__", {}).values()
-    yield getattr(thing, "__self__", None)
-    if isinstance(thing, partial):
-        yield from (thing.func, thing.args, thing.keywords)
-    yield getattr(thing, "__func__", None)
-    if isinstance(thing, FunctionType):
-        for cell in thing.__closure__ or ():
-            try:
-                yield cell.cell_contents
-            except ValueError:  # a name that is not bound yet
-                continue
+DEPTH = 6  # a wrapper, its function, what that is bound to, a list there, the module in it
 
 
 def modules_of(model: Any) -> list[nn.Module]:
-    """The torch modules that ``model`` is or holds, see ``held_by``."""
-    return [thing for thing in held_by(model) if isinstance(thing, nn.Module)]
+    """The torch modules that ``model`` is or holds, each once, without their submodules.
+
+    Looks into attributes, lists, dicts, bound methods, partials, closures, and the globals that the code of the user's
+    functions and methods names; not into other classes and Python modules.
+    """
+    return list(_modules(model, set(), DEPTH))
+
+
+def _modules(thing: Any, seen: set[int], depth: int) -> Iterator[nn.Module]:
+    if depth < 0 or id(thing) in seen or isinstance(thing, ModuleType | Tensor | str | bytes | np.ndarray):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, nn.Module):
+        yield thing
+        return
+    for part in _parts(thing):
+        yield from _modules(part, seen, depth - 1)
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    """What a function, a class of the user's, a container or an object holds."""
+    if isinstance(thing, list | tuple | set | frozenset):
+        yield from thing
+    elif isinstance(thing, Mapping):
+        yield from thing.values()
+    elif isinstance(thing, FunctionType):
+        yield from closure(thing).values()
+        yield from (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values(), *vars(thing).values())
+        if is_own(thing):
+            yield from named_globals(thing).values()
+    elif isinstance(thing, type):
+        members = (part for base in thing.__mro__ if is_own(base) for part in vars(base).values())
+        yield from (getattr(part, "__func__", part) for part in members)
+    else:
+        yield from attributes(thing).values()
+        yield from _behind(thing)
+
+
+def _behind(thing: Any) -> Iterator[Any]:
+    """What a bound method or a partial calls, and the class of an object."""
+    if isinstance(thing, MethodType):
+        yield from (thing.__self__, thing.__func__)
+    elif isinstance(thing, partial):
+        yield from (thing.func, *thing.args, *thing.keywords.values())
+    else:
+        yield getattr(thing, "__self__", None)  # of a method in C
+        if is_own(type(thing)):
+            yield type(thing)
 
 
 def device_of(model: Any) -> torch.device:
-    """Where the model's parameters or buffers live; the CPU when it has none."""
-    for module in modules_of(model):
+    """Where the model's first parameters or buffers live; the CPU when it has none."""
+    for module in _modules(model, set(), DEPTH):
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device
     return torch.device("cpu")
@@ -70,26 +80,45 @@ def device_of(model: Any) -> torch.device:
 
 @contextmanager
 def undisturbed(*models: Any) -> Iterator[None]:
-    """Evaluation mode without parameter gradients inside; afterwards train/eval mode of every submodule, requires_grad,
-    and the global random state are as they were. Gradients with respect to inputs still flow.
+    """Evaluation mode without parameter gradients inside. Gradients with respect to inputs still flow.
+
+    Afterwards train/eval mode of every submodule and requires_grad are as they were, and so are all global random
+    generators: torch's on the CPU and on every device, Python's and NumPy's.
     """
-    modules = [sub for model in models for top in modules_of(model) for sub in top.modules()]
-    parameters = [p for model in models for top in modules_of(model) for p in top.parameters()]
-    training = [m.training for m in modules]
-    required = [p.requires_grad for p in parameters]
-    random_state = torch.random.get_rng_state()
+    tops = [top for model in models for top in modules_of(model)]
+    modules = [sub for top in tops for sub in top.modules()]
+    parameters = [parameter for top in tops for parameter in top.parameters()]
+    training = [module.training for module in modules]
+    required = [parameter.requires_grad for parameter in parameters]
+    with _same_randomness():
+        try:
+            for module in modules:
+                module.training = False
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, mode in zip(modules, training, strict=True):
+                module.training = mode
+            for parameter, flag in zip(parameters, required, strict=True):
+                parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    """All global random generators are afterwards as they were before."""
+    accelerator = torch.accelerator.current_accelerator()
+    kind = "cuda" if accelerator is None else accelerator.type
+    library = torch.get_device_module(kind)
+    drawn = getattr(library, "is_initialized", lambda: False)()  # else no generator there has a state yet
+    devices = range(library.device_count() if drawn else 0)
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' code draws from the global one)
     try:
-        for module in modules:
-            module.training = False
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
+        with torch.random.fork_rng(devices, device_type=kind):
+            yield
     finally:
-        for module, mode in zip(modules, training, strict=True):
-            module.training = mode
-        for parameter, flag in zip(parameters, required, strict=True):
-            parameter.requires_grad_(flag)
-        torch.random.set_rng_state(random_state)
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager

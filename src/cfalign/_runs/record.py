@@ -17,7 +17,7 @@ import torch
 
 from cfalign import __version__
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
-from cfalign._models.fingerprint import fingerprint
+from cfalign._models.fingerprint import UNKNOWN, fingerprint
 from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
@@ -160,6 +160,12 @@ def _clear(run: Run) -> None:
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
     """Raise RunMismatch that names the first differences when a run directory belongs to other settings."""
     different = list(_differences(old, new, ""))
+    unknown = next((text for text in different if UNKNOWN in text), None)
+    if unknown is not None:
+        raise RunMismatch(
+            f"{path} cannot be resumed, since a model holds what cannot be compared: {unknown}. Give it a version that "
+            'changes whenever it does, as in black_box(…, version="1"), or give another --out.'
+        )
     if different:
         raise RunMismatch(
             f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start "
@@ -171,6 +177,9 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(*pair, f"{where}[{number}]")
     elif old != new:
         yield f"{where} was {_short(old)}, now {_short(new)}"
 

@@ -62,7 +62,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     _check_weights(name, report)
     for module in model.modules():
         if hasattr(module, "name_or_path"):
-            module.name_or_path = ""  # where it lies decides no answer
+            module.name_or_path = module.config._name_or_path = ""  # where it lies decides no answer
     model.eval().requires_grad_(False)
     prepare = preprocessing(processor, channels=int(getattr(model.config, "num_channels", 3)))
     link, targets = _head(name, model.config)

@@ -76,8 +76,9 @@ def _from_file(timm: Any, model: str, file: str, *, trust: bool) -> WrappedClass
     return _wrapped(timm, network, targets, checkpoint.path.stem)
 
 
-def _wrapped(timm: Any, network: nn.Module, targets: Sequence[str], name: str) -> WrappedClassifier:
+def _wrapped(timm: Any, network: Any, targets: Sequence[str], name: str) -> WrappedClassifier:
     prepare = preprocessing(timm.data.resolve_model_data_config(network))
+    network.pretrained_cfg = network.default_cfg = None  # where it came from decides no answer
     return wrap(network, targets, link="softmax" if len(targets) > 1 else "sigmoid", prepare=prepare, name=name)
 
 
