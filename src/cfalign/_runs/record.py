@@ -167,9 +167,11 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> 
             'changes whenever it does, as in black_box(…, version="1"), or give another --out.'
         )
     if different:
+        hashed = any(text.startswith("models.") and ".hash " in text for text in different)
+        hint = " (A model that counts or caches while it answers is another one afterwards: make it anew.)"
         raise RunMismatch(
             f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start "
-            "again."
+            f"again.{hint if hashed else ''}"
         )
 
 
