@@ -14,8 +14,8 @@ import torch
 import worlds
 from cfalign import classifiers
 from cfalign._errors import BadInput
-from cfalign._paper import planted_rectification
 from cfalign._rectification import RectificationOptions
+from cfalign.benchmarks.planted_rectification import planted_rectification
 
 WORLDS = Path(worlds.__file__)
 

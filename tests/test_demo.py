@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import worlds
-from cfalign._paper.demo import PLANTED
+from cfalign._audit.demo import PLANTED
 from cfalign._results import Outcome, own_concept
 from cfalign._runs.run import Run
 

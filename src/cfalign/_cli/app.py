@@ -12,6 +12,7 @@ from cfalign import autoencoders, classifiers, report
 from cfalign._audit.audit import audit as run_audit
 from cfalign._audit.bank import bank as make_bank
 from cfalign._audit.bank import load_bank
+from cfalign._audit.demo import demo as experiment
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.reference import Reference
 from cfalign._cli import benchmark, models, rectify, train
@@ -23,7 +24,6 @@ from cfalign._cli.query import query
 from cfalign._cli.reproduce import reproduce
 from cfalign._cli.settings import Trust, options
 from cfalign._errors import BadInput
-from cfalign._paper import demo as experiment
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource

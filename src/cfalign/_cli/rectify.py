@@ -20,12 +20,12 @@ from cfalign._errors import BadInput
 from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._figures.style import interval, number, signed
 from cfalign._heads.composition import Composition, parse
-from cfalign._paper.planted import planted_rectification
 from cfalign._rectification import Quality, Reading, RectificationOptions, Rectified
 from cfalign._rectification import rectify as run_rectify
 from cfalign._results import Floats
 from cfalign._runs.codec import write_json, write_text
 from cfalign._types import Autoencoder
+from cfalign.benchmarks.planted_rectification import planted_rectification
 from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
 from cfalign.synthetic import ATTRIBUTES, render, sample
 

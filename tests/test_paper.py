@@ -1,4 +1,4 @@
-"""The experiments of the paper: on the embedded faces by the command, and piece by piece against other ways."""
+"""The figures of the paper: by the command, from models of one's own and from the embedded ones, and piece by piece."""
 
 from __future__ import annotations
 
@@ -18,28 +18,22 @@ from scipy.stats import pearsonr
 import worlds
 from cfalign._audit.options import AuditOptions
 from cfalign._errors import BadInput
-from cfalign._paper import (
-    Comparison,
-    Induced,
-    Material,
-    beside_the_paper,
-    collection,
-    comparison,
-    embedded,
-    grid,
-    iterations,
-    matrices,
-    study,
-)
-from cfalign._paper.published import ALIGNMENT
+from cfalign._paper import FigureInputs, embedded_inputs
+from cfalign._paper.figure_2 import AlignmentAndCorrelation, alignment_and_correlation
+from cfalign._paper.figure_5 import InducedShortcut
+from cfalign._paper.figure_8 import beside_the_paper, grid, matrices
+from cfalign._paper.figure_10 import iterations
+from cfalign._paper.printed_alignment import ALIGNMENT
+from cfalign._paper.rectified_collection import collection
+from cfalign._paper.single_image import explained_image
 from cfalign._rectification import RectificationOptions
 from cfalign.datasets import Labels, Leftover, TensorImages
 from linear_world import FromSingle, HeadsFromSingle, directions, linear_images
 
 
 @pytest.fixture(scope="module")
-def material() -> Material:
-    return embedded(faces=150, seed=3)
+def inputs() -> FigureInputs:
+    return embedded_inputs(faces=150, seed=3)
 
 
 def command(*arguments: object, folder: Path) -> worlds.Ended:
@@ -54,10 +48,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
     labels = (worlds.paper_heads().logits(worlds.images(240)) > 0).int().tolist()
     rows = (",".join(map(str, (f"{i:04d}.png", *row))) for i, row in enumerate(labels))
     (folder / "labels.csv").write_text("\n".join([",".join(("image", *worlds.PAPER)), *rows]))
-    words: list[object] = [
-        "--quick", "--images", images, "--labels", folder / "labels.csv", "--classifier",
-        f"{worlds.__file__}:paper_heads", "--autoencoder", f"{worlds.__file__}:autoencoder", "--out", "figures",
-    ]  # fmt: skip
+    models = ["--classifier", f"{worlds.__file__}:paper_heads", "--autoencoder", f"{worlds.__file__}:autoencoder"]
+    data = ["--images", images, "--labels", folder / "labels.csv"]
+    words: list[object] = ["--quick", *data, *models, "--out", "figures"]
     ended = command("all", *words, folder=folder)
     assert ended.code == 0, ended.err
     return folder / "figures", words
@@ -73,9 +66,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_every_figure(folder: Path, *, heads: int) -> None:
-    for name in (
-        "fig2", "fig3_male", "fig3_attractive", "fig4", "fig5", "fig5_images", "fig6", "fig7", "fig8", "fig9", "fig10",
-    ):  # fmt: skip
+    more = ("fig3_male", "fig3_attractive", "fig5_images")
+    for name in (*more, "fig2", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10"):
         with Image.open(folder / f"{name}.png") as image:
             assert min(image.size) > 300
             assert len(np.unique(np.asarray(image.convert("L")))) > 20
@@ -168,6 +160,28 @@ def test_saliency_maps_tell_less_than_interventions_and_incoming_alignment(paper
     assert entry["concepts"]["ψ pointy_nose → big_nose"]["n"] > 0
 
 
+def test_figures_that_fail_are_named_and_the_others_are_made(tmp_path: Path) -> None:
+    """Heads of a small world have two of the paper's classes: enough for two figures."""
+    images, out, heads = worlds.write_images(tmp_path / "images", 60), tmp_path / "out", f"{worlds.__file__}:heads"
+    models = ("--classifier", heads, "--autoencoder", f"{worlds.__file__}:autoencoder")
+    ended = command("all", "--quick", "--images", images, *models, "--out", out, folder=tmp_path)
+    assert ended.code == 2
+    assert (out / "fig2.png").is_file()
+    assert len(pl.read_csv(out / "fig9.csv")) == len(worlds.TARGETS) ** 2
+    assert "fig9: 4 heads" in ended.out
+    summary = json.loads((out / "summary.json").read_text())
+    failed = {name for name, entry in summary.items() if "failed" in entry}
+    assert failed == {"fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig10"}
+    for name in failed:
+        assert f"cfalign: {name} was not made: {summary[name]['failed']}\n" in ended.err
+    assert "At least two of the classes" in summary["fig8"]["failed"]
+    again = command("fig9", "--quick", "--images", images, *models, "--out", out, "--json", folder=tmp_path)
+    assert again.code == 0, again.err
+    assert set(json.loads(again.out)) == {"fig9"}
+    kept = json.loads((out / "summary.json").read_text())
+    assert kept["fig2"] == summary["fig2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -183,37 +197,36 @@ def test_bad_input_is_one_sentence(arguments: tuple[str, ...], sentence: str, tm
     assert "Traceback" not in ended.err
 
 
-def test_classes_that_are_missing_are_named_and_the_others_go_on(material: Material, tmp_path: Path) -> None:
-    assert material.labels is not None
-    known = [t for t in material.labels.targets if t != "young"]
-    fewer = replace(material, labels=material.labels.require(known))
-    result = comparison(
-        fewer, tmp_path / "run", classes=("smiling", "big_nose", "young", "wings"),
-        options=AuditOptions(limit=12, shown=0),
-    )  # fmt: skip
+def test_classes_that_are_missing_are_named_and_the_others_go_on(inputs: FigureInputs, tmp_path: Path) -> None:
+    assert inputs.labels is not None
+    known = [t for t in inputs.labels.targets if t != "young"]
+    fewer = replace(inputs, labels=inputs.labels.require(known))
+    options = AuditOptions(limit=12, shown=0)
+    wanted = ("smiling", "big_nose", "young", "wings")
+    result = alignment_and_correlation(fewer, tmp_path / "run", classes=wanted, options=options)
     assert result.classes == ("smiling", "big_nose")
     assert result.skipped == {
         "wings": "the classifier has no such target",
         "young": "the labels have no such column",
     }
     with pytest.raises(BadInput, match="At least two of the classes"):
-        comparison(fewer, tmp_path / "other", classes=("smiling", "wings"))
+        alignment_and_correlation(fewer, tmp_path / "other", classes=("smiling", "wings"))
+    few = AuditOptions(limit=3, shown=0)
     with pytest.raises(BadInput, match=r"No class has the 10 counterfactuals .* \(smiling: 3, big_nose: 3\)"):
-        comparison(fewer, tmp_path / "few", classes=("smiling", "big_nose"), options=AuditOptions(limit=3, shown=0))
+        alignment_and_correlation(fewer, tmp_path / "few", classes=("smiling", "big_nose"), options=few)
 
 
-HEADS = HeadsFromSingle(
-    directions(3, overlap=0.4), [0.8, 0.3, 0.2], ("smiling", "big_nose", "young"), name="linear"
-)  # fmt: skip
+NAMES = ("smiling", "big_nose", "young")
+HEADS = HeadsFromSingle(directions(3, overlap=0.4), [0.8, 0.3, 0.2], NAMES, name="linear")
 
 
-def linear(**more: Any) -> Material:
+def linear(**more: Any) -> FigureInputs:
     images = linear_images(240, seed=3)
     labels = (HEADS.logits(torch.as_tensor(images)).detach().numpy() > 0).astype(float)
     ids = [f"image_{i}" for i in range(len(images))]
     none = Leftover(0, ())
     table = Labels(tuple(ids), HEADS.targets, labels, None, {}, none, none, {})
-    return replace(Material(TensorImages(images, ids), table, HEADS, FromSingle()), **more)
+    return replace(FigureInputs(TensorImages(images, ids), table, HEADS, FromSingle()), **more)
 
 
 def test_rectified_and_audited_tell_the_same(tmp_path: Path) -> None:
@@ -257,9 +270,7 @@ def test_the_labels_may_say_which_images_are_for_what() -> None:
 
 
 def test_targets_that_cannot_be_rectified_are_named_and_the_others_go_on(tmp_path: Path) -> None:
-    never = HeadsFromSingle(
-        directions(3, overlap=0.4), [0.8, 0.3, -9.0], ("smiling", "big_nose", "young"), name="linear"
-    )  # fmt: skip
+    never = HeadsFromSingle(directions(3, overlap=0.4), [0.8, 0.3, -9.0], NAMES, name="linear")
     options = RectificationOptions(reading="outgoing", limit=10_000, min_images=5)
     found = collection(linear(classifier=never), targets=("smiling", "young"), options=options)
     assert list(found.found) == ["smiling"]
@@ -280,12 +291,13 @@ def test_the_papers_matrix_agrees_with_itself() -> None:
     assert beside_the_paper(values[:1, :1], classes[:1])["cells"] == 0
 
 
-def test_correlations_as_scipy_has_them(material: Material, tmp_path: Path) -> None:
-    assert material.labels is not None
+def test_correlations_as_scipy_has_them(inputs: FigureInputs, tmp_path: Path) -> None:
+    assert inputs.labels is not None
     options = AuditOptions(limit=200, shown=0)  # more than there are: every image is looked at
-    result = comparison(material, tmp_path / "run", classes=("smiling", "high_cheekbones"), options=options)
+    names = ("smiling", "high_cheekbones")
+    result = alignment_and_correlation(inputs, tmp_path / "run", classes=names, options=options)
     row = result.table.row(1, named=True)
-    labels = material.labels.require(["smiling", "high_cheekbones"]).values
+    labels = inputs.labels.require(["smiling", "high_cheekbones"]).values
     expected = pearsonr(labels[:, 0], labels[:, 1])
     assert row["label_correlation"] == pytest.approx(expected.statistic)
     ends = expected.confidence_interval(0.95)
@@ -294,14 +306,14 @@ def test_correlations_as_scipy_has_them(material: Material, tmp_path: Path) -> N
     assert result.table.row(0, named=True)["prediction_correlation"] == pytest.approx(1.0)
 
 
-def compared(**psi: tuple[float, float, float, float]) -> Comparison:
+def compared(**psi: tuple[float, float, float, float]) -> AlignmentAndCorrelation:
     """Classes a and b; ``ab=(ψ, low, high, correlation)``."""
     rows = []
     for key in ("aa", "ab", "ba", "bb"):
         value, low, high, r = psi.get(key, (1.0, 1.0, 1.0, 1.0))
         ends = {"psi": value, "ci_low": low, "ci_high": high, "n": 20, "prediction_correlation": r}
         rows.append({"base": key[0], "downstream": key[1], **ends})
-    return Comparison(("a", "b"), pl.DataFrame(rows), {})
+    return AlignmentAndCorrelation(("a", "b"), pl.DataFrame(rows), {})
 
 
 def test_unused_and_asymmetric_pairs_need_their_intervals() -> None:
@@ -319,16 +331,16 @@ def test_unused_and_asymmetric_pairs_need_their_intervals() -> None:
 
 
 def test_a_dose_response_that_dips_is_not_monotone() -> None:
-    assert Induced("f", "g", pl.DataFrame({"psi": [0.0, 0.1, 0.3]})).monotone
-    assert not Induced("f", "g", pl.DataFrame({"psi": [0.0, 0.1, 0.1]})).monotone
+    assert InducedShortcut("f", "g", pl.DataFrame({"psi": [0.0, 0.1, 0.3]})).monotone
+    assert not InducedShortcut("f", "g", pl.DataFrame({"psi": [0.0, 0.1, 0.1]})).monotone
 
 
-def test_the_image_of_a_study_is_predicted_by_all_its_bases(material: Material) -> None:
-    shown = study(material, "smiling", "smiling + 0.3*arched_eyebrows")
+def test_the_image_of_a_study_is_predicted_by_all_its_bases(inputs: FigureInputs) -> None:
+    shown = explained_image(inputs, "smiling", "smiling + 0.3*arched_eyebrows")
     assert len(shown.bases) == 2
     assert all(base.base_scores[0] >= 0.5 for base in shown.bases)
-    assert shown.name in material.images.ids
-    original = material.images.load([material.images.ids.index(shown.name)]).images[0]
+    assert shown.name in inputs.images.ids
+    original = inputs.images.load([inputs.images.ids.index(shown.name)]).images[0]
     assert torch.equal(shown.image, original)
     with pytest.raises(BadInput, match="None of 150 images is predicted positive"):
-        study(material, "smiling - 2*smiling")
+        explained_image(inputs, "smiling - 2*smiling")

@@ -1,4 +1,4 @@
-"""The demo: two classifiers with a planted shortcut, audited on synthetic faces."""
+"""The demo: an audit of two shipped classifiers with a planted shortcut, on rendered faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a figure of the paper is made from: images, perhaps labels, a classifier and an autoencoder."""
+"""What the figures of the paper are made from: images, perhaps labels, a classifier and an autoencoder."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ NATURAL = {
     ("young", "big_nose"): -0.25,
 }
 """Correlations of labels on the rendered faces, of about the size that photographs of celebrities have."""
+AT_ONCE = 100
+"""Faces that are rendered between two reports of progress."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """Images, their labels where there are any, and the models."""
+class FigureInputs:
+    """Images, their labels if there are any, and the models."""
 
     images: ImageSource
     labels: Labels | None
@@ -59,7 +61,7 @@ class Material:
     def classes(self, wanted: Sequence[str] = CLASSES) -> tuple[tuple[str, ...], dict[str, str]]:
         """Those of the classes that classifier and labels know, and why the others are skipped.
 
-        BadInput when fewer than two are left.
+        Raises BadInput when fewer than two are left.
         """
         skipped = {c: "the classifier has no such target" for c in wanted if c not in self.classifier.targets}
         if self.labels is not None:
@@ -67,25 +69,26 @@ class Material:
             skipped |= {c: "the labels have no such column" for c in wanted if c not in known and c not in skipped}
         left = tuple(c for c in wanted if c not in skipped)
         if len(left) < 2:
+            columns = "" if self.labels is None else " and columns of the labels"
             raise BadInput(
-                f"At least two of the classes {', '.join(wanted)} must be targets of the classifier"
-                f"{'' if self.labels is None else ' and columns of the labels'}; found {len(left)}."
+                f"At least two of the classes {', '.join(wanted)} must be targets of the classifier{columns}; found "
+                f"{len(left)}."
             )
         return left, skipped
 
 
-def embedded(*, faces: int = 2000, seed: int = 0, progress: Progress = silent) -> Material:
+def embedded_inputs(*, faces: int = 2000, seed: int = 0, progress: Progress = silent) -> FigureInputs:
     """The embedded models, and rendered faces on which attributes go together as they do among people.
 
     The embedded heads were trained on independent attributes: what goes together here is not used by them.
     """
     drawn = sample(faces, seed=seed + 50_000, correlations=NATURAL)
-    parts, step = [], 100
-    for at in range(0, faces, step):
-        progress("faces", at, faces)
-        parts.append(render(drawn[at : at + step]))
+    parts = []
+    for start in range(0, faces, AT_ONCE):
+        progress("faces", start, faces)
+        parts.append(render(drawn[start : start + AT_ONCE]))
     progress("faces", faces, faces)
     images = TensorImages(torch.cat(parts), [f"face_{i:05d}" for i in range(faces)])
     none = Leftover(0, ())
     labels = Labels(images.ids, ATTRIBUTES, drawn.labels().double().numpy(), None, {}, none, none, {})
-    return Material(images, labels, classifiers.load("embedded"), autoencoders.load("embedded"), rendered=True)
+    return FigureInputs(images, labels, classifiers.load("embedded"), autoencoders.load("embedded"), rendered=True)

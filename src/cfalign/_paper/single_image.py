@@ -1,0 +1,68 @@
+"""One image, seen through the counterfactuals of one or more bases: what Figs. 3, 4, 5 and 6 show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfalign._counterfactuals.batch import reconstruct
+from cfalign._errors import BadInput
+from cfalign._explanation.explanation import Explanation, explain
+from cfalign._explanation.options import ExplainOptions
+from cfalign._figures.plots.explanation import explanation_figure
+from cfalign._heads.composition import Composition, parse
+from cfalign._heads.scoring import logits
+from cfalign._models.guard import undisturbed
+from cfalign._paper.figure_inputs import FigureInputs
+from cfalign._paper.figure_job import FigureJob
+
+LOOKED = 256
+"""Images among which the one to show is looked for."""
+SURE = 0.85
+"""The score that the image should have."""
+BATCH = 64
+
+
+def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions | None = None) -> Explanation:
+    """Explain one image for all bases: that on which the least sure of them scores closest to ``SURE``.
+
+    It is one of the first ``LOOKED``. A surer one would need a longer walk than most, and look worse. Raises BadInput
+    when no image is predicted positive by every base, unless the options let negative predictions rise.
+    """
+    options = options or ExplainOptions()
+    compositions = [parse(text, inputs.classifier) for text in bases]
+    loaded = inputs.images.load(list(range(min(LOOKED, len(inputs.images.ids)))))
+    scores = _least_scores(inputs, loaded.images, compositions)
+    best = int((scores - SURE).abs().masked_fill(scores < 0.5, torch.inf).argmin())
+    if not scores[best] >= 0.5:
+        if not options.increase:
+            raise BadInput(f"None of {len(scores)} images is predicted positive by all of {', '.join(bases)}.")
+        best = int(scores.argmax())
+    explained = explain(
+        loaded.images[best],
+        compositions,
+        autoencoder=inputs.autoencoder,
+        classifier=inputs.classifier,
+        options=options,
+    )
+    return replace(explained, name=inputs.images.ids[loaded.indices[best]])
+
+
+def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Composition]) -> Tensor:
+    """Score of the least sure composition on every reconstruction, [image]."""
+    classifier, autoencoder = inputs.classifier, inputs.autoencoder
+    with torch.no_grad(), undisturbed(autoencoder, classifier):
+        parts = [reconstruct(part, autoencoder)[1] for part in images.split(BATCH)]
+        seen = {classifier: torch.cat([logits(part, [classifier]) for part in parts])}
+    return torch.stack([composition.score(seen) for composition in compositions]).min(dim=0).values
+
+
+def draw_explained(job: FigureJob, name: str, *bases: str) -> dict[str, Any]:
+    """Draw ``explained_image`` as ``name``; its numbers by base."""
+    explained = explained_image(job.inputs, *bases, options=ExplainOptions(saliency=False))
+    job.save(name, explanation_figure(explained))
+    numbers = {base.base: {"outcome": base.outcome.value, "psi": dict(base.psi)} for base in explained.bases}
+    return {"image": explained.name, **numbers}
