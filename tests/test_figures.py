@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cfalign._figures import style
 from cfalign._figures import svg as figures
-from cfalign._figures.svg import alignment, heatmap
+from cfalign._figures.svg import alignment
 from cfalign._results import Cell, Effect
 
 NAN = math.nan
@@ -93,16 +93,6 @@ def test_colours_run_from_blue_over_white_to_red() -> None:
     assert style.ink_on(style.diverging(0.1)) == style.INK
     with pytest.raises(ValueError, match="No colour"):
         style.diverging(NAN)
-
-
-def test_own_concept_and_significance() -> None:
-    assert figures.is_own(effect("smiling", 0.9))
-    assert figures.is_own(effect("smiling", 0.9, audited="smiling"))
-    assert not figures.is_own(effect("young", 0.9))
-    assert figures.is_significant(effect("young", 0.3))
-    assert not figures.is_significant(effect("young", 0.03))
-    assert not figures.is_significant(effect("young", 0.3, q=0.2))
-    assert not figures.is_significant(effect("young", NAN, q=NAN))
 
 
 def test_effects_are_sorted_own_first_missing_last() -> None:
@@ -247,9 +237,3 @@ def test_hostile_names_stay_names() -> None:
     for svg in drawn:
         assert "<script" not in svg
         parsed(svg)
-
-
-def test_significant_cells() -> None:
-    assert heatmap.cell_significant(cell("a", "b", 0.3))
-    assert not heatmap.cell_significant(cell("a", "b", 0.3, q=0.06))
-    assert not heatmap.cell_significant(cell("a", "b", NAN, q=NAN))

@@ -16,7 +16,7 @@ import torch
 
 import worlds
 from cfalign._analysis.alignment import Row
-from cfalign._audit.conclusions import check_heads
+from cfalign._audit.head_checks import check_heads
 from cfalign._errors import BadInput
 from cfalign._results import Outcome
 from cfalign.benchmarks.references.options import QUICK, VARIANTS, TrainingSet

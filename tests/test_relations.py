@@ -1,144 +1,90 @@
-"""The gate: which effects of a run are beyond what is expected, through the functions and through the command."""
+"""What goes together against what is used: every kind where it belongs, and nowhere else."""
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
-import cfalign as cfa
-import worlds
-from cfalign._audit.gate import check, read_relations, started
-from cfalign._audit.options import AuditOptions
-from cfalign._errors import BadInput
-from cfalign._runs.run import Run
+from cfalign._analysis.relations import MOST, mutual, relations
+from cfalign._results import Cell, Effect, Relation, RelationKind
+
+RNG = np.random.default_rng(0)
+SHARED = RNG.uniform(size=200)
+SCORES = {
+    "audited": SHARED,
+    "twin": np.clip(SHARED + 0.05 * RNG.normal(size=200), 0, 1),
+    "apart": RNG.permutation(SHARED),
+    "constant": np.full(200, 0.3),
+}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """``friendly`` of the world's audited classifier really uses wearing_hat."""
-    return cfa.audit(
-        worlds.images(80), worlds.audited(), reference=worlds.heads(), autoencoder=worlds.autoencoder(),
-        options=AuditOptions(limit=30), out=tmp_path_factory.mktemp("run") / "run",
-    )  # fmt: skip
+def effect(attribute: str, value: float, *, half: float = 0.02, q: float = 0.001) -> Effect:
+    return Effect("audited", attribute, value, value - half, value + half, value, value, 60, q)
 
 
-def names(run: Run, **more: object) -> list[str]:
-    return [f"{u.effect.audited} -> {u.effect.attribute}" for u in check(run, **more).unexpected]  # type: ignore[arg-type]
+def cell(base: str, downstream: str, psi: float, *, half: float = 0.05) -> Cell:
+    return Cell(base, downstream, psi, psi, psi, psi, psi - half, psi + half, 60, 0, 0.001, 0.001)
 
 
-def test_an_effect_that_nobody_expected_is_named_and_one_that_is_expected_is_not(run: Run) -> None:
-    assert "friendly -> wearing_hat" in names(run)
-    assert "friendly -> wearing_hat" not in names(run, expected={"friendly -> wearing_hat": math.inf})
-    assert names(run) == names(run, expected={"friendly -> wearing_hat": 0.15})
-    everything = run.effects().filter(audited="friendly")
-    assert check(run).checked == len(everything) - int("friendly" in everything["attribute"])
+def kinds(found: list[Effect], cells: list[Cell] | None = None, **more: Any) -> dict[str, list[RelationKind]]:
+    result: dict[str, list[RelationKind]] = {}
+    for r in relations(found, cells or [], more.pop("scores", SCORES), min_effect=more.pop("min_effect", 0.1)):
+        result.setdefault(r.attribute, []).append(r.kind)
+    return result
 
 
-def test_the_limit_is_a_size_and_chance_is_no_finding(run: Run) -> None:
-    table = {r["attribute"]: r for r in run.effects().to_dicts()}
-    size = abs(table["wearing_hat"]["effect"])
-    assert "friendly -> wearing_hat" in names(run, max_effect=size - 0.01)
-    assert "friendly -> wearing_hat" not in names(run, max_effect=min(1.0, size + 0.01))
-    strict = check(run, max_effect=0.0).unexpected
-    assert all(u.effect.q < 0.05 and not u.effect.ci_low <= 0 <= u.effect.ci_high for u in strict)
-    forbidden = check(run, expected={"friendly -> wearing_hat": 0.0}, max_effect=1.0).unexpected
-    assert [(u.effect.attribute, u.allowed) for u in forbidden] == [("wearing_hat", 0.0)]
-    assert [abs(u.effect.effect) for u in strict] == sorted((abs(u.effect.effect) for u in strict), reverse=True)
+def test_heads_that_go_together_without_use_and_that_are_used_without_going_together() -> None:
+    assert kinds([effect("twin", 0.01), effect("apart", 0.4)]) == {
+        "twin": [RelationKind.NOT_USED],
+        "apart": [RelationKind.UNCORRELATED],
+    }
+    assert kinds([effect("twin", 0.4), effect("apart", 0.01)]) == {}, "used and together, unused and apart: as expected"
 
 
-def test_a_file_of_relations_is_read_with_and_without_quotes(tmp_path: Path) -> None:
-    file = tmp_path / "relations.toml"
-    file.write_text(
-        '# fine\nheavy_makeup -> wearing_lipstick = "expected"\n"a:young->gray_hair" = 0.4  # grey\n'
-        '  approved -> male = "forbidden"\n'
-    )
-    assert read_relations(file) == {
-        "heavy_makeup -> wearing_lipstick": math.inf, "a:young -> gray_hair": 0.4, "approved -> male": 0.0,
+def test_not_used_needs_an_interval_within_the_least_effect() -> None:
+    assert kinds([effect("twin", 0.01, half=0.2)]) == {}, "an uncertain effect is no absence"
+    assert kinds([effect("twin", 0.01, half=0.2)], min_effect=0.3) == {"twin": [RelationKind.NOT_USED]}
+
+
+def test_used_needs_q_and_an_interval_without_zero() -> None:
+    assert kinds([effect("apart", 0.4, q=0.06)]) == {}
+    assert kinds([effect("apart", 0.15, half=0.2)]) == {}
+    assert kinds([effect("apart", -0.4)]) == {"apart": [RelationKind.UNCORRELATED]}
+
+
+def test_asymmetric_needs_a_difference_and_intervals_that_do_not_meet() -> None:
+    far = [cell("audited", "twin", 0.05), cell("twin", "audited", 0.6)]
+    assert kinds([effect("twin", 0.4)], far) == {"twin": [RelationKind.ASYMMETRIC]}
+    assert kinds([effect("twin", 0.4)], far[:1]) == {}, "one direction alone"
+    assert kinds([effect("twin", 0.4)], [replace(far[0], ci_high=0.58), far[1]]) == {}
+    assert kinds([effect("twin", 0.4)], [far[0], cell("twin", "audited", 0.3)]) == {}
+    assert kinds([effect("twin", 0.4)], [far[0], replace(far[1], psi=float("nan"))]) == {}
+
+
+def test_correlations_are_over_the_images_where_both_are_known() -> None:
+    holes = {**SCORES, "twin": np.where(np.arange(200) < 150, SCORES["twin"], np.nan)}
+    found: list[Relation] = relations([effect("twin", 0.0)], [], holes, min_effect=0.1)
+    assert found[0].images == 150
+    assert found[0].correlation == pytest.approx(np.corrcoef(SHARED[:150], SCORES["twin"][:150])[0, 1])
+    assert kinds([effect("constant", 0.0), effect("constant", 0.5)]) == {}, "r is undefined"
+
+
+def test_most_remarkable_first_and_not_too_many() -> None:
+    found = relations([effect("apart", 0.11 + 0.01 * k) for k in range(MOST + 5)], [], SCORES, min_effect=0.1)
+    sizes = [r.effect for r in found]
+    assert len(found) == MOST
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_mutual_pairs_move_each_other() -> None:
+    """One direction alone is no pair, the sign does not count, and a number that is missing makes none."""
+    psi = {
+        ("a", "b"): 0.9, ("b", "a"): -0.6, ("a", "c"): 0.9, ("c", "a"): 0.1, ("b", "c"): 0.7, ("c", "b"): 0.8,
+        ("a", "d"): float("nan"), ("d", "a"): 0.9, ("b", "d"): 0.9,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('a -> b = "fine"', 'must be "expected", "forbidden" or the largest |effect|'),
-        ("a -> b = 2", "must be"),
-        ("a -> b = true", "must be"),
-        ('ab = "expected"', "expected relations such as heavy_makeup -> wearing_lipstick, got 'ab'"),
-        ("a -> b", "cannot be read as relations"),
-    ],
-)
-def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    file = tmp_path / "relations.toml"
-    file.write_text(text)
-    with pytest.raises(BadInput) as caught:
-        read_relations(file)
-    assert sentence in str(caught.value)
-
-
-def test_what_a_run_holds_starts_a_file_that_lets_it_pass(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "relations.toml"
-    file.write_text(started(check(run)))
-    assert "friendly -> wearing_hat" in read_relations(file)
-    assert check(run, expected=read_relations(file)).unexpected == ()
-
-
-def test_an_unmeasured_effect_is_said_to_be_none(run: Run, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run.path, copy)
-    header, *rows = (copy / "effects.csv").read_text().splitlines()
-    audited, attribute = rows[0].split(",")[:2]
-    rows[0] = f"{audited},{attribute},,,,,,0,"
-    (copy / "effects.csv").write_text("\n".join([header, *rows]) + "\n")
-    assert check(Run(copy)).unmeasured == (f"{audited} -> {attribute}",)
-
-
-def test_the_command_ends_with_one_for_findings_and_with_zero_without(run: Run, tmp_path: Path) -> None:
-    ended = worlds.cfalign("check", run.path, folder=tmp_path)
-    assert (ended.code, ended.err) == (1, "")
-    assert ended.out.startswith("unexpected: friendly -> wearing_hat  +")
-    assert ended.out.splitlines()[-1].endswith("effects are unexpected (limit 0.15 where none is named).")
-    file = tmp_path / "relations.toml"
-    ended = worlds.cfalign("check", run.path, "--write", file, folder=tmp_path)
-    assert (ended.code, ended.err) == (0, "")
-    ended = worlds.cfalign("check", run.path, "--expected", file, "--json", folder=tmp_path)
-    assert ended.code == 0
-    assert json.loads(ended.out)["unexpected"] == []
-    ended = worlds.cfalign("check", run.path, "--json", folder=tmp_path)
-    assert ended.code == 1
-    assert json.loads(ended.out)["unexpected"][0]["attribute"] == "wearing_hat"
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("--expected", "nowhere.toml"), "There is no file of relations 'nowhere.toml'"),
-        (("--max-effect", 2), "max_effect must be between 0 and 1"),
-        (
-            ("--expected", "typo.toml"),
-            "The run has no relation 'friendly -> wearing_het'; nearest valid: friendly -> wea",
-        ),
-        (("--write", "typo.toml"), "typo.toml exists already"),
-    ],
-)
-def test_bad_input_is_one_sentence(run: Run, tmp_path: Path, words: tuple[object, ...], sentence: str) -> None:
-    (tmp_path / "typo.toml").write_text('friendly -> wearing_het = "expected"\n')
-    given = [tmp_path / word if word == "typo.toml" else word for word in words]
-    ended = worlds.cfalign("check", run.path, *given, folder=tmp_path)
-    assert (ended.code, ended.out) == (2, "")
-    assert sentence in " ".join(ended.err.split())
-    assert "Traceback" not in ended.err
-
-
-def test_a_folder_that_is_no_run_and_a_run_that_is_not_finished(run: Run, tmp_path: Path) -> None:
-    ended = worlds.cfalign("check", tmp_path, folder=tmp_path)
-    assert ended.code == 2
-    copy = tmp_path / "run"
-    shutil.copytree(run.path, copy)
-    record = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**record, "status": "running"}))
-    with pytest.raises(BadInput, match="is not finished"):
-        check(Run(copy))
+    assert mutual(psi, ["a", "b", "c", "d"]) == [("b", "c", 0.7), ("a", "b", 0.6)]
+    assert mutual(psi, ["a", "b", "c", "d"], least=0.1)[-1] == ("a", "c", 0.1)
+    assert mutual(psi, ["a", "c"]) == []

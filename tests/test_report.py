@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from cfalign import report
+from cfalign import Run, report
 from cfalign._errors import BadInput, RunMismatch
-from cfalign.report import pictures, wording
+from cfalign.report import page_images, wording
 
 REFERENCE = ("smiling", "eyeglasses", "young")
 AUDITED = ("shortcut:smiling", "clean:smiling")
@@ -357,6 +357,14 @@ def test_write_makes_three_files_and_leaves_nothing_else(run_dir: Path) -> None:
     assert {kind: path.read_bytes() for kind, path in report.write(run_dir).items()} == first
 
 
+def test_a_run_or_its_path_makes_the_same_report(run_dir: Path) -> None:
+    made = [
+        {kind: path.read_bytes() for kind, path in report.write(run).items()}
+        for run in (run_dir, str(run_dir), Run(run_dir))
+    ]
+    assert made[0] == made[1] == made[2]
+
+
 def test_page_needs_nothing_from_outside(run_dir: Path) -> None:
     page = report.html(report.load(run_dir))
     assert not re.search(r"https?://|//[\w.]+/|@import|url\(", page)
@@ -369,7 +377,7 @@ def test_page_holds_every_number(run_dir: Path) -> None:
     data = report.load(run_dir)
     page = report.html(data)
     words = text_of(page)
-    for finding in data.findings:
+    for finding in data.conclusions.findings:
         assert wording.finding_sentence(finding, str) in words
     assert "switching it on changes its probability by +0.39 [0.34, 0.44], n = 38, q < 0.001." in words
     for expected in ("+0.62", "[0.57, 0.67]", "[−0.06, 0.01]", "0.41", "+0.40", "+0.54"):  # effects
@@ -499,7 +507,7 @@ def test_many_audited_heads_become_an_overview(run_dir: Path) -> None:
 
 
 def test_images_beyond_the_budget_are_named_not_shown(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfalign.report.page.IMAGE_BUDGET", 150)
+    monkeypatch.setattr("cfalign.report.html_page.IMAGE_BUDGET", 150)
     page = report.html(report.load(run_dir))
     assert "left out to keep this page small: images/eyeglasses/a.counterfactual.png" in page
 
@@ -522,11 +530,13 @@ def test_images_outside_the_run_are_not_read(run_dir: Path, tmp_path_factory: py
         (
             lambda run: run.update(status="running"),
             BadInput,
-            r"not complete \(its status is 'running'\): start the same",
+            r"not finished \(its status is 'running'\): give its command again",
         ),
         (lambda run: run.pop("heads"), BadInput, "lacks something that schema 2 promises.*'heads'"),
-        (lambda run: run.update(images="many"), BadInput, "has it in another form.*many"),
+        (lambda run: run.update(images="many"), BadInput, "run.json has 'many' as images where a whole number"),
+        (lambda run: run.pop("drift"), BadInput, "run.json lacks 'drift'"),
         (lambda run: run.update(models=[]), BadInput, "has it in another form"),
+        (lambda run: run["models"]["classifiers"][0].pop("hash"), BadInput, r"lacks 'models.classifiers\[0\].hash'"),
     ],
 )
 def test_a_run_that_cannot_be_reported(run_dir: Path, edit: Change, kind: type[BadInput], words: str) -> None:
@@ -541,17 +551,14 @@ def test_a_run_that_cannot_be_reported(run_dir: Path, edit: Change, kind: type[B
     [
         ("run.json", None, "holds no run.json; give the folder"),
         ("run.json", b"{", "cannot be read as JSON"),
-        ("run.json", b"[]", "holds no JSON object"),
-        ("matrix.csv", None, "lacks .*matrix.csv: it is not complete"),
-        ("matrix.csv", b"a,b\n", "has the header 'a,b' where 'base,downstream,psi"),
-        ("matrix.csv", MATRIX.replace("0.71", "much").encode(), "line 5 has 'much' in column 'psi' where a number"),
+        ("matrix.csv", None, "holds no matrix.csv: the run did not end"),
+        ("matrix.csv", MATRIX.replace("0.71", "much").encode(), "has 'much' in column 'psi' of row 4 where a number"),
         ("effects.csv", b"\xff\xfe", "effects.csv cannot be read"),
-        ("effects.csv", (EFFECTS + "a,b\n").encode(), "line 8 has None"),
-        ("gaps.csv", GAPS.replace(",38,", ",many,").encode(), "line 3 has 'many' in column 'n_with' where a number"),
+        ("gaps.csv", GAPS.replace(",38,", ",many,").encode(), "has 'many' in column 'n_with' of row 2 where a number"),
         ("gaps.csv", GAPS.replace("through", "by").encode(), "has the header .*n_without,by'"),
-        ("findings.json", None, "lacks .*findings.json"),
-        ("findings.json", b'{"findings": [{}]}', "lacks 'effect' or has it in another form"),
-        ("responses/00000.parquet", b"none", "cannot be read as parquet"),
+        ("findings.json", None, "holds no findings.json"),
+        ("findings.json", b'{"findings": [{}]}', r"lacks 'findings\[0\].rank'"),
+        ("responses/00000.parquet", b"none", "is damaged .*delete that file"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(run_dir: Path, name: str, content: bytes | None, words: str) -> None:
@@ -576,14 +583,14 @@ def test_difference_shows_signed_change() -> None:
     after = before.copy()
     after[0, 0, 1] = 151
     after[1, 1, 2] = 49
-    changed, factor = pictures.difference(before, after)
+    changed, factor = page_images.difference(before, after)
     assert factor == 5
     brighter, darker, same = changed[0, 0], changed[1, 1], changed[3, 3]
     assert brighter[0] > brighter[2]
     assert darker[2] > darker[0]
     assert same.tolist() == [255, 255, 255]
     with pytest.raises(ValueError, match="one size"):
-        pictures.difference(before, after[:2])
+        page_images.difference(before, after[:2])
 
 
 def test_relations_and_the_judge_stand_in_page_and_text(run_dir: Path) -> None:

@@ -1,4 +1,7 @@
-"""What the stages hand to one another and to the user: frozen, typed, without behaviour beyond reading."""
+"""What the stages hand to one another and to the user: frozen, typed, without behaviour beyond reading.
+
+A number that is undefined is NaN.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Floats = NDArray[np.float64]
+ALPHA = 0.05
+"""The level of every decision: the largest q of what counts as clear."""
 
 
 class Outcome(StrEnum):
@@ -78,7 +83,7 @@ class Counterfactuals:
 
 @dataclass(frozen=True)
 class Cell:
-    """One (base, downstream) cell of the alignment matrix; a row of ``matrix.csv``. All NaN when n is 0."""
+    """One (base, downstream) cell of the alignment matrix; a row of ``matrix.csv``. All numbers are NaN when n is 0."""
 
     base: str
     downstream: str
@@ -99,6 +104,11 @@ class Cell:
     q: float
     """Benjamini-Hochberg over all off-diagonal cells; NaN on the diagonal."""
 
+    @property
+    def clear(self) -> bool:
+        """Whether ψ is more than chance: q < ``ALPHA`` and an interval that excludes zero. False where one is NaN."""
+        return self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -117,6 +127,27 @@ class Effect:
     n: int
     """Counterfactuals of the attribute that the incoming reading rests on."""
     q: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the effect is more than chance: q < ``ALPHA`` and an interval that excludes zero. False where one is
+        NaN.
+        """
+        return self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+
+    @property
+    def own(self) -> bool:
+        """Whether the attribute is what the audited head is meant to see."""
+        return own_concept(self.audited, self.attribute)
+
+
+def excludes_zero(ci_low: float, ci_high: float) -> bool:
+    """Whether zero lies outside an interval. False where an end is NaN.
+
+    >>> excludes_zero(0.1, 0.3), excludes_zero(-0.1, 0.3), excludes_zero(float("nan"), 0.3)
+    (True, False, False)
+    """
+    return ci_low <= ci_high and (ci_low > 0 or ci_high < 0)
 
 
 def own_concept(audited: str, attribute: str) -> bool:
@@ -148,6 +179,16 @@ class GroupGap:
     through: str
     """The largest parts of ``indirect``, such as ``wearing_lipstick +0.21; rosy_cheeks +0.05``."""
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval of the gap excludes zero. False where it is NaN."""
+        return excludes_zero(self.ci_low, self.ci_high)
+
+    @property
+    def own(self) -> bool:
+        """Whether the attribute is what the audited head is meant to see."""
+        return own_concept(self.audited, self.attribute)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -167,9 +208,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """A relation worth a person's look."""
+    """An effect worth a person's look: clear, of at least ``min_effect``, and not of the head's own concept."""
 
     rank: int
+    """1 is the largest."""
     audited: str
     attribute: str
     effect: float
@@ -182,3 +224,92 @@ class Finding:
     outgoing: float
     n: int
     samples: tuple[Sample, ...]
+
+
+class RelationKind(StrEnum):
+    """What is remarkable about a relation."""
+
+    NOT_USED = "correlated_not_used"
+    """The scores go together, |r| ≥ 0.3, and the interval of the effect lies within ± ``min_effect``."""
+    UNCORRELATED = "used_uncorrelated"
+    """A clear effect of at least ``min_effect``, though |r| < 0.1."""
+    ASYMMETRIC = "asymmetric"
+    """ψ differs between the two directions by at least 0.3, with intervals that do not meet."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """An audited head and an attribute whose scores' correlation and whose use do not agree, or one of which uses the
+    other and not the other way round.
+    """
+
+    kind: RelationKind
+    audited: str
+    attribute: str
+    correlation: float
+    """Pearson's r of the two scores over the reconstructions."""
+    images: int
+    """Those that it rests on."""
+    effect: float
+    ci_low: float
+    ci_high: float
+    q: float
+    outgoing: float
+    """ψ(audited → attribute)."""
+    returning: float
+    """ψ(attribute → audited), mean over images as ``outgoing`` is."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How far an independent judge follows the counterfactuals of one attribute."""
+
+    judge_share: float
+    """ΣΔjudge / ΣΔattribute: 1 wholly, 0 not at all; what is missing to 1 changed the reference head alone."""
+    ci_low: float
+    ci_high: float
+    n: int
+    """Counterfactuals, of both ways."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be loaded."""
+
+    image_id: str
+    reason: str
+    """One line, without the path."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a run looked at and what it cost; a part of ``run.json``."""
+
+    controls: Mapping[str, Followed]
+    """By attribute; empty without a judge."""
+    outcomes: Mapping[str, Mapping[str, int]]
+    """How many searches of each base ended how."""
+    exclusions: Mapping[str, Mapping[str, int]]
+    """How many counterfactuals of each base were left out of the matrix, by reason."""
+    drift: Mapping[str, float]
+    """Mean |score(x0) − score(x)| of each head."""
+    cost: Mapping[str, int | float]
+    """Counterfactuals, decodes per counterfactual, passes through the decoder."""
+    images: int
+    """Those that were looked at."""
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """All that a run says: its matrix, effects, gaps, findings, relations and counts."""
+
+    cells: tuple[Cell, ...]
+    effects: tuple[Effect, ...]
+    gaps: tuple[GroupGap, ...]
+    """Of every audited head and attribute."""
+    findings: tuple[Finding, ...]
+    """The largest effect first."""
+    relations: tuple[Relation, ...]
+    """Kind by kind, the most remarkable first."""
+    counts: Counts

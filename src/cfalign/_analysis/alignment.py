@@ -45,10 +45,16 @@ class Row:
     def where(self, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Row:
         """The counterfactuals that are kept."""
         outcomes = tuple(o for o, k in zip(self.outcomes, keep, strict=True) if k)
-        return replace(
-            self, image=self.image[keep], outcomes=outcomes, base_before=self.base_before[keep],
-            base_after=self.base_after[keep], before=self.before[keep], after=self.after[keep], null=self.null[keep],
-        )  # fmt: skip
+        return Row(
+            base=self.base,
+            image=self.image[keep],
+            outcomes=outcomes,
+            base_before=self.base_before[keep],
+            base_after=self.base_after[keep],
+            before=self.before[keep],
+            after=self.after[keep],
+            null=self.null[keep],
+        )
 
 
 def relative_change(change: Floats, base_change: Floats, *, min_base_change: float) -> Floats:
@@ -93,8 +99,7 @@ def _cells_of(
     used, reasons = usable(row, min_base_change=options.min_base_change)
     excluded = sum(n for reason, n in reasons.items() if reason != Outcome.NOT_ELIGIBLE)
     if not len(used):
-        nan = float("nan")
-        return [Cell(row.base, h, nan, nan, nan, nan, nan, nan, 0, excluded, nan, nan) for h in heads]
+        return [_cell(row.base, h, {}, n=0, excluded=excluded) for h in heads]
     change = used.after - used.before
     psi = relative_change(change, used.base_change, min_base_change=options.min_base_change)
     null = relative_change(used.null - used.before, used.base_change, min_base_change=options.min_base_change)
@@ -111,10 +116,28 @@ def _cells_of(
         "p": np.where(np.array(heads) == row.base, np.nan, p),
     }
     return [
-        Cell(base=row.base, downstream=h, n=len(used), excluded=excluded, q=float("nan"),
-             **{name: float(values[i]) for name, values in columns.items()})
+        _cell(row.base, h, {name: float(v[i]) for name, v in columns.items()}, n=len(used), excluded=excluded)
         for i, h in enumerate(heads)
-    ]  # fmt: skip
+    ]
+
+
+def _cell(base: str, head: str, numbers: Mapping[str, float], *, n: int, excluded: int) -> Cell:
+    """A cell before its q is known; numbers that are not given are NaN."""
+    nan = float("nan")
+    return Cell(
+        base=base,
+        downstream=head,
+        psi=numbers.get("psi", nan),
+        ratio_of_means=numbers.get("ratio_of_means", nan),
+        median=numbers.get("median", nan),
+        psi_logit=numbers.get("psi_logit", nan),
+        ci_low=numbers.get("ci_low", nan),
+        ci_high=numbers.get("ci_high", nan),
+        n=n,
+        excluded=excluded,
+        p=numbers.get("p", nan),
+        q=nan,
+    )
 
 
 def _null_p(psi: Floats, null: Floats, *, draws: int, rng: np.random.Generator) -> Floats:

@@ -91,28 +91,42 @@ def effects(
     attributes = tuple(dict.fromkeys(row.base for row in rows))
     found = tuple(dict.fromkeys(row.base for row in used))
     watched = [(witnesses or {}).get(a, a) for a in found]
-    scene = _Scene(
-        used, heads, found, watched, audited,
-        np.array([(spans or {}).get(a, 1.0) for a in found]),
-        np.array([[(together or {}).get((b, a), np.nan) for a in found] for b in found]),
-    )  # fmt: skip
-    solved = _solved(scene, options, seed) if used and audited else {}
+    problem = _Problem(
+        rows=used,
+        heads=heads,
+        attributes=found,
+        watched=watched,
+        audited=audited,
+        spans=np.array([(spans or {}).get(a, 1.0) for a in found]),
+        together=np.array([[(together or {}).get((b, a), np.nan) for a in found] for b in found]),
+    )
+    solved = _solved(problem, options, seed) if used and audited else {}
     q = q_values(np.array([s.p for s in solved.values()]))
-    nan = float("nan")
+    q_of = dict(zip(solved, q.tolist(), strict=True))
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
-    known = {key: (*s.effect, s.incoming, float(q[i])) for i, (key, s) in enumerate(solved.items())}
+    pairs = [(a, b) for a in audited for b in attributes if a != b]
     result = []
-    for a in audited:
-        for b in attributes:
-            if b == a:
-                continue
-            effect, low, high, raw, q_value = known.get((a, b), (nan,) * 5)
-            result.append(Effect(a, b, effect, low, high, raw, outgoing.get((a, b), nan), n_of[b], q_value))
-    return Unmixed(result, {key: s.carried for key, s in solved.items() if np.isfinite(s.carried[0])})
+    for pair in pairs:
+        numbers = solved.get(pair, _UNSOLVED)
+        effect, ci_low, ci_high = numbers.effect
+        result.append(
+            Effect(
+                audited=pair[0],
+                attribute=pair[1],
+                effect=effect,
+                ci_low=ci_low,
+                ci_high=ci_high,
+                incoming=numbers.incoming,
+                outgoing=outgoing.get(pair, float("nan")),
+                n=n_of[pair[1]],
+                q=q_of.get(pair, float("nan")),
+            )
+        )
+    return Unmixed(result, {pair: s.carried for pair, s in solved.items() if np.isfinite(s.carried[0])})
 
 
 @dataclass(frozen=True)
-class _Scene:
+class _Problem:
     """What is solved: usable rows, their columns, and the unknowns."""
 
     rows: Sequence[Row]
@@ -157,55 +171,65 @@ class _Solved:
     p: float
 
 
-def _solved(scene: _Scene, options: EffectOptions, seed: int) -> dict[tuple[str, str], _Solved]:
+_NAN = float("nan")
+_UNSOLVED = _Solved(effect=(_NAN,) * 3, carried=(_NAN,) * 3, incoming=_NAN, p=_NAN)
+
+
+def _solved(problem: _Problem, options: EffectOptions, seed: int) -> dict[tuple[str, str], _Solved]:
     """(audited, attribute) → what was found."""
-    rows, names, audited = scene.rows, scene.attributes, scene.audited
-    point = responses(rows, scene.heads, scene.watched, audited)
-    effect, carried = _posterior(scene, point, options, seed)
+    rows, names, audited = problem.rows, problem.attributes, problem.audited
+    point = responses(rows, problem.heads, problem.watched, audited)
+    effect, carried = _posterior(problem, point, options, seed)
     itself = np.array([[a == name for name in names] for a in audited])
-    p = _p_values(scene, np.where(itself, 0.0, effect[0] / scene.spans), draws=options.draws, seed=seed)
-    first = {name: scene.rows_of(name)[0] for name in names}
-    return {
-        (a, name): _Solved(
-            tuple(effect[:, j, k].tolist()), tuple(carried[:, j, k].tolist()),
-            float(point.audited[first[name], j]), float(p[k, j]),
-        )
-        for j, a in enumerate(audited)
-        for k, name in enumerate(names)
-        if name != a
-    }  # fmt: skip
+    p = _p_values(problem, np.where(itself, 0.0, effect[0] / problem.spans), draws=options.draws, seed=seed)
+    first = {name: problem.rows_of(name)[0] for name in names}
+    solved = {}
+    for j, a in enumerate(audited):
+        for k, name in enumerate(names):
+            if name == a:
+                continue
+            solved[a, name] = _Solved(
+                effect=tuple(effect[:, j, k].tolist()),
+                carried=tuple(carried[:, j, k].tolist()),
+                incoming=float(point.audited[first[name], j]),
+                p=float(p[k, j]),
+            )
+    return solved
 
 
-def _posterior(scene: _Scene, point: Responses, options: EffectOptions, seed: int) -> tuple[Floats, Floats]:
+def _posterior(problem: _Problem, point: Responses, options: EffectOptions, seed: int) -> tuple[Floats, Floats]:
     """Mean and 95 % interval of every effect per switch and of what the effects carry, [3, audited, attribute] each.
 
     The response to an attribute counts the less, the more it varies between images beyond what the attributes explain.
     """
     rough = unmix(point.mixing, point.audited, ridge=options.ridge)
-    variance = np.stack([_variance(row, own, scene, rough) for row, own in zip(scene.rows, scene.own, strict=True)])
+    variance = np.stack(
+        [_variance(row, own, problem, rough) for row, own in zip(problem.rows, problem.own, strict=True)]
+    )
     weight = 1 / (1 + variance.T / options.misfit**2)
-    design = np.repeat(point.mixing[None], len(scene.audited), axis=0)
-    for k, name in enumerate(scene.attributes):
-        for j in [j for j, a in enumerate(scene.audited) if a == name]:
-            weight[j, scene.rows_of(name)] = 0
+    design = np.repeat(point.mixing[None], len(problem.audited), axis=0)
+    for k, name in enumerate(problem.attributes):
+        for j in [j for j, a in enumerate(problem.audited) if a == name]:
+            weight[j, problem.rows_of(name)] = 0
             design[j, :, k] = 0
-    parts: list[tuple[Floats, Floats]] = []
-    for at in range(0, len(scene.audited), _TOGETHER):
+    effects, carried = [], []
+    for at in range(0, len(problem.audited), _TOGETHER):
         some = slice(at, at + _TOGETHER)
-        drawn = horseshoe(
-            design[some], point.audited.T[some], weight[some],
-            noise=options.misfit, noise_weight=options.misfit_weight, samples=options.samples,
-            streams=[generator(seed, "effects", a) for a in scene.audited[some]],
-        )  # fmt: skip
-        drawn = drawn * scene.spans
-        mean, foreign = drawn.mean(axis=0), scene.foreign[some]
-        error = mean * options.switch_error
-        parts.append((
-            _widened(drawn, np.abs(error)),
-            _widened((drawn * foreign) @ scene.together.T, np.sqrt((error * foreign) ** 2 @ scene.together.T**2)),
-        ))  # fmt: skip
-    effect, carried = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-    return effect, carried
+        drawn = problem.spans * horseshoe(
+            design[some],
+            point.audited.T[some],
+            weight[some],
+            noise=options.misfit,
+            noise_weight=options.misfit_weight,
+            samples=options.samples,
+            streams=[generator(seed, "effects", a) for a in problem.audited[some]],
+        )
+        error = drawn.mean(axis=0) * options.switch_error
+        effects.append(_widened(drawn, np.abs(error)))
+        foreign = problem.foreign[some]
+        error_carried = np.sqrt((error * foreign) ** 2 @ problem.together.T**2)
+        carried.append(_widened((drawn * foreign) @ problem.together.T, error_carried))
+    return np.concatenate(effects, axis=1), np.concatenate(carried, axis=1)
 
 
 def _widened(drawn: Floats, error: Floats) -> Floats:
@@ -220,18 +244,18 @@ _TOGETHER = 16
 """Audited heads solved at once; bounds the memory of their draws."""
 
 
-def _variance(row: Row, own: int, scene: _Scene, rough: Floats) -> Floats:
+def _variance(row: Row, own: int, problem: _Problem, rough: Floats) -> Floats:
     """Sampling variance of the response to a row beyond what the attributes explain, [audited]; that of a single image
     is unknown and taken as large.
     """
     change = row.after - row.before
     if len(row) < 2:
-        return np.full(len(scene.targets), 0.25)
-    beyond = change[:, scene.targets] - change[:, scene.columns] @ rough
+        return np.full(len(problem.targets), 0.25)
+    beyond = change[:, problem.targets] - change[:, problem.columns] @ rough
     return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, own].sum() ** 2)
 
 
-def _p_values(scene: _Scene, found: Floats, *, draws: int, seed: int) -> Floats:
+def _p_values(problem: _Problem, found: Floats, *, draws: int, seed: int) -> Floats:
     """P-values of every attribute, [attribute, audited], by exchanging counterfactuals and controls.
 
     What the other attributes explain (``found`` [audited, attribute], per unit of who watches) is taken out of the
@@ -240,17 +264,17 @@ def _p_values(scene: _Scene, found: Floats, *, draws: int, seed: int) -> Floats:
     images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). 1 where the control's sum
     is as large or larger.
     """
-    images = np.unique(np.concatenate([row.image for row in scene.rows]))
+    images = np.unique(np.concatenate([row.image for row in problem.rows]))
     signs = exchange_signs(len(images), draws=draws, rng=generator(seed, "effects exchange"))
-    p = np.ones((len(scene.attributes), len(scene.audited)))
-    for k, name in enumerate(scene.attributes):
-        others = np.where(np.arange(len(scene.attributes)) == k, 0.0, found)
+    p = np.ones((len(problem.attributes), len(problem.audited)))
+    for k, name in enumerate(problem.attributes):
+        others = np.where(np.arange(len(problem.attributes)) == k, 0.0, found)
         parts, places = [], []
-        for i in scene.rows_of(name):
-            row = scene.rows[i]
-            way = np.sign((row.after - row.before)[:, scene.own[i]].sum())
+        for i in problem.rows_of(name):
+            row = problem.rows[i]
+            way = np.sign((row.after - row.before)[:, problem.own[i]].sum())
             moved, control = row.after - row.before, np.nan_to_num(row.null - row.before)
-            left = [x[:, scene.targets] - x[:, scene.columns] @ others.T for x in (moved, control)]
+            left = [x[:, problem.targets] - x[:, problem.columns] @ others.T for x in (moved, control)]
             parts.append(way * np.stack(left))
             places.append(np.searchsorted(images, row.image))
         ours, theirs = np.concatenate(parts, axis=1)

@@ -88,19 +88,28 @@ def group_gaps(
     rows = []
     for e in effects:
         gap, low, high = carried.get((e.audited, e.attribute), (np.nan,) * 3)
-        direct = 0.0 if own_concept(e.audited, e.attribute) else e.effect
+        direct = 0.0 if e.own else e.effect
         parts = {
             c: of[e.audited, c] * groups.together[e.attribute, c]
             for c in groups.attributes
             if c != e.attribute and (e.audited, c) in of and not own_concept(e.audited, c)
         }
-        seen = observed[groups.attributes.index(e.attribute), names.index(e.audited)]
+        n_with, n_without = sizes[e.attribute]
         rows.append(
             GroupGap(
-                e.audited, e.attribute, gap, low, high, direct if np.isfinite(gap) else np.nan, gap - direct,
-                float(seen), *sizes[e.attribute], _named(parts) if np.isfinite(gap) else "",
+                audited=e.audited,
+                attribute=e.attribute,
+                gap=gap,
+                ci_low=low,
+                ci_high=high,
+                direct=direct if np.isfinite(gap) else np.nan,
+                indirect=gap - direct,
+                observed=float(observed[groups.attributes.index(e.attribute), names.index(e.audited)]),
+                n_with=n_with,
+                n_without=n_without,
+                through=_named(parts) if np.isfinite(gap) else "",
             )
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -1,62 +1,29 @@
-"""What goes together against what is used: the comparison that the paper draws by eye (its Fig. 2), made explicit.
+"""Correlation against use: the comparison that the paper draws by eye (its Fig. 2), made explicit.
 
-Heads whose scores go together over images need not use each other's features, and a head can use a feature that its
-score does not go together with; and one of two heads can use the other's and not the other way round.
+The scores of two heads may be correlated over images although neither uses the other's features. A head may use a
+feature although its score is not correlated with it. And one of two heads may use the other's feature and not the other
+way round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
 
-from cfalign._results import Cell, Effect, Floats
+from cfalign._results import Cell, Effect, Floats, Relation, RelationKind
 
 CORRELATED = 0.3
-"""|r| from which scores go together."""
+"""|r| from which scores count as correlated."""
 UNCORRELATED = 0.1
-"""|r| below which they do not."""
+"""|r| below which they count as uncorrelated."""
 ASYMMETRIC = 0.3
 """Least difference of ψ between the two directions."""
 MUTUAL = 0.5
 """Least ψ in both directions between two attributes that cannot be told apart."""
 MOST = 20
 """Relations kept of each kind."""
-
-
-class Kind(StrEnum):
-    """What is remarkable about a relation."""
-
-    NOT_USED = "correlated_not_used"
-    """The scores go together, |r| ≥ 0.3, and the interval of the effect lies within ± ``min_effect``."""
-    UNCORRELATED = "used_uncorrelated"
-    """An effect that stands out, of at least ``min_effect``, though |r| < 0.1."""
-    ASYMMETRIC = "asymmetric"
-    """ψ differs between the two directions by at least 0.3, with intervals that do not meet."""
-
-
-@dataclass(frozen=True)
-class Relation:
-    """An audited head and an attribute; NaN where a number is undefined."""
-
-    kind: Kind
-    audited: str
-    attribute: str
-    correlation: float
-    """Pearson's r of the two scores over the reconstructions."""
-    images: int
-    """Those that it rests on."""
-    effect: float
-    ci_low: float
-    ci_high: float
-    q: float
-    outgoing: float
-    """ψ(audited → attribute)."""
-    returning: float
-    """ψ(attribute → audited), mean over images as ``outgoing`` is."""
 
 
 def relations(
@@ -71,25 +38,40 @@ def relations(
     ``scores``: of every head on the reconstructions, [image], NaN where unknown.
     """
     cell = {(c.base, c.downstream): c for c in cells}
-    kept: dict[Kind, list[tuple[float, Relation]]] = {kind: [] for kind in Kind}
+    kept: dict[RelationKind, list[tuple[float, Relation]]] = {kind: [] for kind in RelationKind}
     for e in found:
         r, images = _correlation(scores[e.audited], scores[e.attribute])
         out, back = cell.get((e.audited, e.attribute)), cell.get((e.attribute, e.audited))
-        apart = _apart(out, back)
-        clear = e.q < 0.05 and (e.ci_low > 0 or e.ci_high < 0) and abs(e.effect) >= min_effect
-        kinds = {
-            Kind.NOT_USED: abs(r) if abs(r) >= CORRELATED and -min_effect < e.ci_low <= e.ci_high < min_effect else 0.0,
-            Kind.UNCORRELATED: abs(e.effect) if clear and abs(r) < UNCORRELATED else 0.0,
-            Kind.ASYMMETRIC: apart if apart >= ASYMMETRIC else 0.0,
-        }
-        for kind, weight in kinds.items():
-            if weight > 0:
-                psi = [c.psi if c else float("nan") for c in (out, back)]
-                kept[kind].append((weight, Relation(
-                    kind, e.audited, e.attribute, r, images, e.effect, e.ci_low, e.ci_high, e.q, psi[0], psi[1],
-                )))  # fmt: skip
+        for kind, weight in _remarkable(e, r, _apart(out, back), min_effect).items():
+            relation = Relation(
+                kind=kind,
+                audited=e.audited,
+                attribute=e.attribute,
+                correlation=r,
+                images=images,
+                effect=e.effect,
+                ci_low=e.ci_low,
+                ci_high=e.ci_high,
+                q=e.q,
+                outgoing=out.psi if out else float("nan"),
+                returning=back.psi if back else float("nan"),
+            )
+            kept[kind].append((weight, relation))
     ranked = [sorted(rows, key=lambda row: -row[0])[:MOST] for rows in kept.values()]
     return [relation for rows in ranked for _, relation in rows]
+
+
+def _remarkable(e: Effect, r: float, apart: float, min_effect: float) -> dict[RelationKind, float]:
+    """The kinds of relation that an effect is, and how remarkable it is as such."""
+    found = {}
+    negligible = -min_effect < e.ci_low <= e.ci_high < min_effect
+    if abs(r) >= CORRELATED and negligible:
+        found[RelationKind.NOT_USED] = abs(r)
+    if abs(r) < UNCORRELATED and e.clear and abs(e.effect) >= min_effect:
+        found[RelationKind.UNCORRELATED] = abs(e.effect)
+    if apart >= ASYMMETRIC:
+        found[RelationKind.ASYMMETRIC] = apart
+    return found
 
 
 def mutual(

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from cfalign._audit.bank import Bank, consult, kept_strips
-from cfalign._audit.conclusions import Conclusions, conclude
+from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip, save, shown, walked_again, with_files
 from cfalign._audit.reference import Reference
@@ -19,8 +19,7 @@ from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Panel, labelled
 from cfalign._models.guard import undisturbed
-from cfalign._results import Cell, Effect, GroupGap
-from cfalign._runs.codec import write_rows
+from cfalign._runs.codec import plain
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import Stopwatch, opened, record
 from cfalign._runs.run import Run
@@ -162,7 +161,7 @@ def _conclude(
 ) -> dict[str, Any]:
     """Write matrix, effects, findings and their images; give the rest of ``run.json``."""
     progress("statistics", 0, 1)
-    ends: Conclusions = conclude(
+    conclusions = conclude(
         run,
         bases=subject.bases,
         heads=subject.heads,
@@ -173,18 +172,14 @@ def _conclude(
     )
     progress("statistics", 1, 1)
     progress("images", 0, 1)
-    files = save(strips(shown(ends.findings)), run, labels=subject.panel.labels)
-    write_rows(run.path / "matrix.csv", ends.cells, Cell)
-    write_rows(run.path / "effects.csv", ends.effects, Effect)
-    write_rows(run.path / "gaps.csv", ends.gaps, GroupGap)
-    run.write_findings(with_files(ends.findings, files), ends.relations)
+    files = save(strips(shown(conclusions.findings)), run, labels=subject.panel.labels)
+    run.write(replace(conclusions, findings=tuple(with_files(conclusions.findings, files))))
     progress("images", 1, 1)
-    counts = ends.counts
     return {
         "heads": list(subject.heads),
         "bases": list(subject.bases),
         "audited": list(subject.audited),
         "attributes": list(subject.attributes),
         "judges": dict(subject.judges),
-        **{key: counts[key] for key in ("controls", "outcomes", "exclusions", "drift", "cost", "images", "skipped")},
+        **plain(conclusions.counts),
     }

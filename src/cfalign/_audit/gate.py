@@ -15,10 +15,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cfalign._errors import BadInput, nearest
-from cfalign._results import Effect, own_concept
+from cfalign._results import Effect
 from cfalign._runs.run import Run
 
 ARROW = " -> "
@@ -57,28 +56,18 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
     """
     if not 0 <= max_effect <= 1:
         raise BadInput(f"max_effect must be between 0 and 1, got {max_effect!r}.")
-    if run.record()["status"] != "complete":
-        raise BadInput(f"The run {run.path} is not finished; give its command again to resume it.")
-    effects = [e for e in _effects(run) if not own_concept(e.audited, e.attribute)]
+    run.finished()
+    effects = [e for e in run.rows(Effect) if not e.own]
     limits = dict(expected or {})
     _refuse_unknown(limits, effects)
     found = []
     for effect in effects:
         allowed = next((limits[name] for name in _names(effect) if name in limits), max_effect)
-        chance = not (effect.q < 0.05 and (effect.ci_low > 0 or effect.ci_high < 0))
-        if not chance and abs(effect.effect) > allowed:
+        if effect.clear and abs(effect.effect) > allowed:
             found.append(Unexpected(effect, allowed))
     found.sort(key=lambda u: -abs(u.effect.effect))
     blank = tuple(_names(e)[0] for e in effects if not math.isfinite(e.effect))
     return Verdict(tuple(found), len(effects), blank)
-
-
-def _effects(run: Run) -> list[Effect]:
-    found = []
-    for row in run.effects().to_dicts():
-        known: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items()}
-        found.append(Effect(**known))
-    return found
 
 
 def _names(effect: Effect) -> tuple[str, str]:

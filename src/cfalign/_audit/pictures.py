@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Se
 from cfalign._heads.panel import Panel
 from cfalign._models.guard import device_of
 from cfalign._results import Finding, Floats, Sample
-from cfalign._runs.codec import write_parquet, written
+from cfalign._runs.codec import file_name, write_parquet, written
 from cfalign._runs.columns import Column
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder
@@ -100,7 +98,7 @@ def search_of(run: Run) -> SearchOptions:
 
 def kept(run: Run, image_id: str, base: str) -> dict[str, Path]:
     """The images that a run holds of a pair, by kind; empty when it was not shown."""
-    files = {kind: run.path / "images" / _plain(base) / f"{_plain(image_id)}.{kind}.png" for kind in KINDS}
+    files = {kind: run.path / "images" / file_name(base) / f"{file_name(image_id)}.{kind}.png" for kind in KINDS}
     return files if all(file.is_file() for file in files.values()) else {}
 
 
@@ -111,7 +109,7 @@ def save(
     files, curves = {}, []
     for (image_id, base), strip in strips.items():
         files[image_id, base] = {
-            kind: _save_png(run, f"images/{_plain(base)}/{_plain(image_id)}.{kind}.png", getattr(strip, kind))
+            kind: _save_png(run, f"images/{file_name(base)}/{file_name(image_id)}.{kind}.png", getattr(strip, kind))
             for kind in KINDS
         }
         steps = len(strip.lambdas)
@@ -143,12 +141,3 @@ def _save_png(run: Run, name: str, image: Tensor) -> str:
     with written(run.path / name) as temporary:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")
     return name
-
-
-def _plain(name: str) -> str:
-    """As a file name: ``/`` becomes ``__``; where more must be changed, a hash keeps different names apart."""
-    slashed = name.replace("/", "__")
-    plain = re.sub(r"[^\w.+-]", "_", slashed)
-    if plain == slashed and len(plain.encode()) <= 200:
-        return plain
-    return f"{plain.encode()[:180].decode(errors='ignore')}-{sha256(name.encode()).hexdigest()[:8]}"

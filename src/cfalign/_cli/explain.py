@@ -19,7 +19,7 @@ from cfalign._explanation.explanation import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._figures.plots.explanation import heading
-from cfalign.report.explained import check_moving, write_explanation
+from cfalign.report.explanation_files import check_moving, write_explanation
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 LISTED = 6  # heads per direction on the terminal; explain.json has all

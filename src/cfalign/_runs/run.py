@@ -1,12 +1,10 @@
-"""A run directory, read."""
+"""A run directory: the one door through which its tables and conclusions are read and written."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import torch
@@ -14,46 +12,107 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._results import Cell, Effect, Finding, GroupGap
-from cfalign._runs.codec import damaged, read_parquet, write_json
+from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, Relation
+from cfalign._runs.codec import (
+    Misfit,
+    built,
+    damaged,
+    plain,
+    read_json,
+    read_parquet,
+    read_rows,
+    read_table,
+    write_json,
+    write_rows,
+)
 from cfalign._runs.columns import Column
 from cfalign._runs.query import Selection, select, sql
 
 SCHEMA = 2
+FILES: dict[type, str] = {Cell: "matrix.csv", Effect: "effects.csv", GroupGap: "gaps.csv"}
+"""Where the rows of a kind are."""
+FINDINGS = "findings.json"
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The content of ``findings.json``."""
+
+    findings: tuple[Finding, ...]
+    relations: tuple[Relation, ...]
 
 
 class Run:
-    """One audit's (or bank's) directory."""
+    """The directory of an audit or a bank.
+
+    ``path``: that directory. Nothing is read before it is asked for, and every table of shards is read once.
+
+    >>> run = cfa.Run("runs/nowhere")
+    >>> run
+    Run('runs/nowhere', no run yet)
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._tables: dict[str, tuple[list[tuple[str, int, int]], pl.DataFrame]] = {}
+
+    def __repr__(self) -> str:
+        try:
+            record = self.record()
+            kind, status = record["settings"]["kind"], record["status"]
+            images = record.get("images", record["data"].get("images"))
+        except (BadInput, KeyError, TypeError, AttributeError):
+            return f"Run({str(self.path)!r}, no run yet)"
+        return f"Run({str(self.path)!r}, {kind}, {status}" + (")" if images is None else f", {images} images)")
 
     def record(self) -> dict[str, Any]:
-        """The content of ``run.json``; BadInput when this is not a run directory."""
+        """The content of ``run.json``.
+
+        Raises BadInput when this is not a run directory, and RunMismatch when it has another schema version.
+        """
+        if not self.path.is_dir():
+            raise BadInput(
+                f"No run directory at {self.path}: expected a folder that an audit wrote (its --out); check the path."
+            )
         file = self.path / "run.json"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise BadInput(f"{self.path} is not a run directory: it holds no run.json.") from None
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{file} cannot be read: {error}.") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else None
+        if not file.is_file():
+            raise BadInput(
+                f"{self.path} is not a run directory: it holds no run.json; give the folder that was the audit's --out."
+            )
+        content = read_json(file)
+        if content.get("schema") != SCHEMA:
             raise RunMismatch(
-                f"{file} has schema version {found!r}; this cfalign reads version {SCHEMA}. Use another --out."
+                f"{self.path} was written with schema version {content.get('schema')!r}, this cfalign reads version "
+                f"{SCHEMA}: use the cfalign that wrote it, or give another --out and run the audit again."
             )
         return content
+
+    def finished(self) -> dict[str, Any]:
+        """The content of ``run.json``. Raises BadInput when the run is not complete, and as ``record`` does."""
+        record = self.record()
+        if record.get("status") != "complete":
+            raise BadInput(
+                f"The run {self.path} is not finished (its status is {record.get('status')!r}): give its command again "
+                f"with --out {self.path} to resume it."
+            )
+        return record
 
     def shards(self, kind: str) -> list[Path]:
         """The shards of ``scores``, ``responses``, ``curves`` or ``tensors`` in order."""
         return sorted(p for p in (self.path / kind).glob("*") if not p.name.startswith("."))
 
     def table(self, kind: str) -> pl.DataFrame:
-        """All rows of ``scores``, ``responses`` or ``curves``."""
+        """All rows of ``scores``, ``responses`` or ``curves``. Raises BadInput without shards and for damaged ones."""
         shards = self.shards(kind)
         if not shards:
             raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
-        return pl.concat([read_parquet(p) for p in shards], how="vertical")
+        state = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in shards]
+        known, table = self._tables.get(kind, (None, None))
+        if table is None or known != state:
+            table = pl.concat([read_parquet(p) for p in shards], how="vertical")
+            self._tables[kind] = (state, table)
+        return table
 
     def responses(self) -> pl.DataFrame:
         """One row per (image, base)."""
@@ -64,35 +123,97 @@ class Run:
         return self.table("scores")
 
     def matrix(self) -> pl.DataFrame:
-        """The alignment matrix in long form, the columns of ``Cell``."""
-        return self._csv("matrix.csv", Cell)
+        """The alignment matrix in long form: the fields of ``Cell`` as columns; an undefined number is null."""
+        return self._table(Cell)
 
     def effects(self, audited: str | None = None) -> pl.DataFrame:
-        """Effects of every attribute, the columns of ``Effect``, strongest first; of one audited head when named."""
-        table = self._csv("effects.csv", Effect)
-        return _of(table, audited).sort(pl.col("effect").abs(), descending=True, nulls_last=True)
+        """The effect of every attribute, strongest first: the fields of ``Effect`` as columns.
+
+        ``audited``: one audited head, with or without the name of its classifier; all by default. An undefined number
+        is null and comes last.
+        """
+        return _of(self._table(Effect), audited).sort(
+            pl.col("effect").abs(), descending=True, nulls_last=True, maintain_order=True
+        )
 
     def gaps(self, audited: str | None = None) -> pl.DataFrame:
-        """How differently an audited head answers images with an attribute and without, and through what: the columns
-        of ``GroupGap``, largest gap first; of one audited head when named.
+        """How differently an audited head answers images with an attribute and without, and through what, largest gap
+        first: the fields of ``GroupGap`` as columns.
+
+        ``audited``: one audited head, with or without the name of its classifier; all by default. An undefined number
+        is null and comes last.
         """
-        table = self._csv("gaps.csv", GroupGap).with_columns(pl.col("through").fill_null(""))
-        return _of(table, audited).sort(pl.col("gap").abs(), descending=True, nulls_last=True)
+        return _of(self._table(GroupGap), audited).sort(
+            pl.col("gap").abs(), descending=True, nulls_last=True, maintain_order=True
+        )
 
     def findings(self) -> list[dict[str, Any]]:
-        """The findings with their evidence, best first."""
-        return self._found("findings")
+        """The findings with the images behind them, best first: the fields of ``Finding``; an undefined number is
+        None.
+        """
+        return [plain(finding) for finding in self._found().findings]
 
     def relations(self) -> list[dict[str, Any]]:
-        """What goes together but is not used, is used but does not go together, and is used one way only."""
-        return self._found("relations")
+        """Heads that are correlated but not used, used but not correlated, and used one way only: the fields of
+        ``Relation``; an undefined number is None.
+        """
+        return [plain(relation) for relation in self._found().relations]
 
-    def _found(self, key: str) -> list[dict[str, Any]]:
+    def cells(self) -> list[Cell]:
+        """The cells of the alignment matrix, base by base; an undefined number is NaN."""
+        return list(self.rows(Cell))
+
+    def rows(self, kind: type[Value]) -> tuple[Value, ...]:
+        """All that the run holds of a kind (``Cell``, ``Effect`` or ``GroupGap``), in the order of the file.
+
+        Raises BadInput when the run is not complete or its file is damaged.
+        """
+        return read_rows(self._concluded(FILES[kind]), kind)
+
+    def conclusions(self) -> Conclusions:
+        """All that the run says. Raises BadInput when it is not complete or one of its files is damaged."""
+        found = self._found()
         try:
-            content = json.loads((self.path / "findings.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{self.path} holds no readable findings.json: the run did not end ({error}).") from error
-        found: list[dict[str, Any]] = content[key]
+            counts: Counts = built(Counts, self.record())
+        except Misfit as error:
+            raise BadInput(
+                f"{self.path / 'run.json'} {error}: the run is not complete, or the file was changed; give the run's "
+                "command again."
+            ) from error
+        return Conclusions(
+            cells=self.rows(Cell),
+            effects=self.rows(Effect),
+            gaps=self.rows(GroupGap),
+            findings=found.findings,
+            relations=found.relations,
+            counts=counts,
+        )
+
+    def write(self, conclusions: Conclusions) -> None:
+        """Write ``matrix.csv``, ``effects.csv``, ``gaps.csv`` and ``findings.json``; the counts belong into
+        ``run.json``.
+        """
+        write_rows(self.path / FILES[Cell], conclusions.cells, Cell)
+        write_rows(self.path / FILES[Effect], conclusions.effects, Effect)
+        write_rows(self.path / FILES[GroupGap], conclusions.gaps, GroupGap)
+        write_json(self.path / FINDINGS, plain(Findings(conclusions.findings, conclusions.relations)))
+
+    def _table(self, kind: type) -> pl.DataFrame:
+        return read_table(self._concluded(FILES[kind]), kind)
+
+    def _concluded(self, name: str) -> Path:
+        """A file that a run has when it ends."""
+        file = self.path / name
+        if not file.is_file():
+            raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
+        return file
+
+    def _found(self) -> Findings:
+        file = self._concluded(FINDINGS)
+        try:
+            found: Findings = built(Findings, read_json(file))
+        except Misfit as error:
+            raise BadInput(f"{file} {error}: it was changed or damaged; run the audit again.") from error
         return found
 
     def top(self, base: str, downstream: str, *, k: int = 20) -> pl.DataFrame:
@@ -128,7 +249,7 @@ class Run:
         return rows if limit is None else rows.head(limit)
 
     def sql(self, text: str) -> pl.DataFrame:
-        """The answer of a SQL query over the tables ``responses`` and ``scores``; friendly names as in ``query``."""
+        """The answer to a SQL query over the tables ``responses`` and ``scores``; names as in ``query``."""
         tables = {"responses": self.responses(), "scores": self.scores()}
         return sql(text, tables, min_base_change=self._min_base_change())
 
@@ -141,18 +262,6 @@ class Run:
             return load_file(shard)
         except (OSError, SafetensorError) as error:
             raise damaged(shard, error) from error
-
-    def write_findings(self, findings: Sequence[Finding], relations: Sequence[Any] = ()) -> None:
-        """Write ``findings.json``; ``relations`` are dataclasses."""
-        content = {"findings": [asdict(f) for f in findings], "relations": [asdict(r) for r in relations]}
-        write_json(self.path / "findings.json", content)
-
-    def _csv(self, name: str, kind: type[Cell | Effect | GroupGap]) -> pl.DataFrame:
-        file = self.path / name
-        if not file.is_file():
-            raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
-        types = {"str": pl.String, "float": pl.Float64, "int": pl.Int64}
-        return pl.read_csv(file, schema={f.name: types[str(f.type)] for f in fields(kind)})
 
 
 def _of(table: pl.DataFrame, audited: str | None) -> pl.DataFrame:

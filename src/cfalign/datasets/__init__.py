@@ -21,9 +21,10 @@
 ======================  ====================================================================================
 """
 
+from cfalign._results import Skipped
 from cfalign.datasets.encoded_images import EncodedImages
 from cfalign.datasets.image_folder import ImageFolder, read_image
-from cfalign.datasets.image_source import ImageSource, Loaded, Skipped, in_batches
+from cfalign.datasets.image_source import ImageSource, Loaded, in_batches
 from cfalign.datasets.labels import Labels, Leftover, read_labels, target_name
 from cfalign.datasets.opening import SPEC, Openable, open_dataset, open_images
 from cfalign.datasets.tensor_images import TensorImages

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from cfalign._errors import BadInput
+from cfalign._results import Skipped
 from cfalign.datasets.decoding import Content, Crop, Size, Unreadable, content_digest, decode, quiet, upright_size
-from cfalign.datasets.image_source import Keep, Loaded, Skipped, checked_indices, with_rows
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
 
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
 # measured on 2 cores: no faster (64 px PNGs: 2,300 to 2,500 images/s against 2,800 to 3,000), after seconds to start.

@@ -12,19 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._errors import BadInput, nearest
+from cfalign._results import Skipped
 from cfalign._types import Images
 
 Keep: TypeAlias = "Sequence[str] | Sequence[bool] | NDArray[np.bool_] | Tensor"
 """Which images to keep: their ids (the order counts) or a mask with one bool per image."""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image that could not be loaded."""
-
-    image_id: str
-    reason: str
-    """One line, without the path."""
 
 
 @dataclass(frozen=True)

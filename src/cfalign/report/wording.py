@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from cfalign._analysis.relations import Kind, Relation, mutual
+from cfalign._analysis.relations import mutual
 from cfalign._figures import style
-from cfalign._figures.svg import is_own
-from cfalign._results import Cell, Effect, Finding, GroupGap, Outcome, own_concept
-from cfalign.report.data import ReportData
+from cfalign._results import ALPHA, Cell, Effect, Finding, GroupGap, Outcome, Relation, RelationKind
+from cfalign.report.content import ReportData
 
 Mark = Callable[[str], str]
 """How a name is written: quoted, as code, escaped."""
@@ -93,7 +92,7 @@ def introduction(data: ReportData, mark: Mark) -> str:
         against = "one another"
     raised = ", and others so that it appears" if data.settings.get("both_ways") else ""
     return (
-        f"Audited here: {who}, against {against}, on {plural(data.images, 'image')}. "
+        f"Audited here: {who}, against {against}, on {plural(data.counts.images, 'image')}. "
         "For one attribute after the other, images that show it were redrawn so that it fades and little else changes, "
         f"until a reference head's probability for it had fallen{asked}{raised}: counterfactual images. "
         "The audited heads then looked at both versions. A head whose score moves when something changes that should "
@@ -118,7 +117,7 @@ def no_finding(data: ReportData) -> str:
     size = f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
     return (
         "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
-        f"stands out from random changes (q < 0.05, an interval that excludes zero{size})."
+        f"stands out from random changes (q < {ALPHA}, an interval that excludes zero{size})."
     )
 
 
@@ -131,9 +130,9 @@ def sample_sentence(
 
 
 RELATIONS = {
-    Kind.NOT_USED: "They go together, but are not used",
-    Kind.UNCORRELATED: "Used, though they do not go together",
-    Kind.ASYMMETRIC: "Asymmetric: the two directions of ψ differ",
+    RelationKind.NOT_USED: "They go together, but are not used",
+    RelationKind.UNCORRELATED: "Used, though they do not go together",
+    RelationKind.ASYMMETRIC: "Asymmetric: the two directions of ψ differ",
 }
 """Titles of the kinds of relation."""
 
@@ -143,7 +142,7 @@ def relation_sentence(r: Relation, mark: Mark) -> str:
     pair = f"{mark(r.audited)} and {mark(r.attribute)}"
     effect = f"effect {style.signed(r.effect)} {style.interval(r.ci_low, r.ci_high)}"
     correlation = f"r = {style.signed(r.correlation)} over {plural(r.images, 'image')}"
-    if r.kind is Kind.ASYMMETRIC:
+    if r.kind is RelationKind.ASYMMETRIC:
         there, back = style.signed(r.outgoing), style.signed(r.returning)
         return f"ψ({mark(r.audited)} → {mark(r.attribute)}) = {there}, back {back}; {correlation}"
     return f"{pair}: {correlation}; {effect}"
@@ -155,11 +154,8 @@ def remarkable_gaps(data: ReportData) -> list[GroupGap]:
     """
     least = data.settings.get("min_effect")
     size = float(least) if isinstance(least, int | float) else 0.0
-    clear = [
-        g for g in data.gaps
-        if abs(g.gap) >= size and (g.ci_low > 0 or g.ci_high < 0) and not own_concept(g.audited, g.attribute)
-    ]  # fmt: skip
-    return sorted(clear, key=lambda g: -abs(g.gap))
+    remarkable = [g for g in data.conclusions.gaps if g.clear and abs(g.gap) >= size and not g.own]
+    return sorted(remarkable, key=lambda g: -abs(g.gap))
 
 
 def gap_words() -> str:
@@ -200,11 +196,9 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
             "The images were redrawn pixel by pixel, without the autoencoder: such changes are mostly adversarial, and "
             "heads may answer them without any attribute having faded. This is a baseline, not evidence."
         )
-    if data.skipped:
-        found.append(
-            f"{plural(len(data.skipped), 'image file')} could not be used and {_was(len(data.skipped))} skipped."
-        )
-    made = {b: made_for(data, b) for b in data.bases if b in data.outcomes}
+    if skipped := len(data.counts.skipped):
+        found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
+    made = {b: made_for(data, b) for b in data.bases if b in data.counts.outcomes}
     few = [b for b, n in made.items() if n < _FEW]
     if few:
         found.append(
@@ -222,7 +216,7 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
             f"The autoencoder by itself changes the score of {list_of(drift, mark, most=6)} by more than {_DRIFT} on "
             "average: what these heads say about redrawn images carries over to real ones with care."
         )
-    doubtful = [f.attribute for f in data.followed if f.share < _FOLLOWED]
+    doubtful = [attribute for attribute, f in data.followed if f.judge_share < _FOLLOWED]
     if doubtful:
         found.append(
             f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
@@ -248,12 +242,12 @@ def _was(n: int) -> str:
 
 def made_for(data: ReportData, base: str) -> int:
     """Searches that were begun for a base: all images but those not eligible."""
-    return sum(n for outcome, n in data.outcomes.get(base, {}).items() if outcome != Outcome.NOT_ELIGIBLE)
+    return sum(n for outcome, n in data.counts.outcomes.get(base, {}).items() if outcome != Outcome.NOT_ELIGIBLE)
 
 
 def landed(data: ReportData, base: str) -> int:
     """Searches of a base that met their aim."""
-    row = data.outcomes.get(base, {})
+    row = data.counts.outcomes.get(base, {})
     return row.get(Outcome.REACHED, 0) + row.get(Outcome.FLOOR, 0)
 
 
@@ -277,7 +271,7 @@ def used(cells: Sequence[Cell], base: str) -> str:
 
 def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
     """Effects per audited head, the head with the largest significant foreign effect first when there are many."""
-    groups = {a: [e for e in data.effects if e.audited == a] for a in data.audited}
+    groups = {a: [e for e in data.conclusions.effects if e.audited == a] for a in data.audited}
     order = list(groups)
     if len(order) > 3:
         order.sort(key=lambda a: (-_largest(groups[a]), a))
@@ -285,17 +279,14 @@ def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
 
 
 def _largest(effects: Sequence[Effect]) -> float:
-    return max(
-        (abs(e.effect) for e in effects if not is_own(e) and e.q < 0.05 and math.isfinite(e.effect)),
-        default=0.0,
-    )
+    return max((abs(e.effect) for e in effects if e.clear and not e.own), default=0.0)
 
 
 def basis(data: ReportData) -> str:
     """How many counterfactuals there are and how many images a cell of the matrix rests on."""
     made = sum(made_for(data, b) for b in data.bases)
     met = sum(landed(data, b) for b in data.bases)
-    counts = sorted(c.n for c in data.cells if c.base != c.downstream and c.n > 0)
+    counts = sorted(c.n for c in data.conclusions.cells if c.base != c.downstream and c.n > 0)
     words = f"{plural(len(data.bases), 'base')}, {plural(made, 'counterfactual')}"
     if made:
         words += f", of which {met / made:.0%} met their aim"

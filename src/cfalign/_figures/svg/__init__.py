@@ -8,8 +8,6 @@ from cfalign._figures.svg.forest import (
     common_scale,
     forest_plot,
     forest_thumbnail,
-    is_own,
-    is_significant,
 )
 from cfalign._figures.svg.heatmap import colour_bar, matrix_heatmap, matrix_order
 
@@ -24,8 +22,6 @@ __all__ = [
     "controls_plot",
     "forest_plot",
     "forest_thumbnail",
-    "is_own",
-    "is_significant",
     "matrix_heatmap",
     "matrix_order",
     "outcome_bar",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cfalign._figures import style
 from cfalign._figures.svg.elements import element, figure, line, text, title
-from cfalign._results import Effect, own_concept
+from cfalign._results import Effect
 
 _ROW = 22.0
 _HEAD = 38.0
@@ -39,21 +39,11 @@ class Scale:
         return left + max(0.0, min(1.0, share)) * (right - left)
 
 
-def is_own(effect: Effect) -> bool:
-    """Whether the attribute is what the audited head is meant to see."""
-    return own_concept(effect.audited, effect.attribute)
-
-
-def is_significant(effect: Effect) -> bool:
-    """q < 0.05 and an interval that excludes zero. False where either is missing."""
-    return effect.q < 0.05 and (effect.ci_low > 0.0 or effect.ci_high < 0.0)
-
-
 def by_size(effects: Sequence[Effect]) -> list[Effect]:
     """The own concept first, then by descending \\|effect\\|, those without an estimate last."""
     return sorted(
         effects,
-        key=lambda e: (not is_own(e), -abs(e.effect) if math.isfinite(e.effect) else math.inf, e.attribute),
+        key=lambda e: (not e.own, -abs(e.effect) if math.isfinite(e.effect) else math.inf, e.attribute),
     )
 
 
@@ -69,7 +59,7 @@ def common_scale(effects: Sequence[Effect]) -> Scale:
 def forest_plot(effects: Sequence[Effect], *, scale: Scale, captions: bool = True) -> str:
     """One row per effect in the order given, with its numbers beside it.
 
-    Filled: significant (``is_significant``). Hollow: not. Diamond: the head's own concept. ``captions=False`` leaves
+    Filled: significant (``Effect.clear``). Hollow: not. Diamond: the head's own concept. ``captions=False`` leaves
     the column heads out, for the continuation of a plot.
     """
     top = _HEAD if captions else 8.0
@@ -117,7 +107,7 @@ def _explain_axis(height: float) -> str:
 
 
 def _row(effect: Effect, scale: Scale, y: float, *, shaded: bool) -> str:
-    strong = is_significant(effect)
+    strong = effect.clear
     parts = [
         element(
             "rect",
@@ -129,8 +119,8 @@ def _row(effect: Effect, scale: Scale, y: float, *, shaded: bool) -> str:
             fill_opacity=0.025 if shaded else 0,
         )
     ]
-    label = style.clip(effect.attribute, 22 if is_own(effect) else 28)
-    own = " (own)" if is_own(effect) else ""
+    label = style.clip(effect.attribute, 22 if effect.own else 28)
+    own = " (own)" if effect.own else ""
     parts.append(text(label + own, _LABEL, y + 4, text_anchor="end", font_weight=600 if strong else None))
     parts.append(mark(effect, scale, y, *_PLOT))
     values = (
@@ -164,15 +154,15 @@ def why_missing(effect: Effect, column: str) -> str:
         return f"No counterfactual of {effect.attribute} counts, so nothing can be said."
     if column == "outgoing":
         return "Not measured: it needs counterfactuals of the audited head, which a black box or a bank audit has not."
-    if column == "q" and is_own(effect):
+    if column == "q" and effect.own:
         return "The head's own concept is not tested."
     return "The estimate could not be made from these images."
 
 
 def describe(effect: Effect) -> str:
     """One effect in words, for hover."""
-    verdict = "significant" if is_significant(effect) else "not significant"
-    if is_own(effect):
+    verdict = "significant" if effect.clear else "not significant"
+    if effect.own:
         verdict = "the head's own concept"
     return (
         f"{effect.attribute} → {effect.audited}\n"
@@ -193,7 +183,7 @@ def mark(effect: Effect, scale: Scale, y: float, left: float, right: float) -> s
             fill=style.MUTED,
             hover=why_missing(effect, "effect"),
         )
-    strong, own = is_significant(effect), is_own(effect)
+    strong, own = effect.clear, effect.own
     colour = style.OWN if own else style.POSITIVE if effect.effect > 0 else style.NEGATIVE
     parts = []
     if math.isfinite(effect.ci_low) and math.isfinite(effect.ci_high):
@@ -239,7 +229,7 @@ def forest_thumbnail(effects: Sequence[Effect], *, scale: Scale, most: int = 5) 
     parts = [line(zero, 0, zero, height, stroke=style.RULE)]
     for i, effect in enumerate(shown):
         y = row * (i + 0.5) + 2
-        strong = is_significant(effect)
+        strong = effect.clear
         name = style.clip(effect.attribute, 20)
         parts.append(
             element(

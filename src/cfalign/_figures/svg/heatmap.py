@@ -153,7 +153,7 @@ def _cell(cell: Cell | None, box: tuple[float, float, float, float], *, words: s
     ]
     if words:
         size = max(7.5, min(11.0, side * 0.42))
-        strong = cell is not None and (outlined or cell_significant(cell))
+        strong = cell is not None and (outlined or cell.clear)
         ink = style.ink_on(fill)
         parts.append(
             text(
@@ -178,11 +178,6 @@ def _printed(cell: Cell | None, *, many: int) -> str:
         return ""
     words = style.number(cell.psi)
     return words.replace("0.", ".", 1).removesuffix(".00") if many > _MANY else words
-
-
-def cell_significant(cell: Cell) -> bool:
-    """q < 0.05 and an interval that excludes zero. False where either is missing."""
-    return cell.q < 0.05 and (cell.ci_low > 0.0 or cell.ci_high < 0.0)
 
 
 def describe_cell(cell: Cell | None, base: str, name: str, reasons: Mapping[str, str]) -> str:

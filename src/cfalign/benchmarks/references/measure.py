@@ -228,6 +228,6 @@ def _effects(run: Run, options: AuditOptions, *, judged: bool) -> Sequence[Effec
     """The run's effects; without ``judged`` solved again as if the run had no judge."""
     content = run.record()
     if judged or not content["judges"]:
-        return [Effect(**numbers(row)) for row in run.effects().to_dicts()]
+        return run.rows(Effect)
     parts = {name: content[name] for name in ("bases", "heads", "audited", "attributes")}
     return conclude(run, **parts, options=options, judges={}).effects

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cfalign._analysis.relations import mutual
-from cfalign._audit.conclusions import check_heads, switched_off
+from cfalign._audit.head_checks import check_heads
 from cfalign._audit.options import AuditOptions
+from cfalign._audit.shards import Shards
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
@@ -31,7 +32,7 @@ CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled"
 ``judge_share``, ``judge_share_low``: how far the judge follows, and the lower end of its interval. ``disagreement``:
 mean |judge − head| over reconstructions. ``drift``: mean change of its score by the autoencoder. ``entangled``,
 ``answers``, ``misread``: how far another attribute moves with it, how far it answers to the counterfactuals of another,
-and how far beyond its judge (``conclusions.check_heads``). ``mutual``: how far it and another move each other
+and how far beyond its judge (``head_checks.check_heads``). ``mutual``: how far it and another move each other
 (``relations.mutual``).
 """
 LOW_IS_BAD = ("judge_share", "judge_share_low")
@@ -101,8 +102,9 @@ def _checks(run: Run, options: AuditOptions, targets: tuple[str, ...]) -> dict[s
     content = run.record()
     attributes, judges = content["attributes"], content["judges"]
     columns = [*attributes, *judges.values()]
-    rows = switched_off(run, attributes, columns, options=options)
-    found = check_heads(rows, columns, scores=run.scores(), attributes=attributes, judges=judges)
+    shards = Shards.of(run)
+    rows = shards.switched(attributes, columns, options=options)
+    found = check_heads(rows, columns, scores=shards.scores, attributes=attributes, judges=judges)
     cells = run.matrix().select("base", "downstream", "ratio_of_means").fill_null(float("nan")).rows()
     together = mutual({(base, downstream): psi for base, downstream, psi in cells}, attributes, least=0.0)
     checks = {}

@@ -17,8 +17,9 @@ import torch
 
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
+from cfalign._results import Skipped
 from cfalign.datasets.decoding import content_digest, grey_pixels
-from cfalign.datasets.image_source import Keep, Loaded, Skipped, checked_indices, with_rows
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
 from cfalign.datasets.label_columns import as_text, labels_from
 from cfalign.datasets.labels import Labels
 

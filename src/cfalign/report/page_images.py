@@ -7,17 +7,18 @@ import io
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cfalign._figures import style
-from cfalign.report.data import Pixels
 
+Pixels = NDArray[np.uint8]
 LARGEST = 256
 """Side in px above which an image is scaled down; the page shows it smaller than that."""
 _LOSSLESS = 128
 
 
-def read(path: Path) -> Pixels | None:
+def read_small(path: Path) -> Pixels | None:
     """Pixels [height, width, 3], or None where the file is absent or not an image."""
     try:
         with Image.open(path) as image:

@@ -15,8 +15,9 @@ from markupsafe import Markup, escape
 from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._results import Effect, Finding, Outcome, Sample
-from cfalign.report import pictures, wording
-from cfalign.report.data import Pixels, ReportData
+from cfalign.report import page_images, wording
+from cfalign.report.content import ReportData
+from cfalign.report.page_images import Pixels
 
 IMAGE_BUDGET = 10_000_000
 """Characters of image data on a page; further strips are named instead of shown."""
@@ -68,7 +69,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "style": style,
         "title": wording.headline(data),
         "introduction": Markup(wording.introduction(data, code)),
-        "headlines": [(f, _whole(wording.finding_sentence(f, code))) for f in data.findings],
+        "headlines": [(f, _whole(wording.finding_sentence(f, code))) for f in data.conclusions.findings],
         "no_finding": wording.no_finding(data),
         "cautions": [Markup(c) for c in wording.cautions(data, code)],
         "blocks": _effect_blocks(data),
@@ -78,29 +79,39 @@ def _context(data: ReportData) -> dict[str, Any]:
         "colour_bar": Markup(figures.colour_bar()),
         "bases": [_base_row(data, b) for b in data.bases],
         "basis": wording.basis(data),
-        "outcome_keys": [
-            (o.value, style.OUTCOME_COLOURS.get(o.value), wording.MEANINGS[o])
-            for o in Outcome
-            if any(row.get(o.value) for row in data.outcomes.values())
-        ],
-        "relations": [
-            (title, [Markup(wording.relation_sentence(r, code)) for r in data.relations if r.kind is kind][:_RELATIONS])
-            for kind, title in wording.RELATIONS.items()
-        ],
+        "outcome_keys": _outcome_keys(data),
+        "relations": _relations(data),
         "gaps": [Markup(wording.gap_sentence(g, code)) for g in wording.remarkable_gaps(data)],
         "gaps_shown": _GAPS,
         "gap_words": wording.gap_words(),
         "followed": [
-            (f.attribute, style.number(f.share), style.interval(f.ci_low, f.ci_high), f.n) for f in data.followed
+            (attribute, style.number(f.judge_share), style.interval(f.ci_low, f.ci_high), f.n)
+            for attribute, f in data.followed
         ],
         "followed_words": wording.followed_words(),
         "controls": _controls(data),
-        "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.cost.items()],
+        "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.counts.cost.items()],
         "timing": _timing(data),
         "settings": wording.flat(data.settings),
         "readings": wording.READINGS,
         "limits": wording.LIMITS,
     }
+
+
+def _outcome_keys(data: ReportData) -> list[tuple[str, str | None, str]]:
+    """The outcomes that occur, each with its colour and its meaning."""
+    occurring = {outcome for row in data.counts.outcomes.values() for outcome, n in row.items() if n}
+    met = [o for o in Outcome if o.value in occurring]
+    return [(o.value, style.OUTCOME_COLOURS.get(o.value), wording.MEANINGS[o]) for o in met]
+
+
+def _relations(data: ReportData) -> list[tuple[str, list[Markup]]]:
+    """The sentences under each title, the most remarkable first."""
+    found = []
+    for kind, title in wording.RELATIONS.items():
+        some = [r for r in data.conclusions.relations if r.kind is kind][:_RELATIONS]
+        found.append((title, [Markup(wording.relation_sentence(r, code)) for r in some]))
+    return found
 
 
 @dataclass(frozen=True)
@@ -116,8 +127,8 @@ class _EffectBlock:
 
 
 def _effect_blocks(data: ReportData) -> list[_EffectBlock]:
-    scale = figures.common_scale(data.effects)
-    foreign = figures.common_scale([e for e in data.effects if not figures.is_own(e)])
+    scale = figures.common_scale(data.conclusions.effects)
+    foreign = figures.common_scale([e for e in data.conclusions.effects if not e.own])
     return [_effect_block(audited, effects, scale, foreign) for audited, effects in wording.by_head(data)]
 
 
@@ -132,7 +143,7 @@ def _effect_block(
         rest=Markup(figures.forest_plot(rest, scale=scale, captions=False)) if rest else None,
         n_rest=len(rest),
         thumbnail=Markup(figures.forest_thumbnail(effects, scale=foreign)),
-        significant=sum(figures.is_significant(e) and not figures.is_own(e) for e in effects),
+        significant=sum(e.clear and not e.own for e in effects),
     )
 
 
@@ -167,7 +178,7 @@ class _Budget:
 
     def spend(self, key: str, pixels: Pixels) -> str | None:
         if key not in self.known:
-            self.known[key] = pictures.data_uri(pixels)
+            self.known[key] = page_images.data_uri(pixels)
         uri = self.known[key]
         if len(uri) > self.left:
             return None
@@ -178,7 +189,7 @@ class _Budget:
 def _findings(data: ReportData) -> list[dict[str, Any]]:
     budget = _Budget(IMAGE_BUDGET)
     rows = []
-    for position, finding in enumerate(data.findings):
+    for position, finding in enumerate(data.conclusions.findings):
         strips = [_strip(data, finding, s, budget) for s in _both_readings(finding)]
         rows.append(
             {
@@ -233,7 +244,7 @@ def _strip_pictures(data: ReportData, sample: Sample, budget: _Budget) -> list[_
             *shown,
             _Picture("difference", None, "it needs the reconstruction and the counterfactual in one size"),
         ]
-    changed, factor = pictures.difference(before, after)
+    changed, factor = page_images.difference(before, after)
     key = f"{sample.files['reconstruction']} to {sample.files['counterfactual']}"
     source = budget.spend(key, changed)
     note = "red brighter, blue darker"
@@ -256,15 +267,14 @@ def _picture(sample: Sample, kind: str, pixels: Pixels | None, budget: _Budget) 
 
 
 def _heatmap(data: ReportData) -> Markup:
-    if not data.cells:
+    if not data.conclusions.cells:
         return Markup("")
-    reasons = {b: wording.exclusion_reasons(data.exclusions.get(b, {})) for b in data.bases}
-    apart = data.audited if len(data.audited) < len(data.heads) else ()
-    return Markup(figures.matrix_heatmap(data.cells, apart=apart, reasons=reasons))
+    reasons = {b: wording.exclusion_reasons(data.counts.exclusions.get(b, {})) for b in data.bases}
+    return Markup(figures.matrix_heatmap(data.conclusions.cells, apart=data.apart, reasons=reasons))
 
 
 def _base_row(data: ReportData, base: str) -> dict[str, Any]:
-    outcomes = data.outcomes.get(base, {})
+    outcomes = data.counts.outcomes.get(base, {})
     made = wording.made_for(data, base)
     return {
         "base": base,
@@ -272,8 +282,8 @@ def _base_row(data: ReportData, base: str) -> dict[str, Any]:
         "made": made,
         "bar": Markup(figures.outcome_bar(outcomes)),
         "landed": f"{wording.landed(data, base) / made:.0%}" if made else style.DASH,
-        "used": wording.used(data.cells, base),
-        "excluded": wording.exclusion_reasons(data.exclusions.get(base, {})),
+        "used": wording.used(data.conclusions.cells, base),
+        "excluded": wording.exclusion_reasons(data.counts.exclusions.get(base, {})),
     }
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from cfalign._figures import style
-from cfalign._figures.svg import by_size, is_own, is_significant, matrix_order
-from cfalign._results import Cell, Effect, Finding, Outcome, Sample
+from cfalign._figures.svg import by_size, matrix_order
+from cfalign._results import ALPHA, Cell, Effect, Finding, Outcome, Sample
 from cfalign.report import wording
-from cfalign.report.data import ReportData
+from cfalign.report.content import ReportData
 
 _WIDEST = 14
 """Columns up to which the matrix is printed as a matrix; beyond, its largest cells as a list."""
@@ -58,13 +58,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from
 
 
 def _findings(data: ReportData) -> list[str]:
-    if not data.findings:
+    if not data.conclusions.findings:
         return ["## Findings", wording.no_finding(data)]
     parts = [
         "## Findings",
-        "\n".join(f"{f.rank}. {wording.finding_sentence(f, code)}" for f in data.findings),
+        "\n".join(f"{f.rank}. {wording.finding_sentence(f, code)}" for f in data.conclusions.findings),
     ]
-    for finding in data.findings:
+    for finding in data.conclusions.findings:
         strips = [_strip(s) for s in finding.samples[:1] if s.files]
         if strips:
             parts += [f"Finding {finding.rank}: {_readings(finding)}.", *strips]
@@ -88,8 +88,8 @@ def _effects(effects: Sequence[Effect]) -> str:
     ordered = by_size(effects)
     rows = [
         (
-            code(e.attribute) + (" (own)" if is_own(e) else ""),
-            f"**{style.signed(e.effect)}**" if is_significant(e) else style.signed(e.effect),
+            code(e.attribute) + (" (own)" if e.own else ""),
+            f"**{style.signed(e.effect)}**" if e.clear else style.signed(e.effect),
             style.interval(e.ci_low, e.ci_high),
             style.signed(e.incoming),
             style.signed(e.outgoing),
@@ -101,21 +101,20 @@ def _effects(effects: Sequence[Effect]) -> str:
     table = _table(("attribute", "effect", "95 % interval", "incoming", "outgoing", "n", "q"), rows)
     rest = len(ordered) - _TOP
     note = f"\n\n{rest} smaller ones are in `effects.csv`." if rest > 0 else ""
-    return table + note + "\n\nBold: q < 0.05 and an interval that excludes zero."
+    return table + note + f"\n\nBold: q < {ALPHA} and an interval that excludes zero."
 
 
 def _matrix(data: ReportData) -> list[str]:
-    apart = data.audited if len(data.audited) < len(data.heads) else ()
-    rows, columns = matrix_order(data.cells, apart=apart)
+    rows, columns = matrix_order(data.conclusions.cells, apart=data.apart)
     if not rows:
         return ["The matrix is empty: no base had a counterfactual that counts."]
-    at = {(c.base, c.downstream): c for c in data.cells}
+    at = {(c.base, c.downstream): c for c in data.conclusions.cells}
     first = "Relative change ψ (Eq. 3), mean over images; rows: base, columns: downstream."
     if len(columns) <= _WIDEST:
         body = [(code(b), *(_cell(at.get((b, d))) for d in columns)) for b in rows]
         return [first, _table(("base", *map(code, columns)), body)]
     ranked = sorted(
-        (c for c in data.cells if c.base != c.downstream and math.isfinite(c.psi)),
+        (c for c in data.conclusions.cells if c.base != c.downstream and math.isfinite(c.psi)),
         key=lambda c: (-abs(c.psi), c.base, c.downstream),
     )[:_CELLS]
     body = [
@@ -130,7 +129,7 @@ def _matrix(data: ReportData) -> list[str]:
         for c in ranked
     ]
     return [
-        f"{first} The {len(ranked)} largest cells of {len(data.cells)}, the rest in `matrix.csv`:",
+        f"{first} The {len(ranked)} largest cells of {len(data.conclusions.cells)}, the rest in `matrix.csv`:",
         _table(("base", "downstream", "ψ", "95 % interval", "n", "q"), body, numbers_from=2),
     ]
 
@@ -140,22 +139,22 @@ def _cell(cell: Cell | None) -> str:
 
 
 def _basis(data: ReportData) -> list[str]:
-    kinds = [o.value for o in Outcome if any(o.value in row for row in data.outcomes.values())]
+    kinds = [o.value for o in Outcome if any(o.value in row for row in data.counts.outcomes.values())]
     rows = [
         (
             code(b),
-            *(str(data.outcomes.get(b, {}).get(k, 0)) for k in kinds),
-            wording.used(data.cells, b),
-            escape(wording.exclusion_reasons(data.exclusions.get(b, {}))) or "none",
+            *(str(data.counts.outcomes.get(b, {}).get(k, 0)) for k in kinds),
+            wording.used(data.conclusions.cells, b),
+            escape(wording.exclusion_reasons(data.counts.exclusions.get(b, {}))) or "none",
         )
         for b in data.bases
     ]
     names = [k.replace("_", " ") for k in kinds]
     parts = [wording.basis(data), _table(("base", *names, "count in the matrix", "excluded there"), rows)]
     parts.append("\n".join(f"- *{k.replace('_', ' ')}*: {wording.MEANINGS[k]}" for k in kinds))
-    if data.skipped:
+    if data.counts.skipped:
         parts.append("Skipped image files:")
-        parts.append("\n".join(f"- {code(s.image_id)}: {escape(s.reason)}" for s in data.skipped))
+        parts.append("\n".join(f"- {code(s.image_id)}: {escape(s.reason)}" for s in data.counts.skipped))
     return parts
 
 
@@ -177,7 +176,8 @@ def _controls(data: ReportData) -> str:
     if not data.followed:
         return text
     judged = [
-        (code(f.attribute), style.number(f.share), style.interval(f.ci_low, f.ci_high), str(f.n)) for f in data.followed
+        (code(attribute), style.number(f.judge_share), style.interval(f.ci_low, f.ci_high), str(f.n))
+        for attribute, f in data.followed
     ]
     table = _table(("attribute", "followed", "95 % interval", "counterfactuals"), judged)
     return f"{text}\n\n{wording.followed_words()}\n\n{table}"
@@ -186,7 +186,7 @@ def _controls(data: ReportData) -> str:
 def _relations(data: ReportData) -> list[str]:
     parts = []
     for kind, title in wording.RELATIONS.items():
-        rows = [wording.relation_sentence(r, code) for r in data.relations if r.kind is kind]
+        rows = [wording.relation_sentence(r, code) for r in data.conclusions.relations if r.kind is kind]
         if rows:
             parts += [f"### {title}", "\n".join(f"- {row}" for row in rows)]
     return ["## What goes together, and what is used", *parts] if parts else []
@@ -202,10 +202,10 @@ def _gaps(data: ReportData) -> list[str]:
 
 
 def _facts(data: ReportData) -> list[str]:
-    rows = [(escape(wording.label(k)), wording.quantity(k, v)) for k, v in data.cost.items()]
+    rows = [(escape(wording.label(k)), wording.quantity(k, v)) for k, v in data.counts.cost.items()]
     rows += [(f"time: {escape(wording.label(k))}", f"{style.number(v, digits=1)} s") for k, v in data.timing.items()]
     rows += [(f"{escape(m.role)} {code(m.name)}", code(m.hash) if m.hash else style.DASH) for m in data.models]
-    rows += [("images", f"{data.images} from {code(data.source)}")]
+    rows += [("images", f"{data.counts.images} from {code(data.source)}")]
     if data.images_hash:
         rows += [("hash of the images", code(data.images_hash))]
     rows += [("seed", str(data.seed))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from cfalign._explanation.explanation import ExplainedBase, Explanation
 from cfalign._figures.plots.explanation import explanation_figure, walk_of
 from cfalign._figures.plots.pixels import save_png
 from cfalign._figures.svg import alignment_plot
-from cfalign._runs.codec import write_json, write_text, written
+from cfalign._runs.codec import file_name, write_json, write_text, written
 
 Frame = NDArray[np.uint8]
 MOVING = (".gif", ".webp", ".mp4")
@@ -50,9 +49,9 @@ def write_explanation(
         save_png(explanation_figure(explanation), temporary)
     write_json(files["numbers"], numbers(explanation))
     for base in explanation.bases:
-        plain = re.sub(r"[^\w.+-]+", "_", base.base)
-        files[f"alignment of {base.base}"] = folder / f"alignment.{plain}.svg"
-        write_text(files[f"alignment of {base.base}"], alignment_plot(walk_of(explanation, base)) + "\n")
+        file = folder / f"alignment.{file_name(base.base)}.svg"
+        write_text(file, alignment_plot(walk_of(explanation, base)) + "\n")
+        files[f"alignment of {base.base}"] = file
     frames = transition(explanation)
     for path in moving:
         _write_moving(path, frames)
@@ -69,12 +68,16 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "heads": list(explanation.heads),
         "scores_on_image": dict(zip(explanation.heads, explanation.image_scores.tolist(), strict=True)),
         "settings": {
-            "drop": options.search.drop, "strategy": options.search.strategy, "method": options.search.method,
+            "drop": options.search.drop,
+            "strategy": options.search.strategy,
+            "method": options.search.method,
             "eligible": options.search.eligible,
-            "min_base_change": options.min_base_change, "difference": options.difference, "steps": options.steps,
+            "min_base_change": options.min_base_change,
+            "difference": options.difference,
+            "steps": options.steps,
         },
         "bases": [_of_base(explanation, base) for base in explanation.bases],
-    }  # fmt: skip
+    }
 
 
 def _of_base(explanation: Explanation, base: ExplainedBase) -> dict[str, Any]:

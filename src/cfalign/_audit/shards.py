@@ -1,0 +1,125 @@
+"""From a run's shards to arrays: the counterfactuals of each base, the images in groups, the spread of the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from scipy.special import logit
+
+from cfalign._analysis.alignment import Row, usable
+from cfalign._analysis.group_gaps import Groups
+from cfalign._audit.options import AuditOptions
+from cfalign._results import Floats, Outcome, Skipped
+from cfalign._runs.columns import Column, raised_label
+from cfalign._runs.run import Run
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The tables ``responses`` and ``scores`` of a run, read once."""
+
+    responses: pl.DataFrame
+    scores: pl.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> Shards:
+        """Those of a run. Raises BadInput when there are none or one is damaged."""
+        return cls(run.responses(), run.scores())
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The images in the order of ``scores``."""
+        return self.scores["image_id"].to_list()
+
+    @property
+    def images(self) -> int:
+        """How many images were looked at."""
+        return self.scores["skipped"].null_count()
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The images that could not be loaded, by name."""
+        rows = self.scores.filter(pl.col("skipped").is_not_null()).select("image_id", "skipped").sort("image_id")
+        return tuple(Skipped(image_id, reason) for image_id, reason in rows.iter_rows())
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {image_id: i for i, image_id in enumerate(self.ids)}
+
+    def row(self, base: str, heads: Sequence[str]) -> Row:
+        """The counterfactuals of a base, and what the heads answer to them."""
+        return self._row(base, base, heads, after=Column.AFTER, null=Column.NULL)
+
+    def switched(self, attributes: Sequence[str], heads: Sequence[str], *, options: AuditOptions) -> list[Row]:
+        """The usable counterfactuals of each attribute where it counts as switched: off and then, where made, on."""
+        pairs = [(attribute, attribute) for attribute in attributes]
+        if options.both_ways:
+            pairs += [(attribute, raised_label(attribute)) for attribute in attributes]
+        rows = [self._row(a, base, heads, after=Column.OFF, null=Column.OFF_NULL) for a, base in pairs]
+        return [usable(row, min_base_change=options.alignment.min_base_change)[0] for row in rows]
+
+    def _row(self, head: str, base: str, heads: Sequence[str], *, after: Column, null: Column) -> Row:
+        rows = self.responses.filter(pl.col("base") == base)
+
+        def block(where: Column) -> Floats:
+            return np.asarray(rows.select(where.columns(heads)).to_numpy(), dtype=np.float64)
+
+        return Row(
+            base=head,
+            image=np.array([self._places[i] for i in rows["image_id"].to_list()], dtype=np.int64),
+            outcomes=tuple(Outcome(o) for o in rows["outcome"].to_list()),
+            base_before=rows[Column.BEFORE.of(head)].to_numpy(),
+            base_after=rows[after.of(head)].to_numpy(),
+            before=block(Column.BEFORE),
+            after=block(after),
+            null=block(null),
+        )
+
+    def on_reconstructions(self, heads: Sequence[str]) -> dict[str, Floats]:
+        """The scores of each head on the reconstructions, [image]; NaN where unknown."""
+        columns = {head: self.scores[Column.RECONSTRUCTION.of(head)].cast(pl.Float64) for head in heads}
+        return {head: column.fill_null(float("nan")).to_numpy() for head, column in columns.items()}
+
+    def drift(self, heads: Sequence[str]) -> dict[str, float]:
+        """Mean \\|score(x0) − score(x)\\| of each head; NaN where no image is known."""
+        found = {}
+        for head in heads:
+            change = self.scores[Column.RECONSTRUCTION.of(head)] - self.scores[Column.IMAGE.of(head)]
+            mean = change.abs().mean()
+            found[head] = mean if isinstance(mean, float) else float("nan")
+        return found
+
+    def logit_scale(self, heads: Sequence[str]) -> dict[str, float]:
+        """Standard deviation of each head's logit over the reconstructions; NaN where scores leave [0, 1]."""
+        return {head: _deviation(self.scores[Column.RECONSTRUCTION.of(head)]) for head in heads}
+
+    def groups(self, attributes: Sequence[str], judges: Mapping[str, str], eligible: float) -> tuple[Groups, list[int]]:
+        """Which attributes are predicted on which images, and the places of these images in ``ids``.
+
+        The images are those that a search for any attribute looked at, which are the same for every size of chunk.
+        Images without all scores are not among them.
+        """
+        bases = [*attributes, *map(raised_label, attributes)]
+        seen = set(self.responses.filter(pl.col("base").is_in(bases))["image_id"].to_list())
+        own = self._block(attributes)
+        watched = self._block([judges.get(a, a) for a in attributes])
+        unknown = set(np.flatnonzero(~np.isfinite(np.hstack([own, watched])).all(axis=1)).tolist())
+        places = [i for i, name in enumerate(self.ids) if i not in unknown and name in seen]
+        return Groups(tuple(attributes), own[places] >= eligible, watched[places]), places
+
+    def _block(self, heads: Sequence[str]) -> Floats:
+        columns = [pl.col(name).cast(pl.Float64) for name in Column.RECONSTRUCTION.columns(heads)]
+        return self.scores.select(columns).to_numpy()
+
+
+def _deviation(column: pl.Series) -> float:
+    score = column.drop_nulls().to_numpy()
+    score = score[np.isfinite(score)]
+    if len(score) < 2 or score.min() < 0 or score.max() > 1:
+        return float("nan")
+    deviation = float(np.std(np.clip(logit(score), -36, 36)))
+    return deviation if deviation > 0 else float("nan")

@@ -1,0 +1,161 @@
+"""What a report is made of: a complete run, gathered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfalign._errors import BadInput
+from cfalign._figures.svg import Control, Walk
+from cfalign._results import Conclusions, Counts, Finding, Followed
+from cfalign._runs.codec import built
+from cfalign._runs.run import SCHEMA, Run
+from cfalign.report.evidence import controls, walks
+from cfalign.report.page_images import Pixels, read_small
+
+_KINDS = ("original", "reconstruction", "counterfactual")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that took part."""
+
+    name: str
+    role: str
+    """``autoencoder``, ``audited``, ``reference`` or ``judge``."""
+    targets: tuple[str, ...]
+    hash: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the three renderings need; nothing is read after this."""
+
+    run_dir: Path
+    versions: Mapping[str, str]
+    """``cfalign`` and ``torch``."""
+    seed: int | None
+    settings: Mapping[str, object]
+    """As the audit recorded them, possibly nested."""
+    models: tuple[Model, ...]
+    source: str
+    images_hash: str
+    timing: Mapping[str, float]
+    """Seconds per stage."""
+    heads: tuple[str, ...]
+    bases: tuple[str, ...]
+    audited: tuple[str, ...]
+    attributes: tuple[str, ...]
+    conclusions: Conclusions
+    controls: tuple[Control, ...]
+    """Per head, in the order of ``heads``."""
+    walks: Mapping[tuple[str, str], Walk]
+    """Per (image_id, base) behind a finding: scores along the ray, or of its two ends."""
+    pictures: Mapping[str, Pixels]
+    """Per path relative to the run, [height, width, 3], at most 256 px a side; unreadable and absent files are not in
+    it.
+    """
+
+    @property
+    def counts(self) -> Counts:
+        """What was looked at, left out and spent."""
+        return self.conclusions.counts
+
+    @property
+    def ratios(self) -> dict[tuple[str, str], float]:
+        """(base, downstream) → ΣΔdownstream / ΣΔbase."""
+        return {(c.base, c.downstream): c.ratio_of_means for c in self.conclusions.cells}
+
+    @property
+    def followed(self) -> list[tuple[str, Followed]]:
+        """How far the judge follows the counterfactuals of each attribute, least first; empty without a judge."""
+        rows = self.counts.controls.items()
+        return sorted(rows, key=lambda row: (not math.isfinite(row[1].judge_share), row[1].judge_share))
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """The heads that stand apart in the matrix: the audited ones, unless all are audited."""
+        return self.audited if len(self.audited) < len(self.heads) else ()
+
+
+def load(run: Run | str | Path) -> ReportData:
+    """Gather what a report needs of a run: an object, or the path of its directory.
+
+    Raises:
+        RunMismatch: it was written with another schema version.
+        BadInput: it is not a run directory, the run is not complete, or a file in it is missing or damaged.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    record = run.finished()
+    conclusions = run.conclusions()
+    try:
+        return _gathered(run, record, conclusions)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        what = f"key {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(
+            f"{run.path / 'run.json'} lacks something that schema {SCHEMA} promises, or has it in another form "
+            f"({what}): it was changed or damaged; run the audit again."
+        ) from error
+
+
+def _gathered(run: Run, record: Mapping[str, Any], conclusions: Conclusions) -> ReportData:
+    heads, bases, audited, attributes = (
+        built(tuple[str, ...], record[name], name) for name in ("heads", "bases", "audited", "attributes")
+    )
+    responses, curves = run.responses(), run.table("curves") if run.shards("curves") else None
+    shown = {(s.image_id, s.base) for f in conclusions.findings for s in f.samples}
+    return ReportData(
+        run_dir=run.path,
+        versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
+        seed=record["seed"],
+        settings=record["settings"],
+        models=_models(record["models"]),
+        source=_source(record["data"]),
+        images_hash=str(record["data"].get("hash", "")),
+        timing=_seconds(record),
+        heads=heads,
+        bases=bases,
+        audited=audited,
+        attributes=attributes,
+        conclusions=conclusions,
+        controls=controls(responses, heads=heads, drift=conclusions.counts.drift),
+        walks=walks(curves, responses, pairs=shown),
+        pictures=_pictures(run.path, conclusions.findings),
+    )
+
+
+def _models(models: Mapping[str, Any]) -> tuple[Model, ...]:
+    """The autoencoder first; an audit of a bank has none."""
+    classifiers: tuple[Model, ...] = built(tuple[Model, ...], models["classifiers"], "models.classifiers")
+    if "autoencoder" not in models:
+        return classifiers
+    autoencoder = models["autoencoder"]
+    return (Model(autoencoder["name"], "autoencoder", (), autoencoder["hash"]), *classifiers)
+
+
+def _seconds(record: Mapping[str, Any]) -> dict[str, float]:
+    """By stage where the run says, with what interrupted sessions before it took."""
+    timing = record["timing"]
+    stages = (record.get("spent") or {}).get("stages")
+    before = {"seconds_before": timing["seconds_before"]} if timing.get("seconds_before") else {}
+    return {str(name): float(value) for name, value in ({**stages, **before} if stages else timing).items()}
+
+
+def _source(data: Mapping[str, Any]) -> str:
+    return str(data["source"]) if "source" in data else f"bank {data['bank']}"
+
+
+def _pictures(folder: Path, findings: Sequence[Finding]) -> dict[str, Pixels]:
+    """Only files inside the run directory: a path in findings.json cannot pull anything else into a page that is
+    passed on.
+    """
+    root = folder.resolve()
+    names = [s.files[kind] for f in findings for s in f.samples for kind in _KINDS if kind in s.files]
+    inside = [name for name in dict.fromkeys(names) if (root / name).resolve().is_relative_to(root)]
+    read = {name: read_small(root / name) for name in inside}
+    return {name: pixels for name, pixels in read.items() if pixels is not None}

@@ -1,0 +1,100 @@
+"""What a report shows of a run's responses: controls per head, and scores along the walks behind the findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+import polars as pl
+
+from cfalign._figures.svg import Control, Walk
+from cfalign._results import Outcome
+from cfalign._runs.columns import Column, raised_label
+
+_NO_COUNTERFACTUAL = [o.value for o in Outcome if not o.walked]
+
+
+def controls(responses: pl.DataFrame, *, heads: Sequence[str], drift: Mapping[str, float]) -> tuple[Control, ...]:
+    """Per head: drift, and its mean absolute change under random steps and under the counterfactuals of other heads.
+
+    ``responses``: a run's. NaN where nothing was measured.
+    """
+    made = responses.filter(~pl.col("outcome").is_in(_NO_COUNTERFACTUAL))
+    return tuple(_control(made, head, drift.get(head, math.nan)) for head in heads)
+
+
+def _control(made: pl.DataFrame, head: str, drift: float) -> Control:
+    others = made.filter(~pl.col("base").is_in([head, raised_label(head)]))
+    random, response = _change(others, head, Column.NULL), _change(others, head, Column.AFTER)
+    return Control(
+        head=head,
+        drift=drift,
+        random=_mean(random),
+        random_high=_quantile(random),
+        response=_mean(response),
+        n=len(response),
+    )
+
+
+def _change(table: pl.DataFrame, head: str, to: Column) -> pl.Series:
+    """|change| of a head's score from the reconstruction, where it is known."""
+    before, after = Column.BEFORE.of(head), to.of(head)
+    if not {before, after} <= set(table.columns):
+        return pl.Series([], dtype=pl.Float64)
+    change = table[after].cast(pl.Float64) - table[before].cast(pl.Float64)
+    return change.abs().fill_nan(None).drop_nulls()
+
+
+def _mean(values: pl.Series) -> float:
+    return float(values.sum()) / len(values) if len(values) else math.nan
+
+
+def _quantile(values: pl.Series) -> float:
+    high = values.quantile(0.95, interpolation="linear") if len(values) else None
+    return math.nan if high is None else float(high)
+
+
+def walks(
+    curves: pl.DataFrame | None, responses: pl.DataFrame, *, pairs: AbstractSet[tuple[str, str]]
+) -> dict[tuple[str, str], Walk]:
+    """Per (image_id, base): the curve where one was stored, else a straight line between the two ends in
+    ``responses``.
+    """
+    found: dict[tuple[str, str], Walk] = {}
+    for pair in sorted(pairs):
+        walk = None if curves is None else _from_curve(_of(curves, pair), *pair)
+        walk = walk or _from_ends(_of(responses, pair), *pair)
+        if walk is not None:
+            found[pair] = walk
+    return found
+
+
+def _of(table: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:
+    return table.filter((pl.col("image_id") == pair[0]) & (pl.col("base") == pair[1]))
+
+
+def _from_curve(rows: pl.DataFrame, image_id: str, base: str) -> Walk | None:
+    if len(rows) < 2 or Column.WALK.of(base) not in rows.columns:
+        return None
+    rows = rows.sort("step")
+    scores = {head: _floats(rows[Column.WALK.of(head)]) for head in Column.WALK.heads(rows.columns)}
+    return Walk(image_id=image_id, base=base, base_scores=scores[base], scores=scores)
+
+
+def _from_ends(rows: pl.DataFrame, image_id: str, base: str) -> Walk | None:
+    if rows.is_empty():
+        return None
+    row = rows.head(1)
+    ends = (*_floats(row["base_before"]), *_floats(row["base_after"]))
+    if not all(map(math.isfinite, ends)):
+        return None
+    scores = {
+        head: (*_floats(row[Column.BEFORE.of(head)]), *_floats(row[Column.AFTER.of(head)]))
+        for head in Column.AFTER.heads(row.columns)
+    }
+    return Walk(image_id=image_id, base=base, base_scores=ends, scores=scores)
+
+
+def _floats(column: pl.Series) -> tuple[float, ...]:
+    return tuple(math.nan if v is None else float(v) for v in column.to_list())

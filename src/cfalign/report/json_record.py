@@ -1,0 +1,60 @@
+"""The report for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cfalign._figures.svg import matrix_order
+from cfalign._results import Effect, Followed
+from cfalign._runs.codec import plain
+from cfalign.report import wording
+from cfalign.report.content import ReportData
+
+SCHEMA = 1
+
+
+def as_json(data: ReportData) -> dict[str, Any]:
+    """What the page says, as plain values; a missing number is None. Images and curves stay in the run directory."""
+    found, counts = data.conclusions, data.counts
+    rows, columns = matrix_order(found.cells, apart=data.apart)
+    report = {
+        "schema": SCHEMA,
+        "title": wording.headline(data),
+        "summary": [wording.finding_sentence(f, str) for f in found.findings] or [wording.no_finding(data)],
+        "cautions": wording.cautions(data, str),
+        "findings": found.findings,
+        "effects": [_effect(e) for e in found.effects],
+        "matrix": found.cells,
+        "matrix_order": {"bases": rows, "downstream": columns},
+        "heads": data.heads,
+        "bases": data.bases,
+        "audited": data.audited,
+        "attributes": data.attributes,
+        "data": {
+            "source": data.source,
+            "images": counts.images,
+            "hash": data.images_hash,
+            "skipped": counts.skipped,
+        },
+        "outcomes": counts.outcomes,
+        "exclusions": counts.exclusions,
+        "gaps": found.gaps,
+        "relations": found.relations,
+        "followed": [_followed(attribute, f) for attribute, f in data.followed],
+        "controls": data.controls,
+        "models": data.models,
+        "cost": counts.cost,
+        "timing": data.timing,
+        "settings": data.settings,
+        "seed": data.seed,
+        "versions": data.versions,
+    }
+    return {name: plain(part) for name, part in report.items()}
+
+
+def _effect(e: Effect) -> dict[str, Any]:
+    return {**plain(e), "own": e.own, "significant": e.clear}
+
+
+def _followed(attribute: str, f: Followed) -> dict[str, Any]:
+    return {"attribute": attribute, "share": f.judge_share, "ci_low": f.ci_low, "ci_high": f.ci_high, "n": f.n}
