@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import cfalign as cfa
+import worlds
 from cfalign import autoencoders, classifiers
 from cfalign._audit.measurement import Base, WalkSettings, look, walk_all
 from cfalign._counterfactuals.methods import latent_shift
@@ -228,6 +231,77 @@ def test_the_images_given_are_not_written_to() -> None:
     assert torch.equal(images, IMAGES)
     found.images.zero_()
     assert not torch.equal(found.reconstructions, found.images)
+
+
+class CarelessCoder(nn.Module):
+    """The same autoencoder as ``careful``, which changes what it is given in place."""
+
+    def __init__(self, inner: Encoderish, careful: bool) -> None:
+        super().__init__()
+        self.inner, self.careful = inner, careful
+
+    def encode(self, images: Tensor, /) -> Tensor:
+        return self.inner.encode(images.sub(0.1) if self.careful else images.sub_(0.1))
+
+    def decode(self, latents: Tensor, /) -> Tensor:
+        return self.inner.decode(latents.mul(0.9) if self.careful else latents.mul_(0.9))
+
+
+class CarelessHeads(nn.Module):
+    """The same heads as ``careful``, which change what they are given in place."""
+
+    def __init__(self, inner: Heads, careful: bool) -> None:
+        super().__init__()
+        self.inner, self.careful = inner, careful
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images.sub(0.2).mul(1.1) if self.careful else images.sub_(0.2).mul_(1.1))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_models_do_to_their_input_changes_no_result(wrapped: bool) -> None:
+    found = []
+    for careful in (True, False):
+        ae, clf = prepared()
+        coder: Any = CarelessCoder(ae, careful)
+        coder = autoencoders.wrap(coder) if wrapped else coder
+        mine = classifiers.wrap(CarelessHeads(clf, careful), ["a", "b", "c"])
+        images = IMAGES.clone()
+        made = latent_shift(images, mine["a"] + 0.3 * mine["b"], autoencoder=coder, options=ANY, batch=4)
+        assert torch.equal(images, IMAGES)
+        found.append(made)
+    for name in ("images", "reconstructions"):
+        assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_who_is_audited_beside_whom_changes_no_result(turn: int, tmp_path: Path) -> None:
+    """A network, a black box and a NumPy black box that change their input, first, last and between."""
+    module = worlds.LinearHeads(worlds.SHORTCUT)
+    weights = module.read.detach().numpy()
+
+    class InPlace(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return module(x.mul_(0.9).add_(0.05))
+
+    def numbers(x: Any) -> Any:
+        x *= 0.9
+        x += 0.05
+        return 1 / (1 + np.exp(-(x.reshape(len(x), -1) - 0.5) @ weights))
+
+    made = [
+        classifiers.wrap(InPlace(), ["friendly"], name="network"),
+        classifiers.black_box(lambda x: torch.sigmoid(module(x.mul_(0.9).add_(0.05))), ["friendly"], name="box"),
+        classifiers.black_box(numbers, ["friendly"], name="array", numpy=True),
+    ]
+    order = made[turn:] + made[:turn]
+    bank = cfa.bank(worlds.images(12), worlds.heads(), autoencoder=worlds.autoencoder(), out=tmp_path / "bank")
+    together = cfa.audit(bank, order, out=tmp_path / "run").effects()
+    for number, one in enumerate(order):
+        alone = cfa.audit(bank, one, out=tmp_path / one.name).effects("friendly")
+        label = "friendly" if number == 0 else f"{one.name}:friendly"
+        ours = together.filter(together["audited"] == label)
+        assert ours["incoming"].to_list() == pytest.approx(alone["incoming"].to_list(), abs=1e-6, nan_ok=True)
 
 
 class Plain:

@@ -88,8 +88,8 @@ def reconstruct(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tenso
 
     Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1].
     """
-    latents = autoencoder.encode(images)
-    decoded = autoencoder.decode(latents)
+    latents = autoencoder.encode(images.clone())  # copies, which the user's code may change
+    decoded = autoencoder.decode(latents.clone())
     if tuple(decoded.shape) != tuple(images.shape):
         raise BadModel(
             f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(decoded.shape)}; expected the "
@@ -106,7 +106,7 @@ def reconstruct(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tenso
 
 def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
     """D(z), clipped to [0, 1]."""
-    return autoencoder.decode(latents).clamp(0, 1)
+    return autoencoder.decode(latents.clone()).clamp(0, 1)
 
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:

@@ -15,19 +15,33 @@ def logits(images: Tensor, classifiers: Sequence[Classifier]) -> Tensor:
     """Logits of all heads of all classifiers, in order.
 
     Images [n, c, h, w] in [0, 1] → [n, head] on the images' device; gradients flow where the classifiers let them.
-    Raises BadModel when a classifier returns another shape than [n, number of targets].
+    Every classifier gets a copy of its own, so that what one does to its input is not seen by the next. Raises BadModel
+    when a classifier returns another shape than [n, number of targets].
     """
     columns = []
     for classifier in classifiers:
-        out = classifier.logits(images)
-        expected = (images.shape[0], len(classifier.targets))
-        if tuple(out.shape) != expected:
+        out = classifier.logits(images.clone())
+        expected = (len(images), len(classifier.targets))
+        found = in_columns(out, images=expected[0], targets=expected[1])
+        if found is None:
             raise BadModel(
                 f"Classifier {classifier.name!r} returned logits of shape {tuple(out.shape)} for images of shape "
                 f"{tuple(images.shape)}; expected {expected}: one column per target."
             )
-        columns.append(out.to(images.device))
+        columns.append(found.to(images.device))
     return torch.cat(columns, dim=1)
+
+
+def in_columns(out: Tensor, *, images: int, targets: int) -> Tensor | None:
+    """A model's answer as [image, target]; None where its shape says something else.
+
+    One target may come as [image], one image as [target], and one target of one image as []: models that end in
+    ``squeeze()`` answer so.
+    """
+    if tuple(out.shape) == (images, targets):
+        return out
+    squeezed = 1 in (images, targets) and out.ndim < 2 and out.numel() == images * targets
+    return out.reshape(images, targets) if squeezed else None
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput, BadModel
+from cfalign._heads.scoring import in_columns
 
 Link = Literal["sigmoid", "softmax", "probability"]
 """What turns outputs into probabilities; ``"probability"``: they are already."""
@@ -33,16 +34,10 @@ def _softmax_logits(out: Tensor) -> Tensor:
 
 
 def checked_columns(out: object, *, name: str, images: int, targets: int) -> Tensor:
-    """A model's answer as [image, target].
-
-    One target may come as [image], one image as [target], and one target of one image as []: models that end in
-    ``squeeze()`` answer so. Raises BadModel for any other type or shape.
-    """
-    if isinstance(out, Tensor):
-        if tuple(out.shape) == (images, targets):
-            return out
-        if 1 in (images, targets) and out.ndim < 2 and out.numel() == images * targets:
-            return out.reshape(images, targets)
+    """A model's answer as [image, target], see ``in_columns``. Raises BadModel for any other type or shape."""
+    found = in_columns(out, images=images, targets=targets) if isinstance(out, Tensor) else None
+    if found is not None:
+        return found
     came = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
     hint = "; return its logits alone" if not isinstance(out, Tensor) else ""
     raise BadModel(
