@@ -341,7 +341,7 @@ def test_out_that_is_something_else(desk: Desk, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     folder.mkdir()
     (folder / "thesis.tex").write_text("mine")
-    refused(desk.audit(out=folder), "holds files that are no run")
+    refused(desk.audit(out=folder), "holds files that are not a run")
     assert contents(folder) == {"thesis.tex": b"mine"}
     assert file.read_text() == "mine"
     (folder / "thesis.tex").rename(folder / ".hidden")

@@ -64,9 +64,9 @@ def test_a_file_of_relations_is_read_with_and_without_quotes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('a -> b = "fine"', 'must be "expected", "forbidden" or the largest |effect|'),
-        ("a -> b = 2", "must be"),
-        ("a -> b = true", "must be"),
+        ('a -> b = "fine"', 'expected "expected", "forbidden" or the largest |effect| in [0, 1] for a -> b, got'),
+        ("a -> b = 2", "for a -> b, got 2"),
+        ("a -> b = true", "for a -> b, got True"),
         ('ab = "expected"', "expected relations such as heavy_makeup -> wearing_lipstick, got 'ab'"),
         ("a -> b", "cannot be read as relations"),
     ],
@@ -116,7 +116,7 @@ def test_the_command_ends_with_one_for_findings_and_with_zero_without(run: Run, 
     ("words", "sentence"),
     [
         (("--expected", "nowhere.toml"), "There is no file of relations 'nowhere.toml'"),
-        (("--max-effect", 2), "max_effect must be between 0 and 1"),
+        (("--max-effect", 2), "Expected max_effect between 0 and 1, got 2"),
         (
             ("--expected", "typo.toml"),
             "The run has no relation 'friendly -> wearing_het'; nearest valid: friendly -> wea",

@@ -1,4 +1,4 @@
-"""What goes together against what is used: every kind where it belongs, and nowhere else."""
+"""Correlation against use: every kind of relation where it belongs, and nowhere else."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ RUN: dict[str, Any] = {
 MARKDOWN = """\
 # What do shortcut:smiling and clean:smiling react to?
 
-Audited here: 2 classifier heads (`shortcut:smiling` and `clean:smiling`), against 3 attributes, on 90 images. For one attribute after the other, images that show it were redrawn so that it fades and little else changes, until a reference head's probability for it had fallen by 0.6: counterfactual images. The audited heads then looked at both versions. A head whose score moves when something changes that should not matter to it is using that something, whatever its accuracy says.
+2 classifier heads (`shortcut:smiling` and `clean:smiling`) were audited against 3 attributes on 90 images. For each attribute in turn, images that show it were redrawn so that it fades and little else changes, until the probability of its reference head had fallen by 0.6. These are counterfactual images. The audited heads then scored both versions. A head whose score changes although nothing changed that should matter to it uses what did change, however accurate it is.
 
 ## Findings
 
@@ -164,7 +164,7 @@ Image `` a/<script>alert(1)</script>\\|`b`.png ``: `eyeglasses` 0.97 → 0.37, `
 - 1 image file could not be used and was skipped.
 - Fewer than 20 counterfactuals for 1 base (`young`): the numbers that rest on them are uncertain.
 - The search met its aim in less than 90% of the images of `eyeglasses`.
-- The autoencoder by itself changes the score of `eyeglasses` by more than 0.15 on average: what these heads say about redrawn images carries over to real ones with care.
+- The autoencoder by itself changes the score of `eyeglasses` by more than 0.15 on average: be careful to transfer what these heads say about redrawn images to real ones.
 
 ## Effects on `shortcut:smiling`
 
@@ -186,9 +186,9 @@ Bold: q < 0.05 and an interval that excludes zero.
 
 Bold: q < 0.05 and an interval that excludes zero.
 
-## Groups that are answered differently, and through what
+## Groups that get other scores, and through what
 
-A head answers images with an attribute differently if it uses the attribute, or anything that goes along with it on these images. The gap is what its effects add up to, its own concept left out: what would remain if both groups had as much of that. The observed difference of the mean scores holds everything.
+A head gives images with an attribute other scores if it uses the attribute, or anything that goes along with it on these images. The gap is the sum of its effects without its own concept: the difference that would remain if both groups had as much of that concept. The observed difference of the mean scores contains it too.
 
 - `shortcut:smiling` on images with `eyeglasses`: +0.41 [0.36, 0.47] (+0.39 itself, +0.02 `young`); observed +0.50, 38 images with and 52 without
 
@@ -242,8 +242,8 @@ Mean absolute change of each head's score: by the autoencoder alone (drift), by 
 | --- | ---: |
 | decoder passes, forward | 12 345 |
 | decodes of the search per counterfactual | 1.83 |
-| time: last session | 41.3 s |
-| time: sessions before it, interrupted | 0.0 s |
+| time: last command | 41.3 s |
+| time: commands before it, interrupted | 0.0 s |
 | autoencoder `embedded` | `aa11` |
 | reference `embedded` | `bb22` |
 | audited `shortcut` | `cc33` |
@@ -606,8 +606,8 @@ def test_relations_and_the_judge_stand_in_page_and_text(run_dir: Path) -> None:
     page, text = text_of(report.html(data)), report.markdown(data)
     sentence = "r = +0.62 over 90 images; effect +0.01 [−0.02, 0.04]"
     for content in (page, text):
-        assert "They go together, but are not used" in content
-        assert "Used, though they do not go together" not in content
+        assert "Correlated, but not used" in content
+        assert "Used, but not correlated" not in content
         assert sentence in content
         assert "by less than 50%" in content, "a head that its judge does not follow is doubted"
     assert "| `eyeglasses` | 0.31 | [0.20, 0.41] | 38 |" in text

@@ -10,11 +10,13 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
 ``LatentShift``         the same difference as a Captum attribution
 ``Reference``           trusted attribute heads and an independent judge of them, for ``audit`` and ``bank``
+``Run``                 a run directory: matrix, effects, gaps, findings as tables, and queries over its images;
+                        ``conclusions()`` has them typed: ``Cell``, ``Effect``, ``GroupGap``, ``Finding``
 ``check``               the effects of a run that nobody expected
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
-``report``              ``write`` the report of a run directory
+``report``              ``write`` the report of a run
 ``synthetic``           faces whose attributes are known causes, for ground truth
 ======================  ==============================================================================
 """
@@ -38,7 +40,7 @@ from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import Composition
 from cfalign._rectification import RectificationOptions, Rectified, rectify
-from cfalign._results import Counterfactuals, Outcome
+from cfalign._results import Cell, Counterfactuals, Effect, Finding, GroupGap, Outcome
 from cfalign._runs.run import Run
 
 if typing.TYPE_CHECKING:
@@ -51,14 +53,18 @@ __all__ = [
     "BadInput",
     "BadModel",
     "Bank",
+    "Cell",
     "CfalignError",
     "Composition",
     "Counterfactuals",
     "DescentOptions",
+    "Effect",
     "EffectOptions",
     "EstimateOptions",
     "ExplainOptions",
     "Explanation",
+    "Finding",
+    "GroupGap",
     "LatentShift",
     "Outcome",
     "RectificationOptions",

@@ -26,7 +26,7 @@ class Row:
 
     base: str
     image: np.ndarray[tuple[int], np.dtype[np.int64]]
-    """Index of the image of every counterfactual, so that bases can be resampled together."""
+    """The image of each counterfactual, as an index that all rows share."""
     outcomes: tuple[Outcome, ...]
     base_before: Floats
     base_after: Floats

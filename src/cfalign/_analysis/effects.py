@@ -1,13 +1,16 @@
 """The incoming reading and its unmixing (not in the paper): what each attribute does to an audited head.
 
-Counterfactuals of an attribute lower it where it is present and raise it where it is absent, so that their mean stands
-for all images: on confounded ones taking an attribute away does something else than adding it. A counterfactual of B
-moves other attributes too; a judge that it was not made against says by how much every attribute moved: Ψ[B, C], from
-ΣΔC over the counterfactuals of B. The audited head's responses r[B] = Σ_C Ψ[B, C] · e[C] are solved for the effects e
-under a prior that expects few of them (the horseshoe): a classifier uses few attributes, and ridge regression spreads
-an effect over all that resemble it. The intervals hold what the attributes leave unexplained in r, whether it comes
-from few images or from what a counterfactual changes that no attribute sees, and that a counterfactual switches an
-attribute further, or less far, than its judge says.
+Counterfactuals lower an attribute where it is present and raise it where it is absent, so that their mean stands for
+all images: on confounded images, removing an attribute does something else than adding it.
+
+A counterfactual of attribute B moves other attributes too. An independent judge tells by how much, since no
+counterfactual was made against it: Ψ[B, C] = ΣΔC / ΣΔB over the counterfactuals of B. The responses of the audited
+head, r[B] = Σ_C Ψ[B, C] · e[C], are solved for the effects e. Their prior expects few of them (the horseshoe), because
+a classifier uses few attributes; ridge regression spreads an effect over all attributes that resemble it.
+
+The intervals contain two errors. One is the part of r that the attributes do not explain, either because there are few
+images or because a counterfactual changes something that no attribute describes. The other is that a counterfactual
+may switch an attribute further, or less far, than its judge says.
 """
 
 from __future__ import annotations
@@ -25,26 +28,26 @@ from cfalign._results import Effect, Floats, own_concept
 
 @dataclass(frozen=True)
 class Responses:
-    """Mean responses to the counterfactuals of one attribute and way each, [row]."""
+    """Mean responses to the counterfactuals of each row, which are those of one attribute and one way."""
 
     mixing: Floats
-    """Ψ[row, attribute] = ΣΔ of who watches the attribute / ΣΔ of the row's own head."""
+    """Ψ[row, attribute] = ΣΔ of the witness of the attribute / ΣΔ of the row's own head."""
     audited: Floats
     """r[row, audited] = ΣΔ of the audited head / ΣΔ of the row's own head."""
 
 
 @dataclass(frozen=True)
 class Unmixed:
-    """What the responses were solved for."""
+    """The solution."""
 
     effects: list[Effect]
     carried: dict[tuple[str, str], tuple[float, float, float]]
-    """(audited, attribute) → what the head's effects, but for that of its own concept, add up to between images with
-    the attribute and images without: mean, low and high; see ``group_gaps``. No entry where unknown."""
+    """(audited, attribute) → the sum of the head's effects between images with the attribute and images without,
+    without its own concept: mean and 95 % interval; see ``group_gaps``. No entry where unknown."""
 
 
 def responses(rows: Sequence[Row], heads: Sequence[str], watched: Sequence[str], audited: Sequence[str]) -> Responses:
-    """The responses to every row's counterfactuals; ``watched``: a column of ``heads`` for each attribute."""
+    """The responses to the counterfactuals of each row. ``watched``: each attribute's witness, one of ``heads``."""
     columns, targets = ([list(heads).index(h) for h in names] for names in (watched, audited))
     total = np.stack([(row.after - row.before).sum(axis=0) for row in rows])
     own = total[np.arange(len(rows)), [list(heads).index(row.base) for row in rows]]
@@ -82,10 +85,10 @@ def effects(
         rows: usable counterfactuals, one row per attribute and way (lowered, raised).
         heads: the columns of the rows.
         outgoing: ψ(audited → attribute) where known.
-        witnesses: the column that says how far an attribute moved; its own head where none is named.
-        spans: score of a present attribute minus that of an absent one, in its witness; 1 where not named.
-        together: (present, attribute) → how much more of the attribute there is then, as a share of a full switch;
-            without it nothing is said of what the effects carry.
+        witnesses: the column that tells how far an attribute moved; by default the attribute's own head.
+        spans: the mean score of images with an attribute minus that of images without, by its witness; 1 by default.
+        together: (present, attribute) → how much more of the attribute there is where the first is present, as a share
+            of a full switch. Without it ``carried`` is empty.
     """
     used = [row for row in rows if len(row)]
     attributes = tuple(dict.fromkeys(row.base for row in rows))
@@ -105,29 +108,31 @@ def effects(
     q_of = dict(zip(solved, q.tolist(), strict=True))
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
     pairs = [(a, b) for a in audited for b in attributes if a != b]
-    result = []
-    for pair in pairs:
-        numbers = solved.get(pair, _UNSOLVED)
-        effect, ci_low, ci_high = numbers.effect
-        result.append(
-            Effect(
-                audited=pair[0],
-                attribute=pair[1],
-                effect=effect,
-                ci_low=ci_low,
-                ci_high=ci_high,
-                incoming=numbers.incoming,
-                outgoing=outgoing.get(pair, float("nan")),
-                n=n_of[pair[1]],
-                q=q_of.get(pair, float("nan")),
-            )
-        )
+    result = [
+        _effect(*pair, solved.get(pair, _UNSOLVED), outgoing.get(pair, _NAN), n_of[pair[1]], q_of.get(pair, _NAN))
+        for pair in pairs
+    ]
     return Unmixed(result, {pair: s.carried for pair, s in solved.items() if np.isfinite(s.carried[0])})
+
+
+def _effect(audited: str, attribute: str, numbers: _Solved, outgoing: float, n: int, q: float) -> Effect:
+    effect, ci_low, ci_high = numbers.effect
+    return Effect(
+        audited=audited,
+        attribute=attribute,
+        effect=effect,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        incoming=numbers.incoming,
+        outgoing=outgoing,
+        n=n,
+        q=q,
+    )
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """What is solved: usable rows, their columns, and the unknowns."""
+    """Usable rows, their columns, and the attributes and heads whose effects are sought."""
 
     rows: Sequence[Row]
     heads: Sequence[str]
@@ -140,12 +145,12 @@ class _Problem:
 
     @property
     def columns(self) -> list[int]:
-        """Who watches each attribute."""
+        """The column of each attribute's witness."""
         return [list(self.heads).index(h) for h in self.watched]
 
     @property
     def own(self) -> list[int]:
-        """The descended head of each row."""
+        """The column of each row's own head."""
         return [list(self.heads).index(row.base) for row in self.rows]
 
     @property
@@ -163,7 +168,7 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Solved:
-    """One audited head and one attribute."""
+    """The numbers of one audited head and one attribute."""
 
     effect: tuple[float, float, float]
     carried: tuple[float, float, float]
@@ -176,7 +181,7 @@ _UNSOLVED = _Solved(effect=(_NAN,) * 3, carried=(_NAN,) * 3, incoming=_NAN, p=_N
 
 
 def _solved(problem: _Problem, options: EffectOptions, seed: int) -> dict[tuple[str, str], _Solved]:
-    """(audited, attribute) → what was found."""
+    """The numbers by (audited, attribute)."""
     rows, names, audited = problem.rows, problem.attributes, problem.audited
     point = responses(rows, problem.heads, problem.watched, audited)
     effect, carried = _posterior(problem, point, options, seed)
@@ -198,9 +203,9 @@ def _solved(problem: _Problem, options: EffectOptions, seed: int) -> dict[tuple[
 
 
 def _posterior(problem: _Problem, point: Responses, options: EffectOptions, seed: int) -> tuple[Floats, Floats]:
-    """Mean and 95 % interval of every effect per switch and of what the effects carry, [3, audited, attribute] each.
+    """Mean and 95 % interval of every effect per switch, and of what the effects carry, [3, audited, attribute] each.
 
-    The response to an attribute counts the less, the more it varies between images beyond what the attributes explain.
+    A response has less weight the more it varies between images in a way that the attributes do not explain.
     """
     rough = unmix(point.mixing, point.audited, ridge=options.ridge)
     variance = np.stack(
@@ -245,8 +250,9 @@ _TOGETHER = 16
 
 
 def _variance(row: Row, own: int, problem: _Problem, rough: Floats) -> Floats:
-    """Sampling variance of the response to a row beyond what the attributes explain, [audited]; that of a single image
-    is unknown and taken as large.
+    """Sampling variance of the part of a row's response that the attributes do not explain, [audited].
+
+    The variance of a single image is unknown and taken as large.
     """
     change = row.after - row.before
     if len(row) < 2:
@@ -258,11 +264,11 @@ def _variance(row: Row, own: int, problem: _Problem, rough: Floats) -> Floats:
 def _p_values(problem: _Problem, found: Floats, *, draws: int, seed: int) -> Floats:
     """P-values of every attribute, [attribute, audited], by exchanging counterfactuals and controls.
 
-    What the other attributes explain (``found`` [audited, attribute], per unit of who watches) is taken out of the
-    audited head's changes on the counterfactuals of the attribute, and on the controls; what is left is summed over
-    both ways, a rise of the attribute counting as it is and a fall with the other sign, and compared with its sums when
-    images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). 1 where the control's sum
-    is as large or larger.
+    The part that the other attributes explain (``found`` [audited, attribute], per unit of the witness) is subtracted
+    from the audited head's changes, both on the counterfactuals of the attribute and on the controls. The rest is
+    summed over both ways, with the opposite sign where the attribute fell. The sum is compared with the sums after
+    images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). P is 1 where the sum of
+    the controls is as large or larger.
     """
     images = np.unique(np.concatenate([row.image for row in problem.rows]))
     signs = exchange_signs(len(images), draws=draws, rng=generator(seed, "effects exchange"))

@@ -1,9 +1,9 @@
-"""Why does a classifier answer two groups of images differently? Its group gaps, taken apart (not in the paper).
+"""Group gaps and their parts (not in the paper): why a classifier answers two groups of images differently.
 
 An audited head answers images with an attribute and images without differently if it uses the attribute, or anything
-that goes along with it on these images. With effects as coefficients the difference of the means falls into parts
+that goes along with it on these images. With effects as coefficients the difference of the means is a sum of parts
 (Oaxaca 1973, Blinder 1973): Σ_C e[C] · (how much more of C there is in the one group). The part of the head's own
-concept is left out: it is what the head is for.
+concept is left out, because it is what the head is for.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cfalign._results import Effect, Floats, GroupGap, own_concept
+from cfalign._results import Effect, Floats, GroupGap
 
 NAMED = 3
-"""Parts of a gap that are named."""
+"""How many parts of a gap are named at most."""
 SMALLEST = 0.01
-"""Parts below it are not."""
+"""The smallest part that is named."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Which attributes are there on which images."""
+    """The attributes of images, as their reference heads and judges see them."""
 
     attributes: tuple[str, ...]
     has: NDArray[np.bool_]
     """Whether an attribute's reference head predicts it, [image, attribute]."""
     scores: Floats
-    """Of who watches each attribute, finite, [image, attribute]."""
+    """Score of each attribute's witness, finite, [image, attribute]."""
 
     @cached_property
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -47,7 +47,7 @@ class Groups:
 
     @property
     def spans(self) -> dict[str, float]:
-        """What a full switch of each attribute is in its score; 1 where it is not known to be above 0."""
+        """The difference of a full switch of each attribute in its score; 1 where it is not known to be above 0."""
         own = np.diag(self.differences)
         return {a: float(x) if x > 0 else 1.0 for a, x in zip(self.attributes, own, strict=True)}
 
@@ -84,15 +84,17 @@ def group_gaps(
     names = list(scores)
     observed = groups.contrast(np.stack([scores[a] for a in names], axis=1)) if names else np.zeros((0, 0))
     sizes = {a: (int(n), int(m)) for a, n, m in zip(groups.attributes, *groups.sizes, strict=True)}
-    of = {(e.audited, e.attribute): e.effect for e in effects}
+    foreign: dict[str, list[Effect]] = {}
+    for e in effects:
+        foreign.setdefault(e.audited, []).extend([] if e.own else [e])
     rows = []
     for e in effects:
         gap, low, high = carried.get((e.audited, e.attribute), (np.nan,) * 3)
         direct = 0.0 if e.own else e.effect
         parts = {
-            c: of[e.audited, c] * groups.together[e.attribute, c]
-            for c in groups.attributes
-            if c != e.attribute and (e.audited, c) in of and not own_concept(e.audited, c)
+            other.attribute: other.effect * groups.together[e.attribute, other.attribute]
+            for other in foreign[e.audited]
+            if other.attribute != e.attribute
         }
         n_with, n_without = sizes[e.attribute]
         rows.append(
@@ -114,6 +116,6 @@ def group_gaps(
 
 
 def _named(parts: Mapping[str, float]) -> str:
-    """The largest parts with their sizes."""
+    """The largest parts with their sizes, as one text."""
     large = sorted((x for x in parts.items() if abs(x[1]) >= SMALLEST), key=lambda x: -abs(x[1]))
     return "; ".join(f"{name} {size:+.2f}" for name, size in large[:NAMED])

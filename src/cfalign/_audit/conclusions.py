@@ -15,7 +15,7 @@ from cfalign._analysis.relations import relations
 from cfalign._audit.head_checks import followed
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.shards import Shards
-from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, Outcome, Sample
+from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, Followed, Outcome, Sample
 from cfalign._runs.run import Run
 
 
@@ -57,8 +57,6 @@ def conclude(
         seed=options.seed,
     )
     found = _with_incoming_of(cells, solved.effects)
-    minimum = options.alignment.min_base_change
-    used = {base: usable(row, min_base_change=minimum) for base, row in rows.items()}
     known = shards.on_reconstructions(heads)
     foreign = [e for e in found if not e.own]
     controls = {a: followed(switched, columns, a, judge, seed=options.seed) for a, judge in judges.items()}
@@ -66,17 +64,9 @@ def conclude(
         cells=tuple(cells),
         effects=tuple(found),
         gaps=tuple(group_gaps(found, solved.carried, groups, {a: known[a][examined] for a in audited})),
-        findings=_findings(found, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
+        findings=_findings(found, rows, heads, shards.ids, options),
         relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
-        counts=Counts(
-            controls=controls,
-            outcomes={base: _by_outcome(row) for base, row in rows.items()},
-            exclusions={base: reasons for base, (_, reasons) in used.items()},
-            drift=shards.drift(heads),
-            cost=_cost(shards.responses, bases, shards.images),
-            images=shards.images,
-            skipped=shards.skipped,
-        ),
+        counts=_counts(shards, rows, heads, controls, options),
     )
 
 
@@ -87,9 +77,11 @@ def _with_incoming_of(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Ef
 
 
 def _findings(
-    found: Sequence[Effect], used: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], options: AuditOptions
+    found: Sequence[Effect], rows: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], options: AuditOptions
 ) -> tuple[Finding, ...]:
-    """Effects worth a look with the images behind them, strongest first. ``used``: the counterfactuals that count."""
+    """Effects worth a look with the images behind them, strongest first."""
+    minimum = options.alignment.min_base_change
+    used = {base: usable(row, min_base_change=minimum)[0] for base, row in rows.items()}
     worth = [e for e in found if e.clear and abs(e.effect) >= options.min_effect and not e.own]
     worth.sort(key=lambda e: -abs(e.effect))
     return tuple(
@@ -155,6 +147,25 @@ def _clearest(
         )
         for i in order[:most]
     ]
+
+
+def _counts(
+    shards: Shards,
+    rows: Mapping[str, Row],
+    heads: Sequence[str],
+    controls: Mapping[str, Followed],
+    options: AuditOptions,
+) -> Counts:
+    minimum = options.alignment.min_base_change
+    return Counts(
+        controls=controls,
+        outcomes={base: _by_outcome(row) for base, row in rows.items()},
+        exclusions={base: usable(row, min_base_change=minimum)[1] for base, row in rows.items()},
+        drift=shards.drift(heads),
+        cost=_cost(shards.responses, list(rows), shards.images),
+        images=shards.images,
+        skipped=shards.skipped,
+    )
 
 
 def _by_outcome(row: Row) -> dict[str, int]:

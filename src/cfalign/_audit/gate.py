@@ -1,10 +1,10 @@
-"""Which relations between heads and attributes are fine, and which of a run's effects are not among them.
+"""The gate of a release: effects of a run that are larger than a file of relations allows.
 
-A file of relations is TOML, a line per relation ``audited -> attribute``:
+The file is TOML with one relation ``audited -> attribute`` a line:
 
-    heavy_makeup -> wearing_lipstick = "expected"     # any effect will do
-    young -> gray_hair = 0.4                          # up to this size
-    approved -> male = "forbidden"                    # none that is more than chance
+    heavy_makeup -> wearing_lipstick = "expected"     # an effect of any size is fine
+    young -> gray_hair = 0.4                          # an effect up to this size is fine
+    approved -> male = "forbidden"                    # no effect beyond chance is fine
 """
 
 from __future__ import annotations
@@ -36,26 +36,32 @@ class Unexpected:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found."""
+    """The result of a check."""
 
     unexpected: tuple[Unexpected, ...]
     """Strongest first."""
     checked: int
-    """Effects looked at; a head's own concept is none of them."""
+    """How many effects were compared with their limit; those of a head's own concept are not compared."""
     unmeasured: tuple[str, ...]
-    """Relations whose effect could not be measured, so that nothing is said about them."""
+    """Relations whose effect could not be measured, so that the check says nothing about them."""
 
 
 def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: float = MAX_EFFECT) -> Verdict:
-    """The effects of a finished run that are larger than allowed beyond chance.
+    """Compare the effects of a finished run with their limits.
 
-    An effect is unexpected where |effect| exceeds its limit, q < 0.05 and its 95 % interval leaves out zero.
-    ``expected``: limits by relation ``audited -> attribute`` as ``read_relations`` gives them (the audited head as in
-    ``effects.csv`` or its target alone); ``max_effect`` is the limit of all others. BadInput for a run that is not
-    finished and for a relation that the run does not have.
+    An effect is unexpected if it is clear (q < 0.05 and a 95 % interval that excludes zero) and its size exceeds its
+    limit.
+
+    Args:
+        run: a finished audit.
+        expected: the largest allowed size of an effect, in [0, 1] or infinite, by relation ``audited -> attribute``, as
+            ``read_relations`` gives them. The audited head is called as in ``effects.csv``, or by its target alone.
+        max_effect: the limit of all other relations, in [0, 1].
+
+    Raises BadInput for a run that is not finished, and for a relation that the run does not have.
     """
     if not 0 <= max_effect <= 1:
-        raise BadInput(f"max_effect must be between 0 and 1, got {max_effect!r}.")
+        raise BadInput(f"Expected max_effect between 0 and 1, got {max_effect!r}.")
     run.finished()
     effects = [e for e in run.rows(Effect) if not e.own]
     limits = dict(expected or {})
@@ -71,7 +77,7 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
 
 
 def _names(effect: Effect) -> tuple[str, str]:
-    """The relation as in the run, and with the bare target."""
+    """The relation as the run calls it, and with the target alone."""
     return (
         f"{effect.audited}{ARROW}{effect.attribute}",
         f"{effect.audited.rpartition(':')[2]}{ARROW}{effect.attribute}",
@@ -86,9 +92,10 @@ def _refuse_unknown(limits: Mapping[str, float], effects: Sequence[Effect]) -> N
 
 
 def read_relations(path: str | Path) -> dict[str, float]:
-    """Limits of |effect| by relation: infinity where it is expected, 0 where it is forbidden.
+    """Read the largest allowed size of each effect: infinity for an expected relation, 0 for a forbidden one.
 
-    Names with an arrow need no quotes. BadInput for a file that is missing or no TOML, and for other values.
+    ``path``: a TOML file with lines such as ``heavy_makeup -> wearing_lipstick = "expected"``; names with an arrow need
+    no quotes. Raises BadInput for a file that is missing or is not TOML, and for other values.
     """
     path = Path(path)
     try:
@@ -112,14 +119,14 @@ def _limit(name: str, value: object, path: Path) -> float:
         return math.inf if value == "expected" else 0.0
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
-    raise BadInput(f'{path}: {name} must be "expected", "forbidden" or the largest |effect| in [0, 1], got {value!r}.')
+    expected = '"expected", "forbidden" or the largest |effect| in [0, 1]'
+    raise BadInput(f"{path}: expected {expected} for {name}, got {value!r}.")
 
 
 def started(verdict: Verdict) -> str:
-    """A file of relations in which all that was found is expected: to be read, and struck through, by a person."""
+    """A file of relations that expects each unexpected effect; a person deletes those that are not fine."""
     lines = [
-        "# Relations that are fine: audited head -> attribute. Delete what is not: what is missing here fails the",
-        "# check.",
+        "# Relations that are fine: audited head -> attribute. Delete those that are not: then the check fails.",
         '# Values: "expected", "forbidden", or the largest |effect|.',
     ]
     for found in verdict.unexpected:

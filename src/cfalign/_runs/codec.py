@@ -34,7 +34,10 @@ TYPES: Mapping[Any, type[pl.DataType]] = {str: pl.String, float: pl.Float64, int
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``path`` when the block ends well; a disk that refuses raises StorageFailed."""
+    """A temporary path that becomes ``path`` when the block ends without an error.
+
+    Raises StorageFailed when the disk refuses.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """One shard. BadInput when it is damaged."""
+    """Read one shard. Raises BadInput when it is damaged."""
     try:
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -103,6 +106,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
 
 
 def damaged(path: Path, error: Exception) -> BadInput:
+    """The error of a shard that cannot be read."""
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return BadInput(f"{path} is damaged ({reason}): delete that file and give the run's command again to make it anew.")
 

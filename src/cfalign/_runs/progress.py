@@ -1,4 +1,4 @@
-"""This process: one unit after the other, telling how far it has come."""
+"""Progress: one unit of work after the other, and a report after each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The progress of someone who does not look."""
+    """A progress that reports nothing."""
 
 
 def in_order(
     units: Sequence[Unit], work: Callable[[Unit], Result], *, stage: str, progress: Progress = silent
 ) -> Iterator[Result]:
-    """Results of ``work`` in the order of ``units``; whoever stops consuming stops the work."""
+    """Results of ``work`` in the order of ``units``; the work stops when the caller stops to take results."""
     progress(stage, 0, len(units))
     for done, unit in enumerate(units, start=1):
         result = work(unit)

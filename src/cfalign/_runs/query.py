@@ -1,4 +1,4 @@
-"""Rows of a run's responses, chosen by an expression or by SQL over its columns and some friendlier names.
+"""Queries: rows of a run's responses by an expression or by SQL, over its columns and some friendlier names.
 
 ======================  ==============================================================================
 ``smiling``             a bare head: its score on the counterfactual, as ``after.smiling``
@@ -8,7 +8,7 @@
 ``base_change``         base_after − base_before, negative for a drop
 ======================  ==============================================================================
 
-What is undefined (NaN) is null here: no comparison holds for it, and it comes last in every order.
+An undefined number (NaN) is null here: no comparison is true for it, and it comes last in every order.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ ALWAYS = ("image_id", "base", "outcome", "base_before", "base_after", "base_chan
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows, and in which order."""
+    """Which rows are wanted, and in which order."""
 
     base: str | None = None
-    """Rows of this base alone."""
+    """Only rows of this base."""
     downstream: str | None = None
-    """With counterfactuals only, ordered by |ψ| of this head: the images behind a cell."""
+    """Only rows with a counterfactual, ordered by |ψ| of this head: the images behind a cell."""
     where: str | None = None
     """A condition, e.g. ``"base_change < -0.5 and heavy_makeup > 0.5"``."""
     sort: str | None = None
-    """A name or expression, with ``asc`` or ``desc`` (the default) behind it; |base_change| otherwise."""
+    """A name or expression, followed by ``asc`` or ``desc`` (the default); by default |base_change|."""
 
 
 def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float) -> pl.DataFrame:
-    """The rows that ``wanted`` describes, ordered, with the columns that it names.
+    """The rows that ``wanted`` describes, in its order, with the columns that it names.
 
-    ``responses``: a run's. ``min_base_change``: below it ψ is undefined. BadInput for a name that is none, the
-    nearest valid ones named, and for an expression that cannot be read.
+    ``responses``: those of a run. ``min_base_change``: ψ is undefined for smaller changes of the base. Raises BadInput
+    for an unknown name, with the nearest valid ones, and for an expression that cannot be read.
     """
     names = Names(responses.columns, min_base_change)
     _check_choice(responses, names, wanted)
@@ -85,9 +85,9 @@ def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float
 
 
 def sql(text: str, tables: Mapping[str, pl.DataFrame], *, min_base_change: float) -> pl.DataFrame:
-    """The answer of a whole query; friendly names that it uses are columns of ``responses``, quoted or not.
+    """The answer to a whole query, in which friendly names are columns of ``responses``, quoted or not.
 
-    ``tables``: by name, ``responses`` among them. BadInput for a query that cannot be read.
+    ``tables``: by name; one is ``responses``. Raises BadInput for a query that cannot be read.
     """
     names = Names(tables["responses"].columns, min_base_change)
     query, used = _rewritten(text, names, strict=False)
@@ -98,7 +98,7 @@ def sql(text: str, tables: Mapping[str, pl.DataFrame], *, min_base_change: float
 
 
 class Names:
-    """What an expression may name, and what each name means."""
+    """The names that an expression may use, and what each of them means."""
 
     def __init__(self, columns: Sequence[str], min_base_change: float) -> None:
         self.columns = tuple(columns)
@@ -107,7 +107,7 @@ class Names:
 
     @property
     def valid(self) -> list[str]:
-        """Every name, the friendliest first."""
+        """All names, the friendliest first."""
         derived = [f"{kind}.{head}" for kind in _KINDS for head in self.heads]
         return list(dict.fromkeys([*self.heads, "base_change", *self.columns, *derived]))
 
@@ -150,9 +150,9 @@ def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rewritten(text: str, names: Names, *, strict: bool) -> tuple[str, list[str]]:
-    """The text with every known name quoted, as SQL wants it, and the names met.
+    """The text with each known name in quotes, as SQL needs it, and these names.
 
-    ``strict``: every name that is none is BadInput; a whole query has names of its own.
+    ``strict``: raises BadInput for an unknown name; a whole query has names of its own.
     """
     met: list[str] = []
 
@@ -177,7 +177,7 @@ def _doubled(name: str) -> str:
 
 @contextmanager
 def _explained(text: str, valid: Sequence[str]) -> Iterator[None]:
-    """What polars has against an expression, in one sentence."""
+    """An error of polars about an expression becomes BadInput, in one sentence."""
     try:
         yield
     except pl.exceptions.ColumnNotFoundError as error:

@@ -1,4 +1,4 @@
-"""``run.json``: what a run directory belongs to, and how far it has come."""
+"""``run.json``: the settings, models and data of a run, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def record(
     source: ImageSource | None = None,
     bank: str | None = None,
 ) -> dict[str, Any]:
-    """The part of ``run.json`` that is known before any work: its identity."""
+    """The part of ``run.json`` that is known before any work: the identity of the run."""
     models: dict[str, Any] = {
         "classifiers": [
             {"name": c.name, "role": role, "targets": list(c.targets), "hash": fingerprint(c)}
@@ -62,7 +62,7 @@ def record(
 
 
 class Stopwatch:
-    """Passes progress on and adds up the seconds of every stage; the time between two reports is the later one's."""
+    """Passes progress on and sums the seconds of each stage; the time between two reports belongs to the later one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -76,13 +76,13 @@ class Stopwatch:
         self._progress(stage, done, total)
 
     def spent(self) -> dict[str, Any]:
-        """For ``run.json``: seconds of each stage of this session, threads, peak memory of the process so far."""
+        """For ``run.json``: seconds of each stage since the command began, threads, peak memory so far."""
         usage = {"stages": self.seconds, "threads": torch.get_num_threads(), "peak_memory_mb": _peak_memory()}
         return {"spent": usage}
 
 
 def _peak_memory() -> float | None:
-    """In MB; None where the system does not say (Windows)."""
+    """In MB; None on a system that does not tell it (Windows)."""
     try:
         import resource
     except ImportError:
@@ -93,10 +93,10 @@ def _peak_memory() -> float | None:
 
 @contextmanager
 def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Callable[[Mapping[str, Any]], None]]]:
-    """The run directory at ``out``, fresh or to be resumed, and what completes its record.
+    """The run directory at ``out``, new or resumed, and a function that completes its record.
 
-    Raises RunMismatch, naming what differs, when the directory belongs to another run, and BadInput when it holds
-    something else.
+    Raises RunMismatch, which names the differences, when the directory belongs to another run, and BadInput when it
+    holds something else.
     """
     run = Run(Path(out).expanduser())
     resumed = _occupied(run)
@@ -121,13 +121,13 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
             _clear(run)
         elif run.path.exists():
             content["timing"] = {"seconds_before": round(earlier + time.perf_counter() - began, 3)}
-            with suppress(StorageFailed):  # of a full disk the error under way speaks
+            with suppress(StorageFailed):  # the error that is being raised tells of the full disk
                 write_json(run.path / "run.json", content)
         raise
 
 
 def _occupied(run: Run) -> bool:
-    """Whether there is a run to resume; BadInput when there is something else."""
+    """Whether there is a run to resume. Raises BadInput when the folder holds something else."""
     try:
         names = [name for name in os.listdir(run.path) if not name.startswith(".")]
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def _occupied(run: Run) -> bool:
     except OSError as error:
         raise BadInput(f"--out {run.path} cannot be used: {(error.strerror or str(error)).lower()}.") from error
     if names and "run.json" not in names:
-        raise BadInput(f"--out {run.path} holds files that are no run; give an empty or new folder.")
+        raise BadInput(f"--out {run.path} holds files that are not a run; give an empty or new folder.")
     return bool(names)
 
 
@@ -149,7 +149,7 @@ def _measured(run: Run) -> bool:
 
 
 def _clear(run: Run) -> None:
-    """Remove what a run that could not begin has left, so that the corrected command may use the folder."""
+    """Remove the files of a run that could not begin, so that the corrected command may use the folder."""
     for kind in ("scores", "responses", "tensors"):
         rmtree(run.path / kind, ignore_errors=True)
     with suppress(OSError):

@@ -217,13 +217,16 @@ class Run:
         return found
 
     def top(self, base: str, downstream: str, *, k: int = 20) -> pl.DataFrame:
-        """The images behind a cell: the ``k`` with the largest |ψ|, ψ undefined (null) where the base hardly moved."""
+        """The images behind a cell: the ``k`` with the largest |ψ|; ψ is null where the base hardly changed.
+
+        Raises BadInput for a cell that the run does not have.
+        """
         minimum = self._min_base_change()
         rows = self.responses().filter(pl.col("base") == base)
         if rows.is_empty() or Column.AFTER.of(downstream) not in rows.columns:
             raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
         change = pl.col("base_after") - pl.col("base_before")
-        rows = rows.filter(change.is_not_nan())  # NaN, which polars sorts first, where there is no counterfactual
+        rows = rows.filter(change.is_not_nan())  # NaN where there is no counterfactual; polars sorts it first
         response = pl.col(Column.AFTER.of(downstream)) - pl.col(Column.BEFORE.of(downstream))
         psi = pl.when(change.abs() >= minimum).then(response / change)
         chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
@@ -238,11 +241,18 @@ class Run:
         sort: str | None = None,
         limit: int | None = None,
     ) -> pl.DataFrame:
-        """The (image, base) rows that meet a condition, in order: ``where`` is an expression over the columns of
-        ``responses``, in which ``smiling`` is a score on the counterfactual, and ``before.smiling``,
-        ``change.smiling``, ``psi.smiling`` and ``base_change`` are known too. See ``Selection`` for the rest.
+        """The (image, base) rows that meet a condition, in order; an undefined number is null.
 
-        Undefined numbers are null. BadInput names the nearest valid names of an unknown one.
+        Args:
+            where: an expression over the columns of ``responses``, e.g. ``"base_change < -0.5 and smiling > 0.2"``. In
+                it ``smiling`` is a score on the counterfactual; ``before.smiling``, ``change.smiling``,
+                ``psi.smiling`` and ``base_change`` are known too.
+            base: only rows of this base.
+            downstream: only rows with a counterfactual, ordered by |ψ| of this head.
+            sort: a name or expression, followed by ``asc`` or ``desc`` (the default).
+            limit: at most so many rows.
+
+        Raises BadInput for an unknown name, with the nearest valid ones, and for a condition that cannot be read.
         """
         wanted = Selection(base=base, downstream=downstream, where=where, sort=sort)
         rows = select(self.responses(), wanted, min_base_change=self._min_base_change())
@@ -257,7 +267,7 @@ class Run:
         return float(self.record()["settings"]["alignment"]["min_base_change"])
 
     def tensors(self, shard: Path) -> dict[str, torch.Tensor]:
-        """The images that a bank keeps. BadInput when the file is damaged."""
+        """The images that a bank keeps in a shard. Raises BadInput when the file is damaged."""
         try:
             return load_file(shard)
         except (OSError, SafetensorError) as error:

@@ -189,7 +189,7 @@ def _relations(data: ReportData) -> list[str]:
         rows = [wording.relation_sentence(r, code) for r in data.conclusions.relations if r.kind is kind]
         if rows:
             parts += [f"### {title}", "\n".join(f"- {row}" for row in rows)]
-    return ["## What goes together, and what is used", *parts] if parts else []
+    return ["## Correlation and use", *parts] if parts else []
 
 
 def _gaps(data: ReportData) -> list[str]:
@@ -198,7 +198,7 @@ def _gaps(data: ReportData) -> list[str]:
         return []
     rows = "\n".join(f"- {wording.gap_sentence(g, code)}" for g in gaps[:_TOP])
     rest = f"\n\n{len(gaps) - _TOP} smaller ones are in `gaps.csv`." if len(gaps) > _TOP else ""
-    return ["## Groups that are answered differently, and through what", wording.gap_words(), rows + rest]
+    return ["## Groups that get other scores, and through what", wording.gap_words(), rows + rest]
 
 
 def _facts(data: ReportData) -> list[str]:

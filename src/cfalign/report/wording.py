@@ -1,4 +1,4 @@
-"""The sentences of a report, shared by its three forms. Names of heads pass through a function that marks them up."""
+"""The sentences of a report, shared by its three forms. A function marks up the names of heads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEANINGS: Mapping[str, str] = {
 
 READINGS: Mapping[str, str] = {
     "effect": "Estimated change of the audited probability when the attribute goes from absent to present, "
-    "everything else as it was: the incoming readings, freed of what else changed in the same counterfactuals "
+    "everything else as it was: the incoming readings, corrected for whatever else changed in the same counterfactuals "
     "(an extension of the paper's method).",
     "incoming": "Counterfactuals are made for the attribute; how much does the audited head move per unit that "
     "the attribute's head moves?",
@@ -37,17 +37,17 @@ READINGS: Mapping[str, str] = {
 LIMITS = (
     "An effect is estimated from synthetic images, not from an intervention on real ones: what the autoencoder cannot "
     "draw is invisible here, and what it always changes together cannot be told apart.",
-    "It stands on the reference heads. Where such a head itself confuses two attributes, so does each number about it.",
+    "It depends on the reference heads. Where such a head confuses two attributes, so does every number about it.",
     "A reaction is not yet a fault. Whether a head may use an attribute is for someone who knows the subject to say.",
-    "No finding means none among the attributes listed, on these images; not that there is none.",
+    "No finding means that none of the listed attributes has a clear effect on these images; a head may use others.",
 )
 
 _LABELS = {
     "decoder_forwards": "decoder passes, forward",
     "decoder_backwards": "decoder passes, backward",
     "search_decodes_per_cf": "decodes of the search per counterfactual",
-    "seconds": "last session",
-    "seconds_before": "sessions before it, interrupted",
+    "seconds": "last command",
+    "seconds_before": "commands before it, interrupted",
 }
 _LISTED = 6
 _FEW = 20
@@ -85,18 +85,19 @@ def introduction(data: ReportData, mark: Mark) -> str:
     drop = search.get("drop") if isinstance(search, Mapping) else None
     asked = f" by {drop:g}" if isinstance(drop, int | float) else ""
     who = (
-        f"{plural(len(data.audited), 'classifier head')} ({list_of(data.audited, mark)})" if data.audited else "no head"
+        f"{plural(len(data.audited), 'classifier head')} ({list_of(data.audited, mark)})" if data.audited else "No head"
     )
     against = plural(len(data.attributes), "attribute")
     if len(data.audited) > 1 and set(data.audited) == set(data.attributes):
         against = "one another"
-    raised = ", and others so that it appears" if data.settings.get("both_ways") else ""
+    raised = " Other images were redrawn so that it appears." if data.settings.get("both_ways") else ""
+    was = "were" if len(data.audited) > 1 else "was"
     return (
-        f"Audited here: {who}, against {against}, on {plural(data.counts.images, 'image')}. "
-        "For one attribute after the other, images that show it were redrawn so that it fades and little else changes, "
-        f"until a reference head's probability for it had fallen{asked}{raised}: counterfactual images. "
-        "The audited heads then looked at both versions. A head whose score moves when something changes that should "
-        "not matter to it is using that something, whatever its accuracy says."
+        f"{who} {was} audited against {against} on {plural(data.counts.images, 'image')}. "
+        "For each attribute in turn, images that show it were redrawn so that it fades and little else changes, until "
+        f"the probability of its reference head had fallen{asked}.{raised} These are counterfactual images. The "
+        "audited heads then scored both versions. A head whose score changes although nothing changed that should "
+        "matter to it uses what did change, however accurate it is."
     )
 
 
@@ -110,7 +111,7 @@ def finding_sentence(finding: Finding, mark: Mark) -> str:
 
 
 def no_finding(data: ReportData) -> str:
-    """What stands in place of findings where there are none."""
+    """The sentence in place of findings where there are none."""
     if not data.audited:
         return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
     least = data.settings.get("min_effect")
@@ -130,8 +131,8 @@ def sample_sentence(
 
 
 RELATIONS = {
-    RelationKind.NOT_USED: "They go together, but are not used",
-    RelationKind.UNCORRELATED: "Used, though they do not go together",
+    RelationKind.NOT_USED: "Correlated, but not used",
+    RelationKind.UNCORRELATED: "Used, but not correlated",
     RelationKind.ASYMMETRIC: "Asymmetric: the two directions of ψ differ",
 }
 """Titles of the kinds of relation."""
@@ -161,9 +162,9 @@ def remarkable_gaps(data: ReportData) -> list[GroupGap]:
 def gap_words() -> str:
     """What group gaps are, in three sentences."""
     return (
-        "A head answers images with an attribute differently if it uses the attribute, or anything that goes along "
-        "with it on these images. The gap is what its effects add up to, its own concept left out: what would remain "
-        "if both groups had as much of that. The observed difference of the mean scores holds everything."
+        "A head gives images with an attribute other scores if it uses the attribute, or anything that goes along "
+        "with it on these images. The gap is the sum of its effects without its own concept: the difference that would "
+        "remain if both groups had as much of that concept. The observed difference of the mean scores contains it too."
     )
 
 
@@ -179,11 +180,11 @@ def gap_sentence(g: GroupGap, mark: Mark) -> str:
 
 
 def followed_words() -> str:
-    """How far a judge follows, in two sentences."""
+    """What it means that a judge follows, in four sentences."""
     return (
-        "An independently trained judge, which no counterfactual was made against, says how far each attribute moved: "
-        "its change over that of the reference head, 1 where it follows wholly. What is missing to 1 changed the "
-        "reference head alone."
+        "An independently trained judge tells how far each attribute changed; no counterfactual was made against it. "
+        "The number is its change divided by the change of the reference head. At 1 it follows completely. What is "
+        "missing to 1 changed only the reference head."
     )
 
 
@@ -193,8 +194,8 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
     search = data.settings.get("search")
     if isinstance(search, Mapping) and search.get("method") == "pixels":
         found.append(
-            "The images were redrawn pixel by pixel, without the autoencoder: such changes are mostly adversarial, and "
-            "heads may answer them without any attribute having faded. This is a baseline, not evidence."
+            "The images were redrawn pixel by pixel, without the autoencoder. Such changes are mostly adversarial: a "
+            "head may react although no attribute has faded. This is a baseline, not evidence."
         )
     if skipped := len(data.counts.skipped):
         found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
@@ -214,7 +215,7 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
     if drift:
         found.append(
             f"The autoencoder by itself changes the score of {list_of(drift, mark, most=6)} by more than {_DRIFT} on "
-            "average: what these heads say about redrawn images carries over to real ones with care."
+            "average: be careful to transfer what these heads say about redrawn images to real ones."
         )
     doubtful = [attribute for attribute, f in data.followed if f.judge_share < _FOLLOWED]
     if doubtful:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cfalign._analysis.statistics import auroc, generator
-from cfalign._results import Floats
+from cfalign._results import ALPHA, Floats
 from cfalign.benchmarks.detection.options import DetectionOptions
 from cfalign.benchmarks.scoring import (
     Flags,
@@ -123,7 +123,7 @@ class Detection:
         """Whether an audit reports the pair as a finding."""
         clear = (self.column("ci_low") > 0) | (self.column("ci_high") < 0)
         large = np.abs(self.column("effect")) >= USED
-        return np.asarray((self.column("q") < 0.05) & clear & large)
+        return np.asarray((self.column("q") < ALPHA) & clear & large)
 
     def scores(self, detector: str, truth: str = "truth") -> dict[str, Score]:
         """How well a detector's size tells used pairs from the others: ``auroc``, ``average_precision``, and ``rank``,
