@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 # Many small passes: a second thread is mostly waited for, and its sums have other last digits. Before NumPy is loaded.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -44,6 +45,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--every-extra"):
         pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 images of `worlds`, to be read only."""
+    import worlds
+
+    return worlds.write_images(tmp_path_factory.mktemp("tiny") / "images", 60)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An audit of a head of `worlds` that really uses wearing_hat, to be read only: who changes it copies it."""
+    import cfalign
+    import worlds
+
+    return cfalign.audit(
+        tiny_images, worlds.audited(), autoencoder=worlds.autoencoder(), reference=worlds.heads(),
+        options=cfalign.AuditOptions(limit=15), out=tmp_path_factory.mktemp("tiny") / "run",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,15 +133,16 @@ class Server:
         self.answer, self.described = answer, described
         self.asked: list[tuple[str, Any]] = []
         self.failures: list[Any] = []
-        """Codes of failed answers, seconds of delay, or "reset", one per request, before it works."""
+        """What goes wrong first, one per request: a code, "reset", or "stall" for an answer that never comes."""
+        self.stopped = threading.Event()
         self.address = ""
 
     def respond(self, method: str, content: Any) -> bytes | int:
         """The body of an answer, or the code of a failure."""
         self.asked.append((method, content))
         trouble = self.failures.pop(0) if self.failures else None
-        if isinstance(trouble, float):
-            time.sleep(trouble)
+        if trouble == "stall":
+            self.stopped.wait()
         elif trouble is not None:
             return -1 if trouble == "reset" else int(trouble)
         if method == "GET":
@@ -188,6 +188,7 @@ def serving(answer: Answer, described: Any = DESCRIBED) -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.stopped.set()
         listening.shutdown()
         listening.server_close()
         thread.join()

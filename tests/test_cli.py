@@ -19,9 +19,9 @@ from cfalign._cli.app import app
 WORLDS = Path(worlds.__file__)
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return worlds.write_images(tmp_path_factory.mktemp("images"), 60)
+@pytest.fixture
+def images(tiny_images: Path) -> Path:
+    return tiny_images
 
 
 def words(images: Path, out: Path) -> list[object]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 
 import worlds
 from cfalign import classifiers
@@ -126,16 +124,6 @@ def test_planted_takes_no_other_models(images: Path, tmp_path: Path) -> None:
     assert "does not go with --planted" in ended.err
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """Many small passes: where cores are shared, a second thread is mostly waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_one_thread")
 def test_a_planted_shortcut_is_taken_out() -> None:
     """The incoming reading: by intervention, and in the group where target and shortcut part."""
     result = planted_rectification(

@@ -6,8 +6,6 @@ import hashlib
 import io
 import os
 import struct
-import subprocess
-import sys
 import threading
 import warnings
 import zlib
@@ -22,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cfalign.datasets.decoding as decoding_module
-import cfalign.datasets.image_folder as folder_module
+import worlds
 from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, ImageSource, TensorImages, in_batches, open_images, read_labels, target_name
 from cfalign.datasets.matching import match_rows
@@ -133,36 +131,26 @@ def test_bad_size(tmp_path: Path) -> None:
         ImageFolder(tmp_path, size=0)
 
 
-def test_wrong_types_are_bad_input_too(five: Path) -> None:
+def tell_wrong_types(folder: Path, answers: Path) -> None:
+    """What is said of arguments of other types than the hints have, written to a file."""
+    with answers.open("w") as file:
+        for call in (
+            lambda: ImageFolder(folder, size=2.5),  # type: ignore[arg-type]
+            lambda: ImageFolder(folder, crop="circle"),  # type: ignore[arg-type]
+            lambda: ImageFolder(folder).subset([0, 1, 2, 3, 4]),  # type: ignore[arg-type]
+            lambda: ImageFolder(folder).subset(["1.png", True]),  # type: ignore[list-item]
+            lambda: TensorImages(torch.zeros(2, 3, 4, 4), [1, 2]),  # type: ignore[list-item]
+            lambda: open_images([folder]),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(BadInput) as caught:
+                call()
+            print(caught.value, file=file)
+
+
+def test_wrong_types_are_bad_input_too(five: Path, tmp_path: Path) -> None:
     """In a process of its own: in this one the hints are checked at every call, which answers first."""
-    script = f"""
-import torch
-from cfalign.datasets import ImageFolder, TensorImages, open_images
-from cfalign._errors import BadInput
-folder = {str(five)!r}
-for call in (
-    lambda: ImageFolder(folder, size=2.5),
-    lambda: ImageFolder(folder, crop="circle"),
-    lambda: ImageFolder(folder).subset([0, 1, 2, 3, 4]),
-    lambda: ImageFolder(folder).subset(["1.png", True]),
-    lambda: TensorImages(torch.zeros(2, 3, 4, 4), [1, 2]),
-    lambda: open_images([folder]),
-):
-    try:
-        call()
-    except BadInput as error:
-        print(error)
-"""
-    source = Path(folder_module.__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(source)}
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    assert ended.stdout.splitlines() == [
+    assert worlds.apart(tell_wrong_types, five, tmp_path / "answers") == 0
+    assert (tmp_path / "answers").read_text().splitlines() == [
         "The image size must be a whole number of pixels, at least 1, or None; came 2.5.",
         'crop must be one of square, none; came "circle".',
         "A subset needs image ids (text) or a mask (one bool per image), not a mixture or numbers.",

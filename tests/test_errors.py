@@ -50,7 +50,7 @@ def refused(ended: worlds.Ended, *parts: str, notes: int = 0) -> str:
     lines = [line for line in ended.err.splitlines() if line.startswith("cfalign: ")]
     assert len(lines) == 1 + notes, ended.err
     sentence = lines[-1]
-    assert sentence.rstrip().endswith((".", "…")), sentence
+    assert sentence.rstrip().endswith((".", ".)", "…")), sentence
     for part in parts:
         assert part in sentence, sentence
     assert ended.out == ""
@@ -204,7 +204,7 @@ def test_a_split_of_the_labels_is_what_is_audited(desk: Desk, tmp_path: Path) ->
         ("nan_autoencoder", ("NaN",)),
         ("failing_autoencoder", ("autoencoder's encode", "[40, 3, 16, 16]", "raised ValueError: boom")),
         ("posterior_autoencoder", ("encode returned dict", "expected a tensor")),
-        ("heads", ("expected an object with the methods encode and decode",)),
+        ("heads", ("must return an object with the methods encode and decode",)),
     ],
 )
 def test_autoencoders_that_break_their_contract(name: str, parts: tuple[str, ...], desk: Desk) -> None:
@@ -389,7 +389,7 @@ def test_banks(desk: Desk, images: Path, tmp_path: Path) -> None:
     no_images: Given = {"images": None, "autoencoder": None}
     box = {"classifier": spec("numpy_box"), **no_images}
     refused(desk.audit(classifier=spec("numpy_box"), bank=bank, autoencoder=None), "--images does not go with --bank")
-    refused(desk.audit(bank=tmp_path / "nowhere", **box), "is not a run directory")
+    refused(desk.audit(bank=tmp_path / "nowhere", **box), "No run directory")
     record = json.loads((bank / "run.json").read_text())
     (bank / "run.json").write_text(json.dumps({**record, "status": "running"}))
     refused(desk.audit(bank=bank, **box), "is not finished", "cfalign bank")

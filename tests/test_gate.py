@@ -9,21 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import cfalign as cfa
 import worlds
 from cfalign._audit.gate import check, read_relations, started
-from cfalign._audit.options import AuditOptions
 from cfalign._errors import BadInput
 from cfalign._runs.run import Run
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """``friendly`` of the world's audited classifier really uses wearing_hat."""
-    return cfa.audit(
-        worlds.images(80), worlds.audited(), reference=worlds.heads(), autoencoder=worlds.autoencoder(),
-        options=AuditOptions(limit=30), out=tmp_path_factory.mktemp("run") / "run",
-    )  # fmt: skip
+@pytest.fixture
+def run(tiny_run: Run) -> Run:
+    return tiny_run
 
 
 def names(run: Run, **more: object) -> list[str]:

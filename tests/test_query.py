@@ -25,21 +25,14 @@ from cfalign.datasets import ImageFolder
 WORLDS = Path(worlds.__file__)
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return worlds.write_images(tmp_path_factory.mktemp("images"), 60)
+@pytest.fixture
+def images(tiny_images: Path) -> Path:
+    return tiny_images
 
 
-@pytest.fixture(scope="module")
-def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> cfalign.Run:
-    return cfalign.audit(
-        images,
-        worlds.audited(),
-        autoencoder=worlds.autoencoder(),
-        reference=worlds.heads(),
-        options=cfalign.AuditOptions(limit=15),
-        out=tmp_path_factory.mktemp("runs") / "run",
-    )
+@pytest.fixture
+def run(tiny_run: cfalign.Run) -> cfalign.Run:
+    return tiny_run
 
 
 def naive(run: cfalign.Run) -> list[dict[str, float]]:

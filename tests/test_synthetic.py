@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -59,14 +58,6 @@ PINNED = [
     [0.60553, 0.45521, 0.48195, 0.47720, 0.44662, 0.41687, 0.46940, 0.33777],
 ]
 """Mean colour of every ninth row over 64 faces."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # images this small gain nothing from a second one
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import math
 import os
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+import worlds
 from cfalign._analysis.statistics import auroc
 from cfalign._errors import BadInput, RunMismatch, StorageFailed
 from cfalign._models.weights import load_into, read_weights
@@ -45,6 +44,7 @@ from cfalign.training.decoded_images import DecodedImages, decode_all
 from cfalign.training.held_out import mean_auroc, psnr
 from cfalign.training.loop import TrainingState, schedule
 from cfalign.training.principal_components import principal_components
+from cfalign.training.processes import in_processes
 from cfalign.training.splitting import split_images
 
 SIZE = 16
@@ -55,14 +55,6 @@ COMPONENTS = AutoencoderTraining(size=SIZE, latent=12, whiten_from=4)
 HEADS = ClassifierTraining(
     size=SIZE, widths=(8, 16), hidden=16, residual=False, dropout=0.0, average=0.95, steps=60, batch=32
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def faces(count: int = 120, *, seed: int = 0) -> Tensor:
@@ -338,39 +330,27 @@ def test_a_class_missing_in_the_measurement_is_null_with_its_reason(tmp_path: Pa
 
 # --- it stops and goes on --------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from test_training import HEADS, TINY, faces, is_red, labels_for, replace
-from cfalign.training import train_autoencoder, train_classifier
 
-def progress(stage, done, total):
-    if stage == "train" and done == {at}:
-        os.kill(os.getpid(), signal.SIGKILL)
+def train_until_killed(kind: str, out: Path, at: int) -> None:
+    """In a process of its own, which ends in the middle of a step."""
 
-images = faces()
-if {kind!r} == "autoencoder":
-    options = replace(TINY, checkpoint_every=0.0)
-    train_autoencoder(images, out={out!r}, options=options, progress=progress)
-else:
-    options = replace(HEADS, checkpoint_every=0.0)
-    train_classifier(images, labels_for(is_red(images)), out={out!r}, options=options, progress=progress)
-"""
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "train" and done == at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-
-def run_until_killed(kind: str, out: Path, *, at: int) -> None:
-    code = KILLED.format(tests=str(Path(__file__).parent), kind=kind, out=str(out), at=at)
-    source = str(Path(__file__).resolve().parent.parent / "src")
-    environment = {**os.environ, "PYTHONPATH": source}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    torch.set_num_threads(1)
+    images = faces()
+    if kind == "autoencoder":
+        options = replace(TINY, checkpoint_every=0.0)
+        train_autoencoder(images, out=out, options=options, progress=progress)
+    else:
+        heads = replace(HEADS, checkpoint_every=0.0)
+        train_classifier(images, labels_for(is_red(images)), out=out, options=heads, progress=progress)
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "classifier"])
 def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(tmp_path: Path, kind: str) -> None:
-    run_until_killed(kind, tmp_path / "killed", at=33)
+    assert worlds.apart(train_until_killed, kind, tmp_path / "killed", 33) == -signal.SIGKILL
     assert (tmp_path / "killed" / "checkpoint.pt").is_file()
     assert not (tmp_path / "killed" / "measurement.json").exists()
     torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)
@@ -402,6 +382,24 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not(tmp_path: Path
     first, second = (read_weights(r.weights, kind=kind)[0] for r in reports)
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], rtol=0, atol=0)
+
+
+def test_jobs_are_done_side_by_side_and_the_first_error_is_raised(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    jobs = [(tmp_path / str(i),) for i in range(3)]
+    in_processes(
+        os.mkdir,
+        jobs,
+        workers=2,
+        stage="folders",
+        done=1,
+        progress=lambda stage, done, total: told.append((stage, done, total)),
+    )
+    assert told == [("folders", done, 4) for done in range(1, 5)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
+    for workers in (1, 2):
+        with pytest.raises(FileExistsError):
+            in_processes(os.mkdir, jobs, workers=workers, stage="folders")
 
 
 @pytest.fixture

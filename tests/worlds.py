@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -362,6 +362,21 @@ def _exit_code() -> int:
     return 0
 
 
+def _processes() -> Any:
+    """What starts processes: a server that has imported the command line already, and checks no types."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cfalign._cli", "worlds"])
+    return context
+
+
+def apart(function: Callable[..., None], *given: Any) -> int:
+    """Call a function of a test module in a process of its own: its exit code, negative for a signal."""
+    process = _processes().Process(target=function, args=given)
+    process.start()
+    process.join()
+    return int(process.exitcode)
+
+
 class Command:
     """`cfalign ARGS` in a process of its own, started in `folder` by a server that has imported it already."""
 
@@ -374,11 +389,9 @@ class Command:
         user: int | None = None,
     ) -> None:
         self._logs = (stdout or folder / f".out-{id(self)}", folder / f".err-{id(self)}")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cfalign._cli", "worlds"])
         words = [str(a) for a in args]
         logs = [str(log) for log in self._logs]
-        self.process = context.Process(target=_command, args=(words, str(folder), logs, file_limit, user))
+        self.process = _processes().Process(target=_command, args=(words, str(folder), logs, file_limit, user))
         self.process.start()
 
     def wait(self) -> Ended:
