@@ -229,7 +229,7 @@ def test_models_and_random_state_are_left_as_they_came(tmp_path: Path) -> None:
 
 def test_models_are_restored_when_the_audit_fails(tmp_path: Path) -> None:
     encoder = worlds.BentAutoencoder()
-    with pytest.raises(BadInput):
+    with pytest.raises(BadModel):
         run_audit(tmp_path / "run", classifier=worlds.nan_heads(), autoencoder=encoder)
     assert encoder.training
     assert encoder.basis.requires_grad

@@ -18,7 +18,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._audit.reference import Reference
 from cfalign._audit.sweep import pixels
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._errors import BadInput, RunMismatch
+from cfalign._errors import BadInput, BadModel, RunMismatch
 from cfalign._runs.run import Run
 from cfalign.classifiers import wrap
 
@@ -244,7 +244,7 @@ def test_a_classifier_that_answers_nan_to_a_bank(made: Bank, tmp_path: Path) -> 
     from cfalign.classifiers import black_box
 
     broken = black_box(lambda x: torch.full((len(x), 1), float("nan")), ["friendly"])
-    with pytest.raises(BadInput, match=r"'friendly' returned NaN or infinity for all"):
+    with pytest.raises(BadModel, match=r"'friendly' returned NaN or infinity for all"):
         audit(made, broken, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -71,7 +71,10 @@ def desk(images: Path, tmp_path: Path) -> Desk:
 
 
 def test_the_tree() -> None:
-    assert issubclass(BadModel, BadInput)
+    assert issubclass(BadModel, CfalignError)
+    assert issubclass(BadModel, RuntimeError)
+    assert not issubclass(BadModel, BadInput), "what the user gave is one thing, what his model did another"
+    assert not issubclass(BadModel, ValueError)
     assert issubclass(RunMismatch, BadInput)
     assert issubclass(BadInput, ValueError)
     assert issubclass(StorageFailed, OSError)

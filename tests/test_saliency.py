@@ -9,7 +9,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 import cfalign
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, BadModel
 from cfalign._explanation.saliency import METHODS, Scored, attributions, saliency_maps, similarity
 from cfalign._heads.composition import head
 from cfalign.classifiers import wrap
@@ -159,7 +159,7 @@ def test_latent_shift_refuses_what_it_cannot_use() -> None:
         method.attribute(x[0], target=0)
     with pytest.raises(BadInput, match="link must be"):
         cfalign.LatentShift(clf.logits, LinearAutoencoder(), link="odds")  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=r"expected \[n\] or \[n, target\]"):
+    with pytest.raises(BadModel, match=r"expected \[n\] or \[n, target\]"):
         cfalign.LatentShift(lambda v: np.zeros(3), LinearAutoencoder()).attribute(x, target=0)  # type: ignore[arg-type, return-value]
 
 

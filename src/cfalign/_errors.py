@@ -2,12 +2,11 @@
 
 ::
 
-    CfalignError                 anything cfalign raises on purpose
-    ├── BadInput (ValueError)    what the user gave cannot be used; the message says what was expected, what came,
-    │   │                        where, and what to do. The command line prints it and exits with 2.
-    │   ├── RunMismatch          a run directory belongs to other settings or another schema version
-    │   └── BadModel             a model broke its contract (shape, range, NaN)
-    └── StorageFailed            the disk refused (full, read-only); what was written before is whole
+    CfalignError                   anything cfalign raises on purpose; the command line prints it and exits with 2
+    ├── BadInput (ValueError)      what the user gave cannot be used: what was expected, what came, where, what to do
+    │   └── RunMismatch            a run directory belongs to other settings, models or images, or another schema
+    ├── BadModel (RuntimeError)    a model broke its contract while it ran: shape, range, NaN, an error of its own
+    └── StorageFailed (OSError)    the disk refused (full, read-only); what was written before is whole
 """
 
 from __future__ import annotations
@@ -17,23 +16,50 @@ from difflib import get_close_matches
 
 
 class CfalignError(Exception):
-    """Base of everything cfalign raises on purpose."""
+    """Anything that cfalign raises on purpose. ``str(error)`` is a sentence for the user.
+
+    >>> import cfalign as cfa
+    >>> try:
+    ...     cfa.classifiers.load("embeded")
+    ... except cfa.CfalignError as error:
+    ...     print(error)
+    Unknown classifier 'embeded'; expected embedded, ...
+    """
 
 
 class BadInput(CfalignError, ValueError):
-    """What the user gave cannot be used."""
+    """What the user gave cannot be used. The message says what was expected, what came, where, and what to do.
+
+    >>> import cfalign as cfa
+    >>> cfa.classifiers.load("embedded")["smilin"]
+    Traceback (most recent call last):
+    cfalign._errors.BadInput: Classifier 'embedded' has no target 'smilin'; nearest valid: smiling, ...
+    """
 
 
 class RunMismatch(BadInput):
-    """A run directory belongs to other settings or another schema version."""
+    """A run directory belongs to other settings, models or images, or was written in another schema version.
+
+    The message names the first differences. Nothing in the directory was changed.
+    """
 
 
-class BadModel(BadInput):
-    """A model broke its contract: wrong shape, wrong range, NaN."""
+class BadModel(CfalignError, RuntimeError):
+    """A model broke its contract while it ran: another shape, values out of range, NaN for all, or an error of its own.
+
+    It is no ``BadInput``: what was given could be used, what the model did with it could not.
+
+    >>> import torch
+    >>> import cfalign as cfa
+    >>> box = cfa.classifiers.black_box(lambda x: 2 + x.mean(dim=(1, 2, 3)), ["bright"])
+    >>> box.logits(torch.zeros(1, 3, 8, 8))
+    Traceback (most recent call last):
+    cfalign._errors.BadModel: Classifier 'black_box' returned values between 2 and 2; expected probabilities in ...
+    """
 
 
 class StorageFailed(CfalignError, OSError):
-    """The disk refused; everything written before is whole."""
+    """The disk refused: full, read-only, not permitted. Everything that was written before is whole."""
 
 
 def nearest(name: str, valid: Iterable[str], *, most: int = 3) -> str:

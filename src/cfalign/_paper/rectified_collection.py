@@ -19,7 +19,7 @@ from cfalign import classifiers
 from cfalign._analysis.statistics import generator
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
@@ -154,7 +154,7 @@ def collection(
                 split=split,
                 options=options,
             )
-        except BadInput as error:
+        except (BadInput, BadModel) as error:
             skipped[target] = str(error)
     progress("targets", len(wanted), len(wanted))
     if not found:

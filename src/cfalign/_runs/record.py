@@ -16,7 +16,7 @@ import polars as pl
 import torch
 
 from cfalign import __version__
-from cfalign._errors import BadInput, RunMismatch, StorageFailed
+from cfalign._errors import BadInput, BadModel, RunMismatch, StorageFailed
 from cfalign._models.fingerprint import UNKNOWN, fingerprint
 from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.progress import Progress
@@ -117,7 +117,7 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
     try:
         yield run, finish
     except BaseException as error:
-        if isinstance(error, BadInput) and not resumed and not _measured(run):
+        if isinstance(error, BadInput | BadModel) and not resumed and not _measured(run):
             _clear(run)
         elif run.path.exists():
             content["timing"] = {"seconds_before": round(earlier + time.perf_counter() - began, 3)}
