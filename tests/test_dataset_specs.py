@@ -137,19 +137,19 @@ def _edit(name: str, old: str, new: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_without_attributes, r"holds no list_attr_celeba\.txt; celeba:FOLDER expects CelebA's own lists"),
+        (_without_attributes, r"must hold list_attr_celeba\.txt: celeba:FOLDER expects CelebA's own lists"),
         (
             _other_names,
-            r'None of the 10 rows of .*list_attr_celeba\.txt belongs to one of the 10 images: .*"000001\.png"',
+            r"None of the 10 rows of .*list_attr_celeba\.txt belongs to one of the 10 images: .*'000001\.png'",
         ),
         (_edit("list_attr_celeba.txt", "10\n", ""), "must begin with the number of images"),
-        (_edit("list_attr_celeba.txt", "10\n", "12\n"), "is not whole: it announces 12 images, and lists 10"),
-        (_edit("list_attr_celeba.txt", "Smiling ", ""), r"names 2 value\(s\) per image, but line 3 has 3"),
-        (_edit("list_attr_celeba.txt", "000004.png -1", "000004.png -1 1"), "but line 6 has 4"),
-        (_edit("list_eval_partition.txt", "000003.png 0", "000003.png 7"), 'has a partition "7"; expected 0'),
+        (_edit("list_attr_celeba.txt", "10\n", "12\n"), "must list 12 images, got 10"),
+        (_edit("list_attr_celeba.txt", "Smiling ", ""), r"must have 2 value\(s\) per image, got 3 in line 3"),
+        (_edit("list_attr_celeba.txt", "000004.png -1", "000004.png -1 1"), "got 4 in line 6"),
+        (_edit("list_eval_partition.txt", "000003.png 0", "000003.png 7"), "a partition must be 0 .*, got '7'"),
         (
             _edit("list_eval_partition.txt", "000003.png 0", "000003.png"),
-            r"names 1 value\(s\) per image, but line 3 has 0",
+            r"must have 1 value\(s\) per image, got 0 in line 3",
         ),
     ],
 )
@@ -175,9 +175,12 @@ def test_waterbirds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "metadata.csv").unlink(), r"holds no metadata\.csv"),
-        (_edit("metadata.csv", "place,", "background,"), "has no column place; it has img_id"),
-        (_edit("metadata.csv", "0000.png,0,0", "0000.png,0,3"), 'has a split "3"; expected 0'),
+        (lambda root: (root / "metadata.csv").unlink(), r"must hold metadata\.csv"),
+        (
+            _edit("metadata.csv", "place,", "background,"),
+            "must have the columns img_filename, y, place, split; it lacks place",
+        ),
+        (_edit("metadata.csv", "0000.png,0,0", "0000.png,0,3"), "a split must be 0 .*, got '3'"),
         (lambda root: (root / "001.Albatross").rename(root / "x"), "None of the 4 rows"),
     ],
 )
@@ -280,7 +283,11 @@ def test_class_columns() -> None:
             "cannot be read as an uncompressed tar: unexpected end of data",
         ),
         (lambda d: write_shard(d / "a.tar", {"0.txt": b"x"}), "a.tar", "No image in"),
-        (lambda d: write_shard(d / "a.tar", {"0.png": png(0), "0.json": b"[1]"}), "a.tar", "are no JSON object"),
+        (
+            lambda d: write_shard(d / "a.tar", {"0.png": png(0), "0.json": b"[1]"}),
+            "a.tar",
+            "must be a JSON object of names and values, got list",
+        ),
         (
             lambda d: write_shard(d / "a.tar", {"0.png": png(0), "0.json": b"{"}),
             "a.tar",
@@ -289,12 +296,12 @@ def test_class_columns() -> None:
         (
             lambda d: write_shard(d / "a.tar", {"0.png": png(0), "0.jpg": png(0)}),
             "a.tar",
-            'two images with the key "0"',
+            "got two with the key '0'",
         ),
         (
             lambda d: [write_shard(d / n / "a.tar", {"0.png": png(0)}) for n in ("x", "y")],
             "*/a.tar",
-            "Two shards of .* have one name",
+            "The shards of .* must have different names",
         ),
     ],
 )
@@ -311,7 +318,7 @@ def test_spoilt_shards(tmp_path: Path, make: Callable[[Path], object], pattern: 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("celeb:/data", "No data sets of the family 'celeb'; nearest valid: celeba"),
+        ("celeb:/data", "There is no family 'celeb' of data sets; nearest valid: celeba"),
         ("celeba:", "'celeba:' names no data; expected a folder of images"),
         ("celeba:/nowhere", "No such folder of CelebA: /nowhere"),
         ("waterbirds:/nowhere", "No such folder of Waterbirds: /nowhere"),
@@ -353,7 +360,7 @@ def test_every_command_takes_a_spec(tmp_path: Path) -> None:
     assert "data" in other.err
     ended = worlds.cfalign(*audit[:4], "nowhere", *audit[5:], folder=tmp_path)
     assert (ended.code, ended.err) == (
-        2, 'cfalign: No image is in the split "nowhere"; the table has: test, train, val.\n',
+        2, "cfalign: No image is in the split 'nowhere'; the table has test, train, val.\n",
     )  # fmt: skip
     ended = worlds.cfalign(
         *("bank", "--images", spec, "--split", "test", "--reference", f"{WORLDS}:heads", "--autoencoder"),

@@ -94,10 +94,10 @@ def test_images_that_are_not_there(desk: Desk, tmp_path: Path) -> None:
     refused(desk.audit(images=tmp_path / "nowhere"), "No such image folder", "nowhere")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(desk.audit(images=empty), "No image in", "it is empty")
+    refused(desk.audit(images=empty), "No image in", "an empty folder")
     (empty / "notes.txt").write_text("x")
-    refused(desk.audit(images=empty), "none of its 1 files is one", ".png")
-    refused(desk.audit(images=empty / "notes.txt"), "is a file")
+    refused(desk.audit(images=empty), "1 files of other kinds", ".png")
+    refused(desk.audit(images=empty / "notes.txt"), "got the file")
     refused(desk.audit(images=None), "needs --images and --autoencoder")
     assert not desk.out.exists()
 
@@ -172,14 +172,14 @@ def test_label_tables(desk: Desk, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     refused(desk.audit(labels=table), "No such labels table")
     table.write_text("a,b\n1,0\n0,1\n")
-    refused(desk.audit(labels=table), "has no image column", "a, b")
+    refused(desk.audit(labels=table), "must have an image column", "a, b")
     table.write_text("image,smiling\nx.png,1\ny.png,0\n")
-    refused(desk.audit(labels=table), "None of the 2 rows", '"x.png"', '"0000.png"')
+    refused(desk.audit(labels=table), "None of the 2 rows", "'x.png'", "'0000.png'")
     table.write_text("image,smiling\n0000.png,1\n0001.png\n")
     refused(desk.audit(labels=table), "line 3")
     table.write_text("image,smiling,split\n0000.png,1,train\n")
     ended = desk.audit(labels=table, split="val")
-    refused(ended, 'No image is in the split "val"', "train", notes=1)
+    refused(ended, "No image is in the split 'val'", "train", notes=1)
     assert f"cfalign: 39 images have no row in {table}, e.g. 0001.png." in ended.err
     refused(desk.audit(split="val"), "--split needs --labels")
     assert not desk.out.exists()

@@ -1,22 +1,21 @@
-"""The user's images and labels, turned into tensors.
+"""Images and labels of the user, as tensors.
+
+    images = open_images("photos/", size=64)                   # an image source: ids, shape, load, subset
+    labels = read_labels("labels.csv", ids=images.ids)         # attributes [image, target], aligned with the images
+    images, labels = open_dataset("celeba:CelebA/", size=64)   # a data set that brings its labels
 
 ======================  ====================================================================================
-``opening``             ``open_images``: whatever the user has (folder, data set, tensor), as a source;
-                        ``open_dataset``: the same with the labels that it brings
-``images``              ``ImageSource``, the interface; ``Loaded``, ``Skipped``: what it delivers
-``folder``              ``ImageFolder``: image files below a folder, decoded on demand
-``tensors``             ``TensorImages``: images that are in memory already
+``opening``             ``open_images``, ``open_dataset``: from whatever the user has
+``image_source``        ``ImageSource``, the interface, and what it delivers: ``Loaded``, ``Skipped``
+``image_folder``        ``ImageFolder``: image files below a folder, decoded on demand; ``read_image``
+``tensor_images``       ``TensorImages``: images that are in memory already
 ``labels``              ``read_labels``: a table of attributes, aligned with image ids, as ``Labels``
-``celeba``              ``celeba:FOLDER``, images and lists as the authors publish them
-``waterbirds``          ``waterbirds:FOLDER``
-``hub``                 ``hf:NAME_OR_FOLDER[:SPLIT]``, data sets of Hugging Face
-``xrays``               ``xrv:CLASS:FOLDER``, data sets of torchxrayvision
-``shards``              ``webdataset:PATTERN``, tar shards
+``families``            data sets that bring labels: celeba, waterbirds, hf, xrv, webdataset
 ----------------------  ------------------------------------------------------------------------------------
-``encoded``             ``EncodedImages``: encoded images, wherever they lie, decoded on demand
-``decoding``            one of them to pixels: modes, orientation, crop, resize, and why a file cannot be read
-``tables``              CSV, TSV and Parquet as columns of text
-``columns``             labels from the rows of a data set that brings its own
+``encoded_images``      ``EncodedImages``: encoded images in files, archives or memory, decoded on demand
+``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures
+``label_tables``        CSV, TSV and Parquet as columns of text
+``label_columns``       labels from the rows of a data set that brings its own
 ``matching``            which row of a table belongs to which image
 ======================  ====================================================================================
 """

@@ -1,12 +1,12 @@
-"""One encoded image, from wherever it lies, to pixels.
+"""One encoded image to pixels.
 
-Steps: first frame → upright by its EXIF orientation → grey or RGB (transparency on white, CMYK by Pillow's
-plain conversion, no ICC profiles) → centre square (``crop="square"``) → bicubic resize with antialiasing
-(Pillow's filter widens with the reduction). Eight-bit files are resized in 8 bits; 16-bit (0 … 65535) and
-float grey files (which must hold [0, 1]) in float32, never through 8 bits. Large JPEGs are decoded at a
-reduced scale that still has at least three times the pixels asked for along each side.
+Steps: first frame → upright by its EXIF orientation → grey or RGB (transparency on white, CMYK by Pillow's plain
+conversion, no ICC profiles) → centre square (``crop="square"``) → bicubic resize with antialiasing (Pillow's filter
+widens with the reduction). Eight-bit files are resized in 8 bits; 16-bit (0 … 65535) and float grey files (which must
+hold [0, 1]) are resized in float32, never through 8 bits. Large JPEGs are decoded at a reduced scale that still has at
+least three times the pixels asked for along each side.
 
-An encoded image is a file, a part of a file (``Span``: of a tar, for example) or bytes.
+An encoded image is a file, a part of a file (``Span``, in a tar for example) or bytes.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ Content = Path | Span | bytes
 
 
 class Unreadable(Exception):
-    """The file gives no image; the message is the reason, in one line."""
+    """An image that cannot be decoded; the message is the reason, in one line."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Pillow's warnings about odd files, worker threads included.
+    """Silence Pillow's warnings about odd files, in worker threads too.
 
-    Enter it once around the threads: the warning filters belong to the process, hence the lock.
+    Enter it once around the threads, because warning filters belong to the process; hence the lock.
     """
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        Image.init()  # plugins register here, before threads race for it
+        Image.init()  # registers the plugins before threads do so at the same time
         yield
 
 
 def decode(content: Content, *, size: Size, crop: Crop) -> NDArray[np.float32]:
-    """The image as float32 [3, height, width] in [0, 1]. Raises Unreadable for any bad file."""
+    """The image as float32 [3, height, width] in [0, 1]. Raises Unreadable for a bad file of any kind."""
     try:
         with _opened(content) as image:
             return _pixels(image, size=size, crop=crop)
@@ -96,7 +96,7 @@ def grey_pixels(values: NDArray[np.float32], *, size: Size, crop: Crop) -> NDArr
 
 
 def content_digest(content: Content) -> str:
-    """SHA-256 over the bytes' count and the bytes.
+    """SHA-256 (hex) over the number of bytes and the bytes.
 
     Above 64 KiB only three pieces of 16 KiB are read: the start, the middle and the end.
     """
@@ -146,7 +146,7 @@ def _opened(content: Content) -> Iterator[Image.Image]:
 
 @contextmanager
 def _stream(content: Content) -> Iterator[tuple[IO[bytes], int, int]]:
-    """Something to read from, where in it the image begins, and how many bytes it has."""
+    """A stream, where in it the image begins, and how many bytes it has."""
     if isinstance(content, bytes):
         yield BytesIO(content), 0, len(content)
         return

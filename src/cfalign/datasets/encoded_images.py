@@ -1,4 +1,4 @@
-"""Encoded images, wherever they lie, decoded on demand."""
+"""Encoded images in files, archives or memory, decoded on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from cfalign._errors import BadInput
 from cfalign._results import Skipped
 from cfalign.datasets.decoding import Content, Crop, Size, Unreadable, content_digest, decode, quiet, upright_size
-from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
 
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
 # measured on 2 cores: no faster (64 px PNGs: 2,300 to 2,500 images/s against 2,800 to 3,000), after seconds to start.
@@ -22,7 +22,7 @@ _THREADS = max(1, min(4, os.cpu_count() or 1))
 
 
 class Contents(Protocol):
-    """Encoded images by row; what cannot be had raises Unreadable or OSError."""
+    """Encoded images by row; one that cannot be read raises Unreadable or OSError."""
 
     def __getitem__(self, row: int, /) -> Content:
         """The encoded image of one row."""
@@ -30,15 +30,29 @@ class Contents(Protocol):
 
 
 class EncodedImages:
-    """Images whose encoded bytes are ``contents``, as [k, 3, size, size] (``decoding`` says how).
+    """Encoded images (JPEG, PNG, …), decoded on demand to float32 [k, 3, size, size] in [0, 1].
 
-    ``contents`` has one entry per id and may read it when it is asked for, so memory is that of the ids. ``name`` is
-    what records call the source, ``where`` (by default the name) what messages call its place. ``size=None`` keeps the
-    pixels as they are, which needs images of one size. ``crop="none"`` keeps the whole frame, stretched to the square
-    of a given ``size``.
+    An image that cannot be read becomes ``Skipped`` when it is loaded.
 
-    An image that cannot be read becomes ``Skipped`` when it is loaded. BadInput: a bad ``size`` or ``crop``, and for
-    ``size=None`` images of different sizes.
+    Args:
+        ids: unique, stable names.
+        contents: one encoded image per id: bytes, a path, or a part of a file; read when the image is asked for.
+        name: what records call the source.
+        where: what messages call its place; by default the name.
+        size: side of the square images in pixels; None keeps the pixels as they are, which needs images of one size.
+        crop: ``"square"`` takes the centre square; ``"none"`` stretches the whole frame to the square.
+
+    Raises BadInput for a bad ``size`` or ``crop``, and for ``size=None`` with images of different sizes.
+
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (9, 9), "white").save(file, "PNG")
+    >>> images = cfa.datasets.EncodedImages(["white"], [file.getvalue()], name="memory", size=None)
+    >>> images
+    EncodedImages('memory', 1 image, 9x9)
+    >>> float(images.load([0]).images.min())
+    1.0
     """
 
     def __init__(
@@ -64,8 +78,11 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return described("EncodedImages", self)
+
     def load(self, indices: Sequence[int], /) -> Loaded:
-        """Decode the images at these positions in a few threads; memory: the result and a few images."""
+        """Decode the images at these positions in a few threads, with the memory of the result and a few images."""
         wanted = checked_indices(indices, count=len(self.ids))
         pixels = np.empty((len(wanted), 3, *self.shape), dtype=np.float32)
 
@@ -86,11 +103,11 @@ class EncodedImages:
         )
 
     def subset(self, keep: Keep, /) -> EncodedImages:
-        """The images named (in that order) or masked; see ``ImageSource.subset``."""
+        """The images with these ids (in this order) or that a mask keeps; see ``ImageSource.subset``."""
         return with_rows(self, keep)
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape, crop, and of each image its id, its bytes' count and its bytes.
+        """SHA-256 over shape and crop, and over id, number of bytes and bytes of each image.
 
         Of images above 64 KiB only three pieces of 16 KiB are read: the start, the middle and the end.
         """
@@ -108,15 +125,18 @@ class EncodedImages:
 
 
 def check_form(size: int | None, crop: str) -> None:
-    """BadInput for a size that is no number of pixels, or an unknown crop."""
+    """Raises BadInput for a size that is not a number of pixels, or an unknown crop."""
     if size is not None and (not isinstance(size, int) or size < 1):
-        raise BadInput(f"The image size must be a whole number of pixels, at least 1, or None; came {size!r}.")
+        raise BadInput(f"The image size must be a whole number of pixels, at least 1, or None; got {size!r}.")
     if crop not in get_args(Crop):
-        raise BadInput(f'crop must be one of {", ".join(get_args(Crop))}; came "{crop}".')
+        raise BadInput(f"crop must be one of {', '.join(get_args(Crop))}, got {crop!r}.")
 
 
 def common_size(ids: Sequence[str], contents: Contents, *, where: str, crop: Crop) -> Size:
-    """The one size of all images that can be read, from their headers. BadInput: there is none, or no such image."""
+    """The size that all readable images share, from their headers.
+
+    Raises BadInput when they differ, or when no image can be read.
+    """
 
     def measure(row: int) -> Size | Unreadable:
         try:
@@ -135,7 +155,9 @@ def common_size(ids: Sequence[str], contents: Contents, *, where: str, crop: Cro
             elif size != first[1]:
                 one, other = (f"{name} has {w}x{h}" for name, (h, w) in (first, (image_id, size)))
                 after = " after the square crop" if crop == "square" else ""
-                raise BadInput(f"The images in {where} differ in size{after}: {one}, {other}; give a size for all.")
+                raise BadInput(
+                    f"The images in {where} must have one size{after}, but {one} and {other}; give a size for all."
+                )
     if first is None:
-        raise BadInput(f"None of the {len(ids)} image files in {where} can be read ({failure}).")
+        raise BadInput(f"None of the {len(ids)} images in {where} can be read ({failure}).")
     return first[1]

@@ -12,20 +12,35 @@ from torch import Tensor
 from cfalign._errors import BadInput
 from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet
 from cfalign.datasets.encoded_images import EncodedImages, check_form
-from cfalign.datasets.image_source import Keep, Loaded
+from cfalign.datasets.image_source import Keep, Loaded, described
 
 
 class ImageFolder:
-    """The images below ``path``, decoded on demand, as [k, 3, size, size] (``decoding`` says how).
+    """The image files below a folder, decoded on demand to float32 [k, 3, size, size] in [0, 1].
 
-    Ids are the paths relative to the folder, with ``/``, sorted; sub-folders count, symbolic links are
-    followed, names that begin with a dot are ignored. ``size=None`` keeps the pixels as they are, which needs
-    files of one size. ``crop="none"`` keeps the whole frame, stretched to the square of a given ``size``. ``name`` is
-    what records call it, by default the folder's own.
+    Ids are the paths relative to the folder, with ``/``, sorted. Sub-folders count, symbolic links are followed, names
+    that begin with a dot are ignored. The module ``decoding`` describes orientation, colours, crop and resize. A file
+    that cannot be read becomes ``Skipped`` when it is loaded.
 
-    A file that cannot be read becomes ``Skipped`` when it is loaded. BadInput: no such folder, a file, a
-    folder that cannot be listed, no image file, a bad ``size`` or ``crop``, and for ``size=None`` files of
-    different sizes.
+    Args:
+        path: the folder.
+        size: side of the square images in pixels; None keeps the pixels as they are, which needs files of one size.
+        crop: ``"square"`` takes the centre square; ``"none"`` stretches the whole frame to the square.
+        name: what records call the source; by default the name of the folder.
+
+    Raises BadInput when the folder is missing, is a file or cannot be listed, when it holds no image file, for a bad
+    ``size`` or ``crop``, and for ``size=None`` with files of different sizes.
+
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "photos"
+    >>> folder.mkdir()
+    >>> Image.new("RGB", (60, 40), "teal").save(folder / "a.png")
+    >>> images = cfa.datasets.ImageFolder(folder, size=32)
+    >>> images
+    ImageFolder('photos', 1 image, 32x32)
+    >>> images.load([0]).images.shape
+    torch.Size([1, 3, 32, 32])
     """
 
     def __init__(
@@ -49,12 +64,15 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return described("ImageFolder", self)
+
     def load(self, indices: Sequence[int], /) -> Loaded:
-        """Decode the files at these positions in a few threads; memory: the result and a few files."""
+        """Decode the files at these positions in a few threads, with the memory of the result and a few files."""
         return self._images.load(indices)
 
     def subset(self, keep: Keep, /) -> EncodedImages:
-        """The images named (in that order) or masked; see ``ImageSource.subset``."""
+        """The images with these ids (in this order) or that a mask keeps; see ``ImageSource.subset``."""
         return self._images.subset(keep)
 
     def fingerprint(self) -> str:
@@ -63,7 +81,7 @@ class ImageFolder:
 
 
 class _Files:
-    """Paths as text: objects of Path would take most of the memory of a large folder."""
+    """Paths as text, because Path objects would take most of the memory of a large folder."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
@@ -73,12 +91,22 @@ class _Files:
 
 
 def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square") -> Tensor:
-    """One file as [3, size, size] in [0, 1], by the rules of ``ImageFolder``. BadInput when it cannot be read."""
+    """One image file as float32 [3, size, size] in [0, 1], by the rules of ``ImageFolder``.
+
+    Raises BadInput when the file is missing or cannot be read.
+
+    >>> import pathlib, tempfile
+    >>> from PIL import Image
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.png"
+    >>> Image.new("L", (9, 9), 255).save(file)
+    >>> cfa.datasets.read_image(file, size=4)[0, 0].tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
     file = Path(path).expanduser()
     if not file.exists():
         raise BadInput(f"There is no image {str(file)!r}.")
     if file.is_dir():
-        raise BadInput(f"Expected one image file, but {file} is a folder; name a file in it.")
+        raise BadInput(f"Expected one image file, got the folder {file}; name a file in it.")
     try:
         with quiet():
             return torch.from_numpy(decode(file, size=(size, size), crop=crop).copy())
@@ -91,7 +119,7 @@ def _find(root: Path) -> dict[str, str]:
     if not root.exists():
         raise BadInput(f"No such image folder: {root}.")
     if not root.is_dir():
-        raise BadInput(f"Expected a folder of images, but {root} is a file; name the folder that holds it.")
+        raise BadInput(f"Expected a folder of images, got the file {root}; name the folder that holds it.")
     found: dict[str, str] = {}
     others = 0
     seen: set[tuple[int, int]] = set()
@@ -112,8 +140,8 @@ def _find(root: Path) -> dict[str, str]:
                 others += 1
     if not found:
         looked = ", ".join(EXTENSIONS)
-        what = f"none of its {others} files is one" if others else "it is empty"
-        raise BadInput(f"No image in {root}: {what}; looked for {looked}, sub-folders included.")
+        held = f"{others} files of other kinds" if others else "an empty folder"
+        raise BadInput(f"No image in {root}: expected {looked}, in sub-folders too; got {held}.")
     return dict(sorted(found.items()))
 
 

@@ -1,4 +1,4 @@
-"""What an image source is, and what it delivers."""
+"""The interface of image sources, and what they deliver."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Keep: TypeAlias = "Sequence[str] | Sequence[bool] | NDArray[np.bool_] | Tensor"
 
 @dataclass(frozen=True)
 class Loaded:
-    """The images of one request that loaded, in the order asked for."""
+    """The answer to one request: the images that could be loaded, in the order asked for, and those that could not."""
 
     images: Images
     """float32 [k, 3, height, width] in [0, 1], on the CPU; k may be 0."""
     indices: tuple[int, ...]
     """Position in ``source.ids`` of each of the k images."""
     skipped: tuple[Skipped, ...]
-    """The rest of the request."""
+    """The images of the request that could not be loaded."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -36,7 +36,7 @@ class Loaded:
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Images with stable ids, loaded on demand. Never empty; every image has the same ``shape``."""
+    """Images with stable ids, loaded on demand. A source is never empty, and all its images have one ``shape``."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -54,32 +54,50 @@ class ImageSource(Protocol):
         ...
 
     def load(self, indices: Sequence[int], /) -> Loaded:
-        """Images by position; what cannot be read is skipped with its reason. IndexError for no position."""
+        """The images at these positions; what cannot be read is skipped with its reason.
+
+        Raises IndexError for a position that does not exist.
+        """
         ...
 
     def subset(self, keep: Keep, /) -> ImageSource:
-        """The images named (in that order) or masked.
+        """The images with these ids (in this order), or those that a mask keeps.
 
-        BadInput: an id that is unknown or repeated, a mask of another length, nothing left.
+        Raises BadInput for an id that is unknown or repeated, for a mask of another length, and when nothing is left.
         """
         ...
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) that changes with ids, order, content and shape; not with place or time."""
+        """SHA-256 (hex) that changes with ids, order, content and shape, and not with place or time."""
         ...
 
 
 def in_batches(source: ImageSource, *, batch: int, indices: Sequence[int] | None = None) -> Iterator[Loaded]:
-    """Load ``indices`` (default: all) in order, ``batch`` at a time; memory stays that of one batch."""
+    """The images at ``indices`` (default: all) in order, ``batch`` at a time, with the memory of one batch.
+
+    Raises BadInput for a batch below 1.
+
+    >>> import torch
+    >>> source = cfa.datasets.TensorImages(torch.rand(5, 3, 8, 8))
+    >>> [len(loaded) for loaded in cfa.datasets.in_batches(source, batch=2)]
+    [2, 2, 1]
+    """
     if batch < 1:
-        raise BadInput(f"batch must be at least 1, not {batch}.")
+        raise BadInput(f"batch must be at least 1, got {batch}.")
     wanted = range(len(source.ids)) if indices is None else indices
     for start in range(0, len(wanted), batch):
         yield source.load(wanted[start : start + batch])
 
 
+def described(kind: str, source: ImageSource) -> str:
+    """The repr of an image source of this class name."""
+    height, width = source.shape
+    images = "1 image" if len(source.ids) == 1 else f"{len(source.ids)} images"
+    return f"{kind}({source.source!r}, {images}, {width}x{height})"
+
+
 def checked_indices(indices: Sequence[int], *, count: int) -> tuple[int, ...]:
-    """The indices as ints; IndexError for one outside 0 … count − 1."""
+    """The indices as ints. Raises IndexError for one outside 0 … count − 1."""
     wanted = tuple(int(i) for i in indices)
     for i in wanted:
         if not 0 <= i < count:
@@ -88,18 +106,18 @@ def checked_indices(indices: Sequence[int], *, count: int) -> tuple[int, ...]:
 
 
 def positions(ids: Sequence[str], *, keep: Keep) -> tuple[int, ...]:
-    """Positions in ``ids`` that ``keep`` selects; the errors are those of ``ImageSource.subset``."""
+    """The positions in ``ids`` that ``keep`` selects. Raises BadInput as ``ImageSource.subset``."""
     if isinstance(keep, str):
-        raise BadInput(f'A subset needs a list of image ids or a mask, not the text "{keep}".')
+        raise BadInput(f"A subset needs a list of image ids or a mask, got the text {keep!r}.")
     if isinstance(keep, (np.ndarray, Tensor)):
         keep = keep.tolist()
     named = [item for item in keep if isinstance(item, str)]
     if named and len(named) == len(keep):
         chosen = _positions_of(ids, named=named)
     elif any(not isinstance(item, (bool, np.bool_)) for item in keep):
-        raise BadInput("A subset needs image ids (text) or a mask (one bool per image), not a mixture or numbers.")
+        raise BadInput("A subset needs image ids (text) or a mask (one bool per image), got numbers or a mixture.")
     elif keep and len(keep) != len(ids):
-        raise BadInput(f"A mask needs one bool per image: expected {len(ids)}, came {len(keep)}.")
+        raise BadInput(f"A mask needs one bool per image: expected {len(ids)}, got {len(keep)}.")
     else:
         chosen = tuple(i for i, kept in enumerate(keep) if kept)
     if not chosen:
@@ -119,7 +137,7 @@ Source = TypeVar("Source", bound=_RowSource)
 
 
 def with_rows(source: Source, keep: Keep) -> Source:
-    """The source over the rows that ``keep`` selects, everything else shared; errors as ``ImageSource.subset``."""
+    """The source of the rows that ``keep`` selects; all else is shared. Raises BadInput as ``ImageSource.subset``."""
     chosen = positions(source.ids, keep=keep)
     smaller = copy.copy(source)
     smaller.ids = tuple(source.ids[i] for i in chosen)
@@ -132,8 +150,8 @@ def _positions_of(ids: Sequence[str], *, named: Sequence[str]) -> tuple[int, ...
     seen: set[str] = set()
     for name in named:
         if name not in place:
-            raise BadInput(f'No image has the id "{name}"; {nearest(name, ids)}.')
+            raise BadInput(f"No image has the id {name!r}; {nearest(name, ids)}.")
         if name in seen:
-            raise BadInput(f'The image id "{name}" is asked for twice.')
+            raise BadInput(f"A subset needs each image id once, got {name!r} twice.")
         seen.add(name)
     return tuple(place[name] for name in named)

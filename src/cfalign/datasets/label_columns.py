@@ -19,7 +19,7 @@ _BARE = ("0", "1", "no", "yes", "false", "true", "negative", "positive", "absent
 
 
 def as_text(value: Any) -> str | None:
-    """A cell of a table; None for a missing value, NaN, a long text, or anything that is no plain value."""
+    """A cell of a table; None for a missing value, NaN, a text above ``LONGEST``, and a list or an object."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -34,8 +34,8 @@ def class_columns(
 ) -> dict[str, list[str | None]]:
     """Classes by index as columns of 0/1: one per class, or a single one where there are two.
 
-    ``found`` holds the classes of every image (None: unknown). The single column is called after the second class,
-    unless that says no more than "yes"; then, and where classes are mere numbers, after ``column``.
+    ``found`` holds the classes of every image (None: unknown). The single column is named after the second class, or
+    after ``column`` where the class says no more than "yes". A class that is a mere number is named after both.
     """
     if len(names) > MOST_CLASSES:
         return {column: [None if f is None else ", ".join(names[i] for i in f) for f in found]}
@@ -49,8 +49,8 @@ def class_columns(
 
 
 def labels_from(columns: dict[str, list[str | None]], *, ids: Sequence[str], where: str) -> Labels | None:
-    """Labels from columns in the order of ``ids``; None where no column says anything."""
-    said = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
-    if not said:
+    """Labels from columns in the order of ``ids``; None where all cells are missing. ``where`` is for messages."""
+    known = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    if not known:
         return None
-    return labels_of(table_of({"image": list(ids), **said}), ids=ids, file=Path(where), bare=True)
+    return labels_of(table_of({"image": list(ids), **known}), ids=ids, file=Path(where), bare=True)

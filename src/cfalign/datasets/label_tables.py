@@ -1,4 +1,8 @@
-"""CSV, TSV, Parquet and columns in memory as columns of text."""
+"""CSV, TSV, Parquet and columns in memory as columns of text.
+
+Text tables are read by the csv module rather than by polars, which fills a short row with nulls in silence; a row that
+lost a cell would become an image with other labels.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,14 @@ _CHUNK = 10_000
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text, stripped; missing ones (blank, NA, NaN, null, none) are null."""
+    """A table whose cells are stripped text; missing ones (blank, NA, NaN, null, none) are null."""
 
     header: tuple[str, ...]
     """Column names as written; names may repeat."""
     columns: tuple[pl.Series, ...]
     """One per name, type String, all of one length, at least 1."""
     unusable: dict[str, str]
-    """Columns left out, with the reason."""
+    """Columns that are left out, with the reason."""
 
     @property
     def rows(self) -> int:
@@ -35,23 +39,27 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read by extension. BadInput: no such file, other extension, not UTF-8, damaged, ragged rows, no row."""
+    """The table in a file, read by its extension.
+
+    Raises BadInput for a file that is missing, of another extension, not UTF-8, damaged, without a row below its
+    header, or with rows of different lengths.
+    """
     if not path.exists():
         raise BadInput(f"No such labels table: {path}.")
     if not path.is_file():
-        raise BadInput(f"Expected a labels table, but {path} is a folder; name the file.")
+        raise BadInput(f"Expected a labels table, got the folder {path}; name the file.")
     kind = path.suffix.lower()
     if kind not in EXTENSIONS:
-        raise BadInput(f"A labels table must be one of {', '.join(EXTENSIONS)}; came {path.name}.")
+        raise BadInput(f"A labels table must be one of {', '.join(EXTENSIONS)}, got {path.name}.")
     try:
         table = _read_parquet(path) if kind in (".parquet", ".pq") else _read_text(path, tabs=kind == ".tsv")
     except UnicodeDecodeError as error:
-        raise BadInput(f"The labels table {path} is not UTF-8 text; save it as UTF-8.") from error
+        raise BadInput(f"The labels table {path} must be UTF-8 text; save it as UTF-8.") from error
     except (OSError, csv.Error, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"The labels table {path} cannot be read: {reason}.") from error
     if not table.columns or table.rows == 0:
-        raise BadInput(f"The labels table {path} holds no row below its header.")
+        raise BadInput(f"The labels table {path} must hold a row below its header, got none.")
     return table
 
 
@@ -69,7 +77,7 @@ def _read_text(path: Path, *, tabs: bool) -> Table:
         reader = csv.reader(file, delimiter=separator)
         header = next(reader, [])
         if not header:
-            raise BadInput(f"The labels table {path} is empty; expected a header line.")
+            raise BadInput(f"The labels table {path} must begin with a header line, got an empty one.")
         rows = _even_rows(reader, width=len(header), path=path)
         chunks: list[list[pl.Series]] = []
         while chunk := list(islice(rows, _CHUNK)):
@@ -84,7 +92,9 @@ def _even_rows(reader: Iterator[list[str]], *, width: int, path: Path) -> Iterat
             continue
         if len(row) != width:
             line = getattr(reader, "line_num", "?")
-            raise BadInput(f"The labels table {path} has {width} columns, but {len(row)} in line {line}.")
+            raise BadInput(
+                f"The labels table {path} must have {width} columns in every line, got {len(row)} in line {line}."
+            )
         yield row
 
 

@@ -47,7 +47,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Leftover:
-    """What found no partner."""
+    """Rows without an image, or images without a row."""
 
     count: int
     examples: tuple[str, ...]
@@ -56,42 +56,52 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Labels:
-    """Attributes of images, aligned with ``ids``."""
+    """Attributes of images, aligned with ``ids``; ``read_labels`` makes them from a table."""
 
     ids: tuple[str, ...]
+    """Of the images, in their order."""
     targets: tuple[str, ...]
-    """Lower snake case, in the table's order."""
+    """Names of the attributes in lower snake case, in the table's order."""
     values: NDArray[np.float64]
-    """[image, target]: 1, 0, or NaN where the cell is blank or the image has no row."""
+    """[image, target]: 1 (present), 0 (absent), or NaN where the cell is blank or the image has no row."""
     split: Texts | None
     """The column "split" (or "partition") in lower case, or None without such a column."""
     extra: Mapping[str, Texts]
     """The other columns as text by lower-snake-case name, None where blank or without a row."""
     unmatched_rows: Leftover
-    """Rows of the table that belong to no image; as read, also after ``subset``."""
+    """Rows of the table that belong to no image. ``subset`` does not change it."""
     images_without_row: Leftover
-    """Images that no row belongs to; as read, also after ``subset``."""
+    """Images that no row belongs to. ``subset`` does not change it."""
     ignored_columns: Mapping[str, str]
-    """Columns that are no attribute, as written in the table, with the reason; most are in ``extra``."""
+    """Columns that are not attributes, as written in the table, with the reason; most are in ``extra``."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        shown = ", ".join(self.targets[:_EXAMPLES])
+        more = f", … {len(self.targets)} targets" if len(self.targets) > _EXAMPLES else ""
+        images = "1 image" if len(self.ids) == 1 else f"{len(self.ids)} images"
+        return f"Labels({images}: {shown}{more})"
+
     def require(self, targets: Iterable[str]) -> Labels:
-        """The same labels with these targets only, in this order. BadInput names the nearest valid ones."""
+        """The same labels with these targets only, in this order.
+
+        Raises BadInput for an unknown target and names the nearest valid ones.
+        """
         wanted = tuple(target_name(target) for target in targets)
         for target in wanted:
             if target not in self.targets:
-                raise BadInput(f'The labels have no attribute "{target}"; {nearest(target, self.targets)}.')
+                raise BadInput(f"The labels have no attribute {target!r}; {nearest(target, self.targets)}.")
         columns = [self.targets.index(target) for target in wanted]
         return replace(self, targets=wanted, values=self.values[:, columns])
 
     def column(self, target: str) -> NDArray[np.float64]:
-        """The values of one target, [image]. BadInput as ``require``."""
+        """The values of one target, [image]. Raises BadInput as ``require``."""
         return self.require([target]).values[:, 0]
 
     def subset(self, keep: Keep) -> Labels:
-        """The labels of some images, by id (in that order) or by mask; errors as ``ImageSource.subset``."""
+        """The labels of some images, by id (in this order) or by mask. Raises BadInput as ``ImageSource.subset``."""
         chosen = positions(self.ids, keep=keep)
 
         def pick(texts: Sequence[str | None]) -> Texts:
@@ -106,35 +116,55 @@ class Labels:
         )
 
     def in_split(self, name: str) -> NDArray[np.bool_]:
-        """Mask [image] of one split. BadInput: no split column, or none of the images is in it."""
+        """The images of one split, as a mask [image].
+
+        Raises BadInput when the table has no split column, and when no image is in this split.
+        """
         if self.split is None:
-            raise BadInput(f'The labels have no column "split", so there is no part "{name}".')
+            raise BadInput(f"The split {name!r} needs a column split in the labels, which have none.")
         mask = np.array([part == name.lower() for part in self.split], dtype=np.bool_)
         if not mask.any():
             parts = sorted({part for part in self.split if part is not None})
-            raise BadInput(f'No image is in the split "{name}"; the table has: {", ".join(parts) or "none"}.')
+            raise BadInput(f"No image is in the split {name!r}; the table has {', '.join(parts) or 'none'}.")
         return mask
 
 
 def read_labels(path: str | os.PathLike[str], *, ids: Sequence[str]) -> Labels:
-    """Labels for the images ``ids`` from a CSV (comma, semicolon or tab), TSV or Parquet table with a header.
+    """The labels of images from a CSV (comma, semicolon or tab), TSV or Parquet table with a header.
 
-    The image column is found by name (image, image_id, filename, file, path, name, id and the like; of
-    several, the first that matches any image), else it is the first column of text; ``matching`` says how its
-    names meet ids. Attributes are the columns whose values are 0/1, −1/1 or true/false; blank, NA and NaN are
-    missing.
+    The image column is found by its name (image, image_id, filename, file, path, name, id and the like; of several, the
+    first that matches any image); without such a name it is the first column of text. The module ``matching`` describes
+    how its cells match ``ids``. Attributes are the columns whose values are 0/1, −1/1 or true/false; blank, NA and NaN
+    are missing and become NaN. All other columns are kept as text in ``extra``.
 
-    BadInput: a table that is missing or cannot be read, no image column, no attribute, names that become
-    equal in lower snake case, a row that fits several images, two rows for one image, no row that matches.
+    Args:
+        path: the table.
+        ids: of the images, as ``ImageSource.ids``; the labels come in this order.
+
+    Raises BadInput for a table that is missing or cannot be read, without image column or attribute, with two columns
+    of one name in lower snake case, with a row that fits several images or two rows for one image, and when no row
+    matches.
+
+    >>> import pathlib, tempfile
+    >>> table = pathlib.Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> _ = table.write_text("image,Smiling,Age\\na.png,1,31\\nb.png,-1,\\n")
+    >>> labels = cfa.datasets.read_labels(table, ids=["a.png", "b.png", "c.png"])
+    >>> labels
+    Labels(3 images: smiling)
+    >>> labels.column("smiling")
+    array([ 1.,  0., nan])
+    >>> labels.extra["age"]
+    ('31', None, None)
     """
     file = Path(path).expanduser()
     return labels_of(read_table(file), ids=ids, file=file)
 
 
 def labels_of(table: Table, *, ids: Sequence[str], file: Path, bare: bool = False) -> Labels:
-    """Labels for the images ``ids`` from a table that is in memory, by the rules and errors of ``read_labels``.
+    """The labels of images from a table in memory, by the rules of ``read_labels``.
 
-    ``file`` is what messages call it; ``bare`` allows a table without an attribute.
+    ``file`` is what messages call the table; ``bare`` allows a table without attributes. Raises BadInput as
+    ``read_labels``.
     """
     names = _column_names(table.header, file=file)
     attributes, reasons = _attributes(table, names=names)
@@ -142,7 +172,7 @@ def labels_of(table: Table, *, ids: Sequence[str], file: Path, bare: bool = Fals
     attributes.pop(image, None)
     if not attributes and not bare:
         raise BadInput(
-            f"The labels table {file} has no attribute column: expected values 0/1, -1/1 or true/false; "
+            f"The labels table {file} must have an attribute, a column of 0/1, -1/1 or true/false; "
             + (_reasons(table, reasons, image=image) or "it has the image column only")
             + "."
         )
@@ -163,7 +193,11 @@ def labels_of(table: Table, *, ids: Sequence[str], file: Path, bare: bool = Fals
 
 
 def target_name(text: str) -> str:
-    """A name in lower snake case: "5_o_Clock_Shadow" → "5_o_clock_shadow", "Wavy Hair" → "wavy_hair"."""
+    """A name in lower snake case.
+
+    >>> cfa.datasets.target_name("5_o_Clock_Shadow"), cfa.datasets.target_name("Wavy Hair")
+    ('5_o_clock_shadow', 'wavy_hair')
+    """
     return re.sub(r"[\W_]+", "_", text.lower()).strip("_")
 
 
@@ -172,13 +206,13 @@ def _column_names(header: Sequence[str], *, file: Path) -> tuple[str, ...]:
     first: dict[str, str] = {}
     for text, name in zip(header, names, strict=True):
         if name in first:
-            raise BadInput(f'The labels table {file} has two columns for "{name}": "{first[name]}" and "{text}".')
+            raise BadInput(f"The labels table {file} has two columns for {name!r}: {first[name]!r} and {text!r}.")
         first[name] = text
     return names
 
 
 def _attributes(table: Table, *, names: Sequence[str]) -> tuple[dict[int, NDArray[np.float64]], dict[int, str]]:
-    """Attribute columns as numbers [row], and for every other column why it is none; by position."""
+    """Attribute columns as numbers [row], and the reason why each other column is not an attribute; by position."""
     attributes: dict[int, NDArray[np.float64]] = {}
     reasons: dict[int, str] = {}
     for i, column in enumerate(table.columns):
@@ -186,7 +220,7 @@ def _attributes(table: Table, *, names: Sequence[str]) -> tuple[dict[int, NDArra
         tokens = lower.drop_nulls().unique(maintain_order=True)
         numbers = _binary(tokens)
         if not table.header[i] or names[i] in _SPLIT_NAMES + _IDENTITY_NAMES:
-            reasons[i] = "its name says that it is no attribute" if table.header[i] else "it has no name"
+            reasons[i] = "its name marks a person or a split" if table.header[i] else "it has no name"
         elif numbers is None:
             reasons[i] = _other_values(column)
         else:
@@ -196,7 +230,7 @@ def _attributes(table: Table, *, names: Sequence[str]) -> tuple[dict[int, NDArra
 
 
 def _binary(tokens: pl.Series) -> dict[str, float] | None:
-    """0 or 1 for every token when they are all 0/1, −1/1 or true/false."""
+    """0 or 1 for every token if they are all 0/1, −1/1 or true/false; else None."""
     if not 1 <= len(tokens) <= 16:  # 16: room for "1", "1.0", "1.00", …
         return None
     texts: list[str] = tokens.to_list()
@@ -219,7 +253,7 @@ def _other_values(column: pl.Series) -> str:
 
 
 def _reasons(table: Table, reasons: Mapping[int, str], *, image: int) -> str:
-    shown = [f'"{table.header[i] or i + 1}" {why}' for i, why in reasons.items() if i != image]
+    shown = [f"{table.header[i] or i + 1!r} {why}" for i, why in reasons.items() if i != image]
     return "; ".join(shown[:_EXAMPLES])
 
 
@@ -233,8 +267,8 @@ def _match(
         candidates = [i for i in free if _is_text(table.columns[i])][:1]
     if not candidates:
         raise BadInput(
-            f"The labels table {file} has no image column: expected one of {', '.join(_IMAGE_NAMES)}; "
-            f"it has {', '.join(table.header)}."
+            f"The labels table {file} must have an image column, one of {', '.join(_IMAGE_NAMES)}; got "
+            f"{', '.join(table.header)}."
         )
     for image in candidates:
         row_of = match_rows(table.columns[image].to_list(), ids=ids, table=file.name)
@@ -243,7 +277,7 @@ def _match(
     example = next((name for name in table.columns[candidates[0]].to_list() if name), "nothing")
     raise BadInput(
         f"None of the {table.rows} rows of {file} belongs to one of the {len(ids)} images: the column "
-        f'"{table.header[candidates[0]]}" has e.g. "{example}", the images e.g. "{ids[0]}".'
+        f"{table.header[candidates[0]]!r} has for example {example!r}, the images for example {ids[0]!r}."
     )
 
 

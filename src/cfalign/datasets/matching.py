@@ -1,13 +1,14 @@
 """Which row of a table belongs to which image.
 
-Four ways, the stronger first; an image that has found its row takes no other from a weaker one:
+A row and an image match in one of four ways. The stronger ways come first, and an image that has a row takes no other
+from a weaker way:
 
-1. the path is the image's id;
-2. one of the two paths is the tail of the other ("x.jpg" and "a/x.jpg", "/old/disk/a/x.jpg" and "a/x.jpg"),
-   the longest tail first;
+1. the path in the row is the id of the image;
+2. one of the two paths is the tail of the other ("x.jpg" and "a/x.jpg", "/old/disk/a/x.jpg" and "a/x.jpg"), the
+   longest tail first;
 3. and 4. the same without image extensions ("000001" or "000001.png" and "000001.jpg").
 
-"a/x.jpg" and "b/x.jpg" never match: the folders contradict each other, and a wrong label is worse than none.
+"a/x.jpg" and "b/x.jpg" never match: the folders contradict each other, and a wrong label is worse than no label.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from cfalign.datasets.decoding import EXTENSIONS
 
 
 def match_rows(names: Sequence[str | None], *, ids: Sequence[str], table: str) -> NDArray[np.int64]:
-    """For every image the row whose name is its own, −1 where there is none: [image].
+    """The row of every image, [image]; −1 where there is none.
 
-    BadInput where a row fits several images or several rows fit one image, equally well; ``table`` names the
-    table in the message.
+    ``table`` is what messages call the table. Raises BadInput where a row fits several images, or several rows fit one
+    image, equally well.
     """
     row_of = np.full(len(ids), -1, dtype=np.int64)
     rows = {row: _path(name) for row, name in enumerate(names) if name is not None}
@@ -53,7 +54,7 @@ def match_rows(names: Sequence[str | None], *, ids: Sequence[str], table: str) -
 
 
 class _Index:
-    """Images by path, and by every tail of it."""
+    """Images by path, and by every tail of their path."""
 
     def __init__(self, images: dict[int, str]) -> None:
         self.whole: dict[str, list[int]] = defaultdict(list)
@@ -64,7 +65,7 @@ class _Index:
                 self._tails[tail].append(image)
 
     def with_tail(self, path: str) -> list[int]:
-        """Images whose path ends with ``path``, else those that are its longest tail."""
+        """Images whose path ends with ``path``; else images whose path is the longest tail of it."""
         if path in self._tails:
             return self._tails[path]
         return next((self.whole[tail] for tail in _tails(path) if tail in self.whole), [])
@@ -72,14 +73,14 @@ class _Index:
 
 def _several_images(row: int, name: str | None, *, images: Sequence[str], table: str) -> BadInput:
     return BadInput(
-        f'Row {row + 1} of {table} ("{name}") fits {len(images)} images, e.g. {images[0]} and {images[1]}; '
+        f"Row {row + 1} of {table} ({name!r}) fits {len(images)} images, for example {images[0]!r} and {images[1]!r}; "
         "write paths relative to the image folder."
     )
 
 
 def _several_rows(rows: tuple[int, int], names: Sequence[str | None], *, image: str, table: str) -> BadInput:
-    first, second = (f'{row + 1} ("{name}")' for row, name in zip(rows, names, strict=True))
-    return BadInput(f"Rows {first} and {second} of {table} belong to one image, {image}; keep one of them.")
+    first, second = (f"{row + 1} ({name!r})" for row, name in zip(rows, names, strict=True))
+    return BadInput(f"Rows {first} and {second} of {table} belong to one image, {image!r}; keep one of them.")
 
 
 def _path(name: str) -> str:
@@ -89,7 +90,7 @@ def _path(name: str) -> str:
 
 
 def _tails(path: str) -> Iterator[str]:
-    """The path without its first part, without its first two, …: the longest tail first."""
+    """The path without its first part, then without its first two, and so on."""
     while "/" in path:
         path = path.partition("/")[2]
         yield path

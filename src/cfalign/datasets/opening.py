@@ -1,4 +1,4 @@
-"""Whatever the user has, as an image source, with labels where it brings its own."""
+"""Image sources from a folder, a spec, a tensor, an array or a source, with labels where the data brings them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAMILIES: dict[str, Callable[..., tuple[ImageSource, Labels | None]]] = {
     "xrv": open_xrv,
     "webdataset": open_webdataset,
 }
-"""What stands before the colon of a spec, and what opens the rest."""
+"""What stands before the colon of a spec → the function that opens the rest."""
 SPEC = (
     "a folder of images, searched recursively; celeba:FOLDER, waterbirds:FOLDER, hf:NAME_OR_FOLDER[:SPLIT], "
     "xrv:CLASS:FOLDER or webdataset:PATTERN"
@@ -37,19 +37,41 @@ SPEC = (
 
 
 def open_images(source: Openable, *, size: int | None = None) -> ImageSource:
-    """A source of [k, 3, size, size] images from a folder, a spec, a tensor or array [n, c, h, w], or a source.
+    """A source of images: float32 [k, 3, size, size] in [0, 1], loaded on demand.
 
-    ``size=None`` keeps the size that the images have. A source that is given must deliver ``size`` already.
-    BadInput as in ``ImageFolder``, ``TensorImages`` and the families of ``open_dataset``, and for any other type.
+    Args:
+        source: a folder of image files, a spec (see ``open_dataset``), a tensor or array [n, c, h, w], or an image
+            source, which is returned as it is.
+        size: side of the square images in pixels; None keeps the size that they have. A source must deliver ``size``
+            already.
+
+    Raises BadInput as ``ImageFolder``, ``TensorImages`` and ``open_dataset``, and for anything else.
+
+    >>> import numpy as np
+    >>> cfa.datasets.open_images(np.zeros((4, 3, 28, 28), dtype=np.uint8), size=32)
+    TensorImages('array', 4 images, 32x32)
     """
     return open_dataset(source, size=size)[0]
 
 
 def open_dataset(source: Openable, *, size: int | None = None) -> tuple[ImageSource, Labels | None]:
-    """The same, and the labels that the data set brings (None for a folder, a tensor, a source).
+    """A source of images as ``open_images``, and the labels that the data set brings (else None).
 
-    A spec is ``celeba:FOLDER``, ``waterbirds:FOLDER``, ``hf:NAME_OR_FOLDER[:SPLIT]``, ``xrv:CLASS:FOLDER[:TABLE]`` or
-    ``webdataset:PATTERN``; the modules of these names say what they expect. Any other text is a folder.
+    ============================  ==================================================================================
+    ``celeba:FOLDER``             images and lists as the authors publish them
+    ``waterbirds:FOLDER``         the same
+    ``hf:NAME_OR_FOLDER[:SPLIT]``  a data set of Hugging Face (extra ``data``), e.g. ``hf:mnist:test[0:100]``
+    ``xrv:CLASS:FOLDER[:TABLE]``  a data set of torchxrayvision (extra ``xrv``)
+    ``webdataset:PATTERN``        tar shards, e.g. ``webdataset:shards-{000..003}.tar``
+    ============================  ==================================================================================
+
+    The modules of ``datasets.families`` say what each expects. Any other text is a folder of image files; a folder, a
+    tensor and a source bring no labels. Raises BadInput as ``open_images``, for an unknown family, and for a data set
+    that is missing or damaged.
+
+    >>> import torch
+    >>> cfa.datasets.open_dataset(torch.rand(4, 3, 32, 32))
+    (TensorImages('tensor', 4 images, 32x32), None)
     """
     if isinstance(source, (str, os.PathLike)):
         return _from_text(os.fspath(source), size=size)
@@ -57,14 +79,14 @@ def open_dataset(source: Openable, *, size: int | None = None) -> tuple[ImageSou
         return TensorImages(source, size=size), None
     if not isinstance(source, ImageSource):
         raise BadInput(
-            "Images must be a folder, a tensor or array [n, channels, height, width], or an image source; "
-            f"came {type(source).__name__}."
+            "Images must be a folder, a tensor or array [n, channels, height, width], or an image source, got "
+            f"{type(source).__name__}."
         )
     if size is not None and source.shape != (size, size):
         height, width = source.shape
         raise BadInput(
-            f'The image source "{source.source}" delivers {width}x{height}, but {size}x{size} is needed; '
-            "open it with that size."
+            f"The image source {source.source!r} must deliver {size}x{size}, got {width}x{height}; open it with that "
+            "size."
         )
     return source, None
 
@@ -73,8 +95,8 @@ def _from_text(text: str, *, size: int | None) -> tuple[ImageSource, Labels | No
     family, colon, rest = text.partition(":")
     if colon and family in FAMILIES:
         if not rest:
-            raise BadInput(f"{text!r} names no data; expected {SPEC}.")
+            raise BadInput(f"The spec {text!r} names no data; expected {SPEC}.")
         return FAMILIES[family](rest, size=size)
     if colon and re.fullmatch(r"[a-z]{2,}", family) and not Path(text).expanduser().exists():
-        raise BadInput(f"No data sets of the family {family!r}; {nearest(family, FAMILIES)}.")
+        raise BadInput(f"There is no family {family!r} of data sets; {nearest(family, FAMILIES)}.")
     return ImageFolder(text, size=size), None

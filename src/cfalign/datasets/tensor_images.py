@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cfalign._errors import BadInput
-from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
 
 ImageArray = Tensor | NDArray[np.generic]
 _CHUNK = 256
@@ -22,15 +22,26 @@ _NUMPY_TYPES = (np.uint8, np.float16, np.float32, np.float64)
 
 
 class TensorImages:
-    """A tensor or array [n, c, h, w] as an image source: c is 1 or 3, floats in [0, 1] or uint8 in 0 … 255.
+    """A tensor or array [n, c, h, w] as an image source that delivers float32 [k, 3, height, width] in [0, 1].
 
-    The data is neither copied nor moved (a memory-mapped array stays on disk); do not change it afterwards.
-    Loading copies the images asked for, to float32 on the CPU; one channel becomes three. ``ids`` default to
-    "000000", "000001", …. With a ``size`` other than theirs, images are cropped to the centre square and
-    resized (bicubic, antialiased).
+    The data is neither copied nor moved (a memory-mapped array stays on disk); do not change it afterwards. Loading
+    copies the images asked for to float32 on the CPU; one channel becomes three.
 
-    BadInput: other rank, channels or type, no image, NaN or values outside [0, 1] (1e-4 of rounding is
-    clamped), ``ids`` that are not n different texts.
+    Args:
+        images: c is 1 or 3; floats in [0, 1] (1e-4 beyond is clamped) or uint8 in 0 … 255.
+        ids: n different texts; by default "000000", "000001", ….
+        size: side of the square images; where it is not theirs, they are cropped to the centre square and resized
+            (bicubic, antialiased). None keeps their size.
+
+    Raises BadInput for another rank, number of channels or type, no image, NaN, values outside the range, and ids that
+    are not n different texts.
+
+    >>> import torch
+    >>> images = cfa.datasets.TensorImages(torch.rand(5, 1, 28, 28), size=32)
+    >>> images
+    TensorImages('tensor', 5 images, 32x32)
+    >>> images.ids[:2], images.load([4]).images.shape
+    (('000000', '000001'), torch.Size([1, 3, 32, 32]))
     """
 
     def __init__(self, images: ImageArray, ids: Sequence[str] | None = None, *, size: int | None = None) -> None:
@@ -38,7 +49,7 @@ class TensorImages:
         count, _, height, width = images.shape
         self._pixels: ImageArray = images.detach() if isinstance(images, Tensor) else images
         if size is not None and size < 1:
-            raise BadInput(f"The image size must be at least 1 pixel; came {size}.")
+            raise BadInput(f"The image size must be at least 1 pixel, got {size}.")
         self.shape: tuple[int, int] = (height, width) if size is None else (size, size)
         self.ids: tuple[str, ...] = _checked_ids(ids, count=count)
         self.source = "tensor" if isinstance(images, Tensor) else "array"
@@ -49,6 +60,9 @@ class TensorImages:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return described("TensorImages", self)
+
     def load(self, indices: Sequence[int], /) -> Loaded:
         """Copies of the images at these positions; none is ever skipped."""
         wanted = checked_indices(indices, count=len(self.ids))
@@ -58,7 +72,7 @@ class TensorImages:
         return Loaded(images=images.expand(-1, 3, -1, -1).contiguous(), indices=wanted, skipped=())
 
     def subset(self, keep: Keep, /) -> TensorImages:
-        """The images named (in that order) or masked, over the same memory; see ``ImageSource.subset``."""
+        """The images with these ids or that a mask keeps, on the same memory; see ``ImageSource.subset``."""
         return with_rows(self, keep)
 
     def fingerprint(self) -> str:
@@ -76,14 +90,14 @@ class TensorImages:
         broken = ~torch.isfinite(values).flatten(1).all(1)
         if broken.any():
             image_id = self.ids[start + int(broken.nonzero()[0])]
-            raise BadInput(f'Image "{image_id}" holds NaN or infinite values; images must be finite, in [0, 1].')
+            raise BadInput(f"Image values must be finite, in [0, 1]; got NaN or infinity in {image_id!r}.")
         low, high = float(values.min()), float(values.max())
         if low < -_ROUNDING or high > 1 + _ROUNDING:
             image = values.flatten(1).sub(0.5).abs().amax(1).argmax()
             hint = "divide by 255" if low >= 0 and high <= 255 else "undo the normalisation; cfalign normalises itself"
             raise BadInput(
-                f"Image values must lie in [0, 1]; from {low:.4g} to {high:.4g} came, the farthest in "
-                f'"{self.ids[start + int(image)]}"; {hint}.'
+                f"Image values must lie in [0, 1], got {low:.4g} to {high:.4g}, the farthest in "
+                f"{self.ids[start + int(image)]!r}; {hint}."
             )
 
 
@@ -91,32 +105,38 @@ def _check_form(images: ImageArray) -> None:
     shape = tuple(images.shape)
     if len(shape) != 4:
         hint = "; for one image, add an axis: images[None]" if len(shape) == 3 else ""
-        raise BadInput(f"Images must have the shape [n, channels, height, width]; came {list(shape)}{hint}.")
+        raise BadInput(f"Images must have the shape [n, channels, height, width], got {list(shape)}{hint}.")
     if shape[1] not in (1, 3):
         last = shape[3] in (1, 3)
         hint = "; channels last? permute(0, 3, 1, 2) puts them first" if last else ""
-        raise BadInput(f"Images need 1 or 3 channels on axis 1; came {shape[1]} in {list(shape)}{hint}.")
+        raise BadInput(f"Images must have 1 or 3 channels on axis 1, got {shape[1]} in {list(shape)}{hint}.")
     if 0 in shape:
-        raise BadInput(f"There is no pixel in images of shape {list(shape)}.")
-    # By type, so that arrays of the other byte order count too.
+        raise BadInput(f"Images must have at least one pixel, got the shape {list(shape)}.")
+    # The scalar type is compared, so that arrays of the other byte order count too.
     known = images.dtype in _TORCH_TYPES if isinstance(images, Tensor) else images.dtype.type in _NUMPY_TYPES
     if not known:
-        raise BadInput(f"Images must be floats in [0, 1] or uint8 in 0 to 255; came {images.dtype}.")
+        raise BadInput(f"Images must be floats in [0, 1] or uint8 in 0 to 255, got {images.dtype}.")
 
 
 def _checked_ids(ids: Sequence[str] | None, *, count: int) -> tuple[str, ...]:
     if ids is None:
         return tuple(f"{i:06d}" for i in range(count))
     if isinstance(ids, str) or any(not isinstance(image_id, str) for image_id in ids):
-        raise BadInput("Image ids must be a sequence of texts, one per image.")
+        raise BadInput(f"Image ids must be a sequence of texts, one per image; got {_kinds(ids)}.")
     if len(ids) != count:
-        raise BadInput(f"There must be one id per image: {count} images, {len(ids)} ids came.")
+        raise BadInput(f"Image ids must be one per image: expected {count}, got {len(ids)}.")
     seen: set[str] = set()
     for image_id in ids:
         if image_id in seen:
-            raise BadInput(f'Image ids must differ; "{image_id}" came twice.')
+            raise BadInput(f"Image ids must differ, got {image_id!r} twice.")
         seen.add(image_id)
     return tuple(ids)
+
+
+def _kinds(ids: object) -> str:
+    if isinstance(ids, str):
+        return f"the text {ids!r}"
+    return ", ".join(sorted({type(image_id).__name__ for image_id in ids}))  # type: ignore[attr-defined]
 
 
 def _take(pixels: ImageArray, *, rows: Sequence[int]) -> Tensor:

@@ -1,9 +1,9 @@
 """CelebA as its authors publish it: ``celeba:FOLDER``.
 
-The folder holds ``list_attr_celeba.txt`` (attributes as −1/1) and, beside or below it, the images; where they are there
-too, ``list_eval_partition.txt`` says who is in train, val and test and ``identity_CelebA.txt`` who is on the image. The
-same lists as ``.csv`` are read as well. A folder that holds one table ``labels.csv`` instead (image, attributes, and
-where they are known split and identity), its images below it, is CelebA rearranged by somebody, and read too.
+The folder holds ``list_attr_celeba.txt`` (attributes as −1/1) and, beside or below it, the images. Two more lists are
+read where they are present: ``list_eval_partition.txt`` (train, val or test) and ``identity_CelebA.txt`` (the person).
+The lists may be ``.csv`` too. A folder with one table ``labels.csv`` instead (image, attributes, and where known split
+and identity) and the images below it is read as well.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _Columns = dict[str, list[str | None]]
 def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
     """Images and labels; ids are the paths below the folder of images, the identity is in ``Labels.extra``.
 
-    BadInput: no such folder, no list of attributes, a list that is damaged (another number of attributes or of rows
-    than its head says, a partition other than 0, 1, 2), lists that name none of the images.
+    Raises BadInput for a missing folder or list of attributes, for a damaged list (another number of attributes or rows
+    than its head says, a partition other than 0, 1, 2), and when the lists name none of the images.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -39,14 +39,14 @@ def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
         return source, read_labels(root / _TABLE, ids=source.ids)
     if lists is None:
         raise BadInput(
-            f"The folder {root} holds no {_ATTRIBUTES}.txt; celeba:FOLDER expects CelebA's own lists beside its images "
-            "(for any other table: --images FOLDER --labels TABLE)."
+            f"The folder {root} must hold {_ATTRIBUTES}.txt: celeba:FOLDER expects CelebA's own lists beside its "
+            "images (for any other table: --images FOLDER --labels TABLE)."
         )
     file, columns = lists
-    parts = _beside(root, _PARTITION, "partition", columns["image"])
+    parts = _column_of(root, _PARTITION, "partition", columns["image"])
     if parts is not None:
         columns["split"] = [_split(part, root) for part in parts]
-    persons = _beside(root, _IDENTITY, "identity", columns["image"])
+    persons = _column_of(root, _IDENTITY, "identity", columns["image"])
     if persons is not None:
         columns["identity"] = persons
     source = _images(root, size=size)
@@ -60,11 +60,11 @@ def _images(root: Path, *, size: int | None) -> ImageFolder:
 
 def _split(part: str | None, root: Path) -> str | None:
     if part is not None and part not in _SPLITS:
-        raise BadInput(f'{root / _PARTITION} has a partition "{part}"; expected 0 (train), 1 (val) or 2 (test).')
+        raise BadInput(f"{root / _PARTITION}: a partition must be 0 (train), 1 (val) or 2 (test), got {part!r}.")
     return None if part is None else _SPLITS[part]
 
 
-def _beside(root: Path, stem: str, column: str, images: Sequence[str | None]) -> list[str | None] | None:
+def _column_of(root: Path, stem: str, column: str, images: Sequence[str | None]) -> list[str | None] | None:
     """One column of another list, in the order of ``images``; None where there is no such list."""
     found = _list(root, stem, names=["image", column])
     if found is None:
@@ -74,7 +74,7 @@ def _beside(root: Path, stem: str, column: str, images: Sequence[str | None]) ->
 
 
 def _list(root: Path, stem: str, *, names: list[str] | None) -> tuple[Path, _Columns] | None:
-    """A list's columns, the first one called ``image``. ``names`` are those of a list that has no head of its own."""
+    """The columns of a list, the first one called ``image``. ``names``: the columns of a list without a header."""
     text, table = root / f"{stem}.txt", root / f"{stem}.csv"
     if text.is_file():
         return text, _read_list(text, names=names)
@@ -83,7 +83,7 @@ def _list(root: Path, stem: str, *, names: list[str] | None) -> tuple[Path, _Col
     read = read_table(table)
     header = names or ["image", *read.header[1:]]
     if len(header) != len(read.header):
-        raise BadInput(f"{table} has {len(read.header)} columns; expected {len(header)}.")
+        raise BadInput(f"{table} must have {len(header)} columns, got {len(read.header)}.")
     return table, {name: column.to_list() for name, column in zip(header, read.columns, strict=True)}
 
 
@@ -102,10 +102,10 @@ def _read_list(file: Path, *, names: list[str] | None) -> _Columns:
         cells = line.split()
         if cells and len(cells) != len(header):
             raise BadInput(
-                f"{file} names {len(header) - 1} value(s) per image, but line {number} has {len(cells) - 1}."
+                f"{file} must have {len(header) - 1} value(s) per image, got {len(cells) - 1} in line {number}."
             )
         if cells:
-            rows.append([*map(intern, cells)])  # or every −1 would be a text of its own
+            rows.append([*map(intern, cells)])  # one object per text, not one per cell
     if not rows or (count is not None and count != len(rows)):
-        raise BadInput(f"{file} is not whole: it announces {count or 'some'} images, and lists {len(rows)}.")
+        raise BadInput(f"{file} must list {count or 'at least one'} images, got {len(rows)}; it may be cut short.")
     return {name: list(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}

@@ -1,9 +1,9 @@
-"""Data sets of the Hugging Face package `datasets`: ``hf:NAME_OR_FOLDER[:SPLIT]``.
+"""Data sets of the Hugging Face package `datasets` (extra ``data``): ``hf:NAME_OR_FOLDER[:SPLIT]``.
 
-A folder is one that ``save_to_disk`` wrote, or whatever ``load_dataset`` reads from a folder (images in folders,
-Parquet); its rows stay on disk. Any other name is one of the hub: it is streamed once, and the encoded images wait in
-a temporary file, so each crosses the network once and memory stays that of the labels. ``SPLIT`` may end in
-``[10:200]``, rows of it; of a streamed split no more than those are read. Without a split all are taken.
+A folder is one that ``save_to_disk`` wrote, or any that ``load_dataset`` reads (images in folders, Parquet); its rows
+stay on disk. Any other name is one of the hub: it is streamed once, and the encoded images are kept in a temporary
+file, so that each crosses the network once and memory is that of the labels. ``SPLIT`` may end in ``[10:200]``, a range
+of rows; of a stream only these are read. Without a split all splits are taken.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _BATCH = 256
 def open_hf(spec: str, *, size: int | None) -> tuple[EncodedImages, Labels | None]:
     """Images and labels; ids are ``SPLIT/ROW``.
 
-    A column of classes becomes a 0/1 column per class (``columns`` says how), numbers that are 0/1 or true/false an
-    attribute, short texts are in ``Labels.extra``. BadInput: `datasets` is not installed, no such data set or split,
-    no column of images.
+    A column of classes becomes a 0/1 column per class (``label_columns`` describes how), a column of 0/1 or true/false
+    becomes an attribute, and short texts are kept in ``Labels.extra``. Raises BadInput without the extra ``data``, for
+    an unknown data set or split, and for a data set without a column of images.
     """
     package = imported("datasets", extra=EXTRA)
     match = None if Path(spec).expanduser().is_dir() else _SPEC.fullmatch(spec)
@@ -44,7 +44,7 @@ def open_hf(spec: str, *, size: int | None) -> tuple[EncodedImages, Labels | Non
     folder = Path(name).expanduser()
     local = folder.is_dir()
     if not local and name.startswith(("/", ".", "~")):
-        raise BadInput(f"No such folder: {folder}; hf: takes a folder or the name of a data set on the hub.")
+        raise BadInput(f"No such folder: {folder}; expected hf:FOLDER, or hf:NAME of a data set on the hub.")
     parts = _chosen(_loaded(package, folder if local else name), split, (start, stop), name)
     title = f"hf:{folder.name or folder.resolve().name}" if local else f"hf:{name}"
     return read_parts(package, parts, name=title, size=size)
@@ -53,7 +53,7 @@ def open_hf(spec: str, *, size: int | None) -> tuple[EncodedImages, Labels | Non
 def read_parts(
     package: Any, parts: Mapping[str, Any], *, name: str, size: int | None
 ) -> tuple[EncodedImages, Labels | None]:
-    """The same from data sets that are open, by split: streamed ones (``IterableDataset``) or stored ones."""
+    """Images and labels of open data sets, by split: streams (``IterableDataset``) or stored data sets."""
     image = _image_column(package, next(iter(parts.values())), name)
     plain = {split: part.cast_column(image, package.Image(decode=False)) for split, part in parts.items()}
     kinds = {column: kind for column, kind in next(iter(plain.values())).features.items() if column != image}
@@ -76,13 +76,13 @@ def read_parts(
         contents = _StoredImages([part.select_columns([image]) for part in plain.values()], image)
     ids = [f"{split}/{row}" for split, count in counts.items() for row in range(count)]
     if not ids:
-        raise BadInput(f"The data set {name} has no row.")
+        raise BadInput(f"The data set {name} must have at least one row, got none.")
     source = EncodedImages(ids, contents, name=name, size=size)
     return source, labels_from(reader.columns(counts), ids=ids, where=name)
 
 
 class _StoredImages:
-    """Encoded images of data sets on disk, one after the other."""
+    """Encoded images of data sets on disk, one data set after the other."""
 
     def __init__(self, parts: Sequence[Any], image: str) -> None:
         self._parts, self._image = parts, image
@@ -97,7 +97,7 @@ class _StoredImages:
 
 
 class _StreamedImages:
-    """Encoded images that came by in a stream, in a temporary file that goes with this object."""
+    """Encoded images of a stream, in a temporary file that is removed with this object."""
 
     def __init__(self) -> None:
         self._file = NamedTemporaryFile(prefix="cfalign-", suffix=".images")  # noqa: SIM115 (lives as long as this)
@@ -121,7 +121,7 @@ class _StreamedImages:
 
 
 class _LabelReader:
-    """Labels, gathered batch by batch."""
+    """Collects the columns of labels, batch by batch."""
 
     def __init__(self, package: Any, kinds: Mapping[str, Any]) -> None:
         self._classes = {c: names for c, kind in kinds.items() if (names := _class_names(package, kind)) is not None}
@@ -134,7 +134,7 @@ class _LabelReader:
             cells += map(read, batch[column])
 
     def columns(self, counts: Mapping[str, int]) -> dict[str, list[str | None]]:
-        """Columns of a table; where there are several splits, they are its column ``split``."""
+        """The columns of a table; several splits become its column ``split``."""
         found: dict[str, list[str | None]] = {}
         for column, names in self._classes.items():
             made = class_columns(column, self._cells[column], names)
@@ -165,15 +165,15 @@ def _content(cell: Any) -> Content:
 
 def _image_column(package: Any, part: Any, name: str) -> str:
     if part.features is None:
-        raise BadInput(f"The data set {name} does not say what its columns hold; save it to a folder first.")
+        raise BadInput(f"The columns of the data set {name} must have known types; save it to a folder first.")
     images = [column for column, kind in part.features.items() if isinstance(kind, package.Image)]
     if not images:
-        raise BadInput(f"The data set {name} has no column of images; it has {', '.join(part.features)}.")
+        raise BadInput(f"The data set {name} must have a column of images, got {', '.join(part.features)}.")
     return next((column for column in ("image", "img") if column in images), images[0])
 
 
 def _loaded(package: Any, name: Path | str) -> Any:
-    """A data set, or several by split. BadInput with the library's first line for whatever it raises."""
+    """A data set, or several by split. Raises BadInput with the first line of whatever the library raises."""
     try:
         if isinstance(name, str):
             return package.load_dataset(name, streaming=True)
@@ -187,10 +187,10 @@ def _loaded(package: Any, name: Path | str) -> Any:
 
 
 def _chosen(loaded: Any, split: str | None, rows: tuple[int | None, int | None], name: str) -> dict[str, Any]:
-    """The parts wanted, by split."""
+    """The parts that are asked for, by split."""
     parts = dict(loaded) if isinstance(loaded, dict) else {str(getattr(loaded, "split", None) or "all"): loaded}
     if split is not None and split not in parts:
-        raise BadInput(f'The data set {name!r} has no split "{split}"; {nearest(split, parts)}.')
+        raise BadInput(f"The data set {name!r} has no split {split!r}; {nearest(split, parts)}.")
     wanted = parts if split is None else {split: parts[split]}
     start, stop = rows
     if start is None and stop is None:

@@ -20,7 +20,7 @@ _SPLITS = {"0": "train", "1": "val", "2": "test"}
 def open_waterbirds(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
     """Images and the labels ``waterbird`` and ``water_background``; ids are the paths below the folder.
 
-    BadInput: no such folder, no ``metadata.csv``, a column that is missing, a split other than 0, 1, 2, a table that
+    Raises BadInput for a missing folder, ``metadata.csv`` or column, for a split other than 0, 1, 2, and when the table
     names none of the images.
     """
     root = Path(folder).expanduser()
@@ -28,17 +28,17 @@ def open_waterbirds(folder: str, *, size: int | None) -> tuple[ImageFolder, Labe
     if not root.is_dir():
         raise BadInput(f"No such folder of Waterbirds: {root}.")
     if not file.is_file():
-        raise BadInput(f"The folder {root} holds no metadata.csv; waterbirds:FOLDER expects it beside the images.")
+        raise BadInput(f"The folder {root} must hold metadata.csv beside the images, as waterbirds:FOLDER expects.")
     table = read_table(file)
     missing = [name for name in _NAMES if name not in table.header]
     if missing:
-        raise BadInput(f"{file} has no column {', '.join(missing)}; it has {', '.join(table.header)}.")
+        raise BadInput(f"{file} must have the columns {', '.join(_NAMES)}; it lacks {', '.join(missing)}.")
     columns: dict[str, list[str | None]] = {
         new: table.columns[table.header.index(old)].to_list() for old, new in _NAMES.items()
     }
     unknown = [part for part in columns["split"] if part is not None and part not in _SPLITS]
     if unknown:
-        raise BadInput(f'{file} has a split "{unknown[0]}"; expected 0 (train), 1 (val) or 2 (test).')
+        raise BadInput(f"{file}: a split must be 0 (train), 1 (val) or 2 (test), got {unknown[0]!r}.")
     columns["split"] = [None if part is None else _SPLITS[part] for part in columns["split"]]
     source = ImageFolder(root, size=size, name=f"waterbirds:{root.name or root.resolve().name}")
     return source, labels_of(table_of(columns), ids=source.ids, file=file)

@@ -1,8 +1,8 @@
 """WebDataset shards: ``webdataset:PATTERN``.
 
 A shard is an uncompressed tar in which the members of one image share a key, their path up to the first dot of the
-name: ``a/0001.jpg``, ``a/0001.json``, ``a/0001.cls``. Opening reads the headers and labels once; what is kept is where
-each image lies, so images are read in any order and memory is that of the ids.
+name: ``a/0001.jpg``, ``a/0001.json``, ``a/0001.cls``. Opening reads the headers and labels once and keeps the place of
+each image, so that images are read in any order and memory is that of the ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CLASS = "class"
 
 
 class _ShardImages:
-    """Where each image lies."""
+    """The place of each image in the shards."""
 
     def __init__(self, shards: tuple[Path, ...], rows: NDArray[np.int64]) -> None:
         self._shards = shards
@@ -45,9 +45,9 @@ class _ShardImages:
 def open_webdataset(pattern: str, *, size: int | None) -> tuple[EncodedImages, Labels | None]:
     """Images and labels of shards, e.g. ``shards-{000..003}.tar`` or ``shards/*.tar``; ids are ``SHARD/KEY``.
 
-    Of a ``.json`` member every plain value is a column, a ``.cls`` is a class: 0/1 for two classes, a column per class
-    for more. BadInput: no such shard, a shard that is compressed, cut off or no tar, no image, labels that are no
-    JSON object, one key twice.
+    Every plain value of a ``.json`` member becomes a column. A ``.cls`` member is a class: two classes become one
+    column of 0/1, more become a column each. Raises BadInput for a missing shard, a shard that is compressed, cut short
+    or not a tar, shards without an image, labels that are not a JSON object, and a key that occurs twice.
     """
     shards = _expanded(pattern)
     ids: list[str] = []
@@ -60,9 +60,9 @@ def open_webdataset(pattern: str, *, size: int | None) -> tuple[EncodedImages, L
             ids.append(f"{shard.stem}/{key}")
             places.append((number, start, length))
     if not ids:
-        raise BadInput(f"No image in {pattern}: looked for members that end in {', '.join(EXTENSIONS)}.")
+        raise BadInput(f"No image in {pattern}: expected members that end in {', '.join(EXTENSIONS)}.")
     if len(set(ids)) < len(ids):
-        raise BadInput(f"Two shards of {pattern} have one name; give them different names, or name one folder.")
+        raise BadInput(f"The shards of {pattern} must have different names, got one twice; rename them.")
     name = f"webdataset:{Path(pattern).name}"
     source = EncodedImages(
         ids, _ShardImages(shards, np.array(places, dtype=np.int64)), name=name, where=pattern, size=size
@@ -125,7 +125,7 @@ def _read_shard(shard: Path) -> dict[str, tuple[int, int, dict[str, Any]]]:
                     continue
                 if f".{kind}" in EXTENSIONS:
                     if key in images:
-                        raise BadInput(f'{shard} holds two images with the key "{key}"; one key is one image.')
+                        raise BadInput(f"{shard} must hold one image per key, got two with the key {key!r}.")
                     images[key] = (member.offset_data, member.size)
                 elif kind in ("json", "cls") and member.size <= _LABELS_LIMIT:
                     stream = tar.extractfile(member)
@@ -144,8 +144,8 @@ def _values(kind: str, text: bytes, where: str) -> dict[str, Any]:
         if kind == "cls":
             return {_CLASS: text.decode("utf-8").strip() or None}
         values = json.loads(text)
-    except ValueError as error:  # not UTF-8 is one too
+    except ValueError as error:  # UnicodeDecodeError is one too
         raise BadInput(f"The labels {where} cannot be read: {error}.") from error
     if not isinstance(values, dict):
-        raise BadInput(f"The labels {where} are no JSON object; expected names with values.")
+        raise BadInput(f"The labels {where} must be a JSON object of names and values, got {type(values).__name__}.")
     return {name: value for name, value in values.items() if name != "image" and not isinstance(value, dict | list)}

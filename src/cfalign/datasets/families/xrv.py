@@ -1,6 +1,6 @@
-"""Data sets of torchxrayvision: ``xrv:CLASS:FOLDER[:TABLE]``, e.g. ``xrv:NIH_Dataset:images/``.
+"""Data sets of torchxrayvision (extra ``xrv``): ``xrv:CLASS:FOLDER[:TABLE]``, e.g. ``xrv:NIH_Dataset:images/``.
 
-The library's grey range, −1024 … 1024, becomes [0, 1]; its pathologies are the labels, unknown ones NaN.
+The grey values of the library, −1024 … 1024, become [0, 1]. Its pathologies are the labels; unknown ones are NaN.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._results import Skipped
 from cfalign.datasets.decoding import content_digest, grey_pixels
-from cfalign.datasets.image_source import Keep, Loaded, checked_indices, with_rows
+from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
 from cfalign.datasets.label_columns import as_text, labels_from
 from cfalign.datasets.labels import Labels
 
 EXTRA = "xrv"
 SIDE = 224
-"""Side of the images where none is given; the library's classifiers look at this."""
+"""Side of the images where none is given: that of the library's classifiers."""
 _NAMES = ("Image Index", "imageid", "ImageID", "image_id", "filename", "dicom_id", "Path", "name")
 _HALF = 1024.0
 
 
 class XRayImages:
-    """A data set of torchxrayvision as [k, 3, size, size]: the centre square, resized as files are.
+    """A data set of torchxrayvision as float32 [k, 3, size, size] in [0, 1]: the centre square, resized as files are.
 
-    Ids are the images' names in the library's table, or row numbers where it has none. An image that the library
+    Ids are the names of the images in the library's table, or row numbers where it has none. An image that the library
     cannot read becomes ``Skipped``.
     """
 
@@ -47,6 +47,9 @@ class XRayImages:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return described("XRayImages", self)
 
     def load(self, indices: Sequence[int], /) -> Loaded:
         """Read the images at these positions, one by one."""
@@ -68,11 +71,11 @@ class XRayImages:
         return Loaded(images=stacked, indices=tuple(good), skipped=tuple(skipped))
 
     def subset(self, keep: Keep, /) -> XRayImages:
-        """The images named (in that order) or masked; see ``ImageSource.subset``."""
+        """The images with these ids (in this order) or that a mask keeps; see ``ImageSource.subset``."""
         return with_rows(self, keep)
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape, ids, and each image: its file where one has its name, else its pixels."""
+        """SHA-256 over shape and ids, and for each image over the file of its name, or else over its pixels."""
         digest = hashlib.sha256(f"xrays {self.shape}\n".encode())
         files: dict[str, Path] = {}
         for path in sorted(self._folder.rglob("*")):
@@ -85,10 +88,10 @@ class XRayImages:
 
 
 def open_xrv(spec: str, *, size: int | None) -> tuple[XRayImages, Labels | None]:
-    """Images and pathologies of a torchxrayvision class over a folder; ``TABLE`` is its csv where it ships none.
+    """Images and pathologies of a class of torchxrayvision over a folder; TABLE is its csv where it ships none.
 
-    BadInput: the library is not installed, no such class, no such folder, a class that needs more than a folder and a
-    table, or whatever the library says about the files.
+    Raises BadInput without the extra ``xrv``, for an unknown class or folder, for a class that needs more than a folder
+    and a table, and for files that the library refuses.
     """
     package = imported("torchxrayvision", extra=EXTRA)
     kind, _, rest = spec.partition(":")
@@ -104,7 +107,7 @@ def open_xrv(spec: str, *, size: int | None) -> tuple[XRayImages, Labels | None]
     dataset = _made(getattr(package.datasets, kind), kind, folder, table)
     source = XRayImages(dataset, folder=folder, name=f"xrv:{kind}", size=SIDE if size is None else size)
     if not source.ids:
-        raise BadInput(f"xrv:{kind} lists no image for {folder}.")
+        raise BadInput(f"xrv:{kind} must list at least one image for {folder}, got none.")
     values = np.asarray(dataset.labels, dtype=np.float64)
     columns = {name: [as_text(float(v)) for v in values[:, i]] for i, name in enumerate(map(str, dataset.pathologies))}
     if "patientid" in getattr(dataset, "csv", ()):
@@ -140,7 +143,7 @@ def _ids(dataset: Any) -> tuple[str, ...]:
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """The library draws from, and seeds, NumPy's global generator: leave it as it was."""
+    """Leave NumPy's global generator as it was: the library seeds it and draws from it."""
     state = np.random.get_state()  # noqa: NPY002 (the global one is what has to be kept)
     try:
         yield
