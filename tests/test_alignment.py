@@ -196,9 +196,7 @@ def test_a_downstream_head_that_is_scaled_scales_its_cells(factor: float, consta
     def scaled(values: Floats) -> Floats:
         return np.column_stack([values[:, 0], values[:, 1], factor * values[:, 1] + constant])
 
-    found = cells(
-        replace(every, before=scaled(every.before), after=scaled(every.after), null=scaled(every.null))
-    )  # fmt: skip
+    found = cells(replace(every, before=scaled(every.before), after=scaled(every.after), null=scaled(every.null)))
     one, other = found["a", "b"], found["a", "c"]
     for name in ("psi", "ratio_of_means", "median"):
         assert getattr(other, name) == pytest.approx(factor * getattr(one, name), abs=1e-9)
@@ -214,9 +212,14 @@ def test_order_of_images_changes_only_the_draws(order: list[int]) -> None:
     every = row(14)
     index = np.array(order)
     moved = replace(
-        every, image=every.image[index], base_before=every.base_before[index], base_after=every.base_after[index],
-        before=every.before[index], after=every.after[index], null=every.null[index],
-    )  # fmt: skip
+        every,
+        image=every.image[index],
+        base_before=every.base_before[index],
+        base_after=every.base_after[index],
+        before=every.before[index],
+        after=every.after[index],
+        null=every.null[index],
+    )
     for one, other in zip(cells(every).values(), cells(moved).values(), strict=True):
         for name in ("psi", "ratio_of_means", "median"):
             assert getattr(other, name) == pytest.approx(getattr(one, name))

@@ -119,15 +119,18 @@ def by_hand(rows: list[Row], column: int, seed: int, watched: dict[str, str] | N
         spread *= len(beyond) / sum(change[own[b]] for change in changes[b]) ** 2
         weight[b] = FEW.misfit**2 / (FEW.misfit**2 + spread)
     drawn = horseshoe(
-        psi[None], response[None], weight[None], noise=FEW.misfit, noise_weight=FEW.misfit_weight,
-        samples=FEW.samples, streams=[generator(seed, "effects", HEADS[column])],
-    )[:, 0]  # fmt: skip
+        psi[None],
+        response[None],
+        weight[None],
+        noise=FEW.misfit,
+        noise_weight=FEW.misfit_weight,
+        samples=FEW.samples,
+        streams=[generator(seed, "effects", HEADS[column])],
+    )[:, 0]
     mean = drawn.mean(axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     error = 1.96 * FEW.switch_error * mean  # adds to either half of the interval as independent errors do
-    return np.stack([
-        mean, mean - np.sqrt((mean - low) ** 2 + error**2), mean + np.sqrt((high - mean) ** 2 + error**2)
-    ])  # fmt: skip
+    return np.stack([mean, mean - np.sqrt((mean - low) ** 2 + error**2), mean + np.sqrt((high - mean) ** 2 + error**2)])
 
 
 @pytest.mark.parametrize("rows", [ROWS, BOTH], ids=["lowered", "both ways"])
@@ -394,10 +397,16 @@ def both_ways(attribute: str, head: np.ndarray[Any, Any], witness: Floats, audit
         at = np.flatnonzero(switched == way)
         rows.append(
             Row(
-                attribute, at.astype(np.int64), (Outcome.REACHED,) * len(at), before[at, 0], after[at, 0], before[at],
-                after[at], before[at],
+                attribute,
+                at.astype(np.int64),
+                (Outcome.REACHED,) * len(at),
+                before[at, 0],
+                after[at, 0],
+                before[at],
+                after[at],
+                before[at],
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -494,9 +503,15 @@ def noise_row(base: int, rng: np.random.Generator, noise: Floats, *, off: float,
     after = before + np.column_stack([change, response])
     null = before + 0.1 * spread * rng.normal(size=before.shape)
     return Row(
-        ATTRIBUTES[base], np.arange(n, dtype=np.int64), (Outcome.REACHED,) * n, before[:, base], after[:, base],
-        before, after, null,
-    )  # fmt: skip
+        ATTRIBUTES[base],
+        np.arange(n, dtype=np.int64),
+        (Outcome.REACHED,) * n,
+        before[:, base],
+        after[:, base],
+        before,
+        after,
+        null,
+    )
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -51,8 +51,10 @@ def test_a_file_of_relations_is_read_with_and_without_quotes(tmp_path: Path) -> 
         '  approved -> male = "forbidden"\n'
     )
     assert read_relations(file) == {
-        "heavy_makeup -> wearing_lipstick": math.inf, "a:young -> gray_hair": 0.4, "approved -> male": 0.0,
-    }  # fmt: skip
+        "heavy_makeup -> wearing_lipstick": math.inf,
+        "a:young -> gray_hair": 0.4,
+        "approved -> male": 0.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,13 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Fl
     names = ("chubby_from_pale_skin", "chubby_from_pale_skin_0")
     models = [cfa.classifiers.load(f"embedded:{name}") for name in names]
     run = cfa.audit(
-        TensorImages(images), models, reference=cfa.classifiers.load("embedded"),
-        autoencoder=cfa.autoencoders.load("embedded"), out=tmp_path_factory.mktemp("run"),
+        TensorImages(images),
+        models,
+        reference=cfa.classifiers.load("embedded"),
+        autoencoder=cfa.autoencoders.load("embedded"),
+        out=tmp_path_factory.mktemp("run"),
         options=cfa.AuditOptions(limit=12, shown=0),
-    )  # fmt: skip
+    )
     y, pale = (labels[:, ATTRIBUTES.index(a)] > 0 for a in ("chubby", "pale_skin"))
     parts = [(y & pale), (y & ~pale), (~y & pale), (~y & ~pale)]
     table = panel([m["chubby"] for m in models], []).scores(respond(images, models))

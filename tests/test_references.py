@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 
 import worlds
-from cfalign._analysis.alignment import Row
-from cfalign._audit.head_checks import check_heads
 from cfalign._errors import BadInput
-from cfalign._results import Outcome
 from cfalign.benchmarks.references.options import QUICK, VARIANTS, TrainingSet
 from cfalign.classifiers.by_spec import EMBEDDED
 from cfalign.synthetic import ATTRIBUTES, sample
@@ -35,7 +31,6 @@ from cfalign.training.recipes.imperfect_references import (
 )
 from cfalign.training.recipes.planted_shortcuts import PAIRS
 
-COLUMNS = ["a", "b", "judge:a", "judge:b"]
 FEW = [
     ATTRIBUTES.index(a) for a in ("big_lips", "eyeglasses", "goatee", "no_beard", "black_hair", "gray_hair", "smiling")
 ]
@@ -169,32 +164,3 @@ def test_heads_learn_their_partner_from_confounded_faces(tmp_path: Path) -> None
     rows = _checked(tmp_path)
     assert 0.97 > rows["balanced"]["accuracy"] > 0.55, "heads that learnt something from few faces"
     assert rows["balanced"]["leak"] > 0.02, "… and the partner with it"
-
-
-def _row(base: str, before: list[list[float]], after: list[list[float]]) -> Row:
-    count = len(before)
-    start, end = (np.array(x, dtype=np.float64) for x in (before, after))
-    k = COLUMNS.index(base)
-    return Row(
-        base=base, image=np.arange(count), outcomes=(Outcome.REACHED,) * count, base_before=start[:, k],
-        base_after=end[:, k], before=start, after=end, null=start,
-    )  # fmt: skip
-
-
-def test_what_a_run_says_of_its_heads_in_closed_form() -> None:
-    rows = [
-        _row("a", [[1.0, 0.5, 0.9, 0.5]], [[0.0, 0.5, 0.4, 0.2]]),  # judge:b falls by 0.3 of 1
-        _row("b", [[0.5, 1.0, 0.5, 1.0], [0.5, 0.0, 0.5, 0.0]], [[0.3, 0.5, 0.5, 0.6], [0.3, 0.0, 0.6, 0.0]]),
-        _row("b", [[0.2, 0.1, 0.5, 0.1]], [[0.6, 0.6, 0.4, 0.5]]),  # raised
-    ]  # Σ over b, the raised one backwards: own −1, a −0.8, judge:a +0.2
-    scores = pl.DataFrame({f"reconstruction.{c}": [0.5, x] for c, x in zip(COLUMNS, (0.1, 0.2, 0.5, 0.2), strict=True)})
-    found = check_heads(
-        rows, COLUMNS, scores=scores, attributes=["a", "b"], judges={"a": "judge:a", "b": "judge:b"}
-    )  # fmt: skip
-    assert found["a"] == pytest.approx({"disagreement": 0.2, "entangled": 0.3, "answers": 0.8, "misread": 1.0})
-    assert found["b"] == pytest.approx({"disagreement": 0.0, "entangled": 0.2, "answers": 0.0, "misread": 0.3})
-    alone = check_heads(rows[:1], COLUMNS[:2], scores=scores, attributes=["a", "b"], judges={})
-    assert math.isnan(alone["a"]["misread"])
-    assert math.isnan(alone["b"]["entangled"])
-    without = check_heads([], COLUMNS[:2], scores=scores, attributes=["a", "b"], judges={})
-    assert all(math.isnan(value) for checks in without.values() for value in checks.values())

@@ -82,9 +82,16 @@ def test_most_remarkable_first_and_not_too_many() -> None:
 def test_mutual_pairs_move_each_other() -> None:
     """One direction alone is no pair, the sign does not count, and a number that is missing makes none."""
     psi = {
-        ("a", "b"): 0.9, ("b", "a"): -0.6, ("a", "c"): 0.9, ("c", "a"): 0.1, ("b", "c"): 0.7, ("c", "b"): 0.8,
-        ("a", "d"): float("nan"), ("d", "a"): 0.9, ("b", "d"): 0.9,
-    }  # fmt: skip
+        ("a", "b"): 0.9,
+        ("b", "a"): -0.6,
+        ("a", "c"): 0.9,
+        ("c", "a"): 0.1,
+        ("b", "c"): 0.7,
+        ("c", "b"): 0.8,
+        ("a", "d"): float("nan"),
+        ("d", "a"): 0.9,
+        ("b", "d"): 0.9,
+    }
     assert mutual(psi, ["a", "b", "c", "d"]) == [("b", "c", 0.7), ("a", "b", 0.6)]
     assert mutual(psi, ["a", "b", "c", "d"], least=0.1)[-1] == ("a", "c", 0.1)
     assert mutual(psi, ["a", "c"]) == []

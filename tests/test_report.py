@@ -595,9 +595,18 @@ def test_difference_shows_signed_change() -> None:
 
 def test_relations_and_the_judge_stand_in_page_and_text(run_dir: Path) -> None:
     relation = {
-        "kind": "correlated_not_used", "audited": "shortcut:smiling", "attribute": "young", "correlation": 0.62,
-        "images": 90, "effect": 0.01, "ci_low": -0.02, "ci_high": 0.04, "q": 0.7, "outgoing": None, "returning": 0.02,
-    }  # fmt: skip
+        "kind": "correlated_not_used",
+        "audited": "shortcut:smiling",
+        "attribute": "young",
+        "correlation": 0.62,
+        "images": 90,
+        "effect": 0.01,
+        "ci_low": -0.02,
+        "ci_high": 0.04,
+        "q": 0.7,
+        "outgoing": None,
+        "returning": 0.02,
+    }
     (run_dir / "findings.json").write_text(json.dumps({"findings": [FINDING], "relations": [relation]}))
     share = {"judge_share": 0.31, "ci_low": 0.2, "ci_high": 0.41, "n": 38}
     controls = {"eyeglasses": share, "young": {**share, "judge_share": 0.97}}

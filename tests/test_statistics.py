@@ -140,9 +140,14 @@ def solve(design: np.ndarray, response: np.ndarray, *, seed: int = 0, samples: i
     """Draws [sample, coefficient] of one regression."""
     weight = np.ones((1, len(response)))
     return horseshoe(
-        design[None], response[None], weight, noise=0.1, noise_weight=4.0, samples=samples,
+        design[None],
+        response[None],
+        weight,
+        noise=0.1,
+        noise_weight=4.0,
+        samples=samples,
         streams=[generator(seed, "one")],
-    )[:, 0]  # fmt: skip
+    )[:, 0]
 
 
 @pytest.mark.parametrize("truth", [[0.0, 0.5], [0.05, -0.1]])
@@ -160,9 +165,12 @@ def test_the_posterior_by_weighing_draws_from_the_prior(truth: list[float]) -> N
     moment = (response @ design) / sigma2
     mean = np.einsum("mij,mj->mi", covariance, moment)
     log = 0.5 * (
-        (mean * moment).sum(1) - response @ response / sigma2[:, 0] - 6 * np.log(sigma2[:, 0])
-        - np.log(scale2).sum(1) + np.linalg.slogdet(covariance)[1]
-    )  # fmt: skip
+        (mean * moment).sum(1)
+        - response @ response / sigma2[:, 0]
+        - 6 * np.log(sigma2[:, 0])
+        - np.log(scale2).sum(1)
+        + np.linalg.slogdet(covariance)[1]
+    )
     weight = np.exp(log - log.max())
     weight /= weight.sum()
     np.testing.assert_allclose(drawn.mean(axis=0), weight @ mean, atol=0.01)
@@ -194,9 +202,14 @@ def test_large_coefficients_are_not_shrunk() -> None:
 def test_regressions_do_not_disturb_one_another_and_zero_columns_and_weights_take_no_part() -> None:
     (design, response), (other, reply) = (regression(s, [0.5, 0.0, 0.2], rows=8, noise=0.1) for s in (0, 1))
     pair = horseshoe(
-        np.stack([design, other]), np.stack([response, reply]), np.ones((2, 8)), noise=0.1, noise_weight=4.0,
-        samples=2000, streams=[generator(0, "one"), generator(5, "two")],
-    )  # fmt: skip
+        np.stack([design, other]),
+        np.stack([response, reply]),
+        np.ones((2, 8)),
+        noise=0.1,
+        noise_weight=4.0,
+        samples=2000,
+        streams=[generator(0, "one"), generator(5, "two")],
+    )
     np.testing.assert_allclose(pair[:, 0], solve(design, response), atol=1e-9)
     weight = np.ones((1, 8))
     weight[0, 7] = 0
