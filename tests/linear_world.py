@@ -149,7 +149,7 @@ def measured_rows(
             Row(
                 base=base,
                 image=walked.image[at],
-                outcomes=tuple(walked.outcomes[i] for i in at),
+                outcomes=tuple(point.ends.outcomes[i] for i in at),
                 base_before=before[at, column],
                 base_after=point.scores[at, column],
                 before=before[at],

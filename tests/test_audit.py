@@ -16,10 +16,11 @@ from torch import nn
 import worlds
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference, judged, reference_of
+from cfalign._audit.reference import reference_of
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.panel import panel
+from cfalign._heads.reference import Reference, judged
 from cfalign._results import Outcome
 from cfalign._runs.run import Run
 from cfalign.classifiers import black_box, load, wrap

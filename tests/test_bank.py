@@ -14,11 +14,11 @@ from PIL import Image
 import worlds
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import COLUMNS, TENSORS, Bank, bank, load_bank
+from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference
-from cfalign._audit.sweep import pixels
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput, BadModel, RunMismatch
+from cfalign._heads.reference import Reference
 from cfalign._runs.run import Run
 from cfalign.classifiers import wrap
 

@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 
 from cfalign import classifiers
 from cfalign._analysis.statistics import auroc
-from cfalign._audit.reference import Reference
 from cfalign._errors import RunMismatch
+from cfalign._heads.reference import Reference
 from cfalign.benchmarks.detection.detectors import ConfoundedFaces, Subject
 from cfalign.benchmarks.detection.measure import pairs_once
 from cfalign.benchmarks.detection.options import DetectionOptions, Effort

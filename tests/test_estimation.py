@@ -13,7 +13,7 @@ import cfalign as cfa
 import worlds
 from cfalign._audit.contact_sheet import SheetModels, sheet_rows
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.batch import Pairs
+from cfalign._counterfactuals.batch import Batch, Models, Pairs
 from cfalign._counterfactuals.gradient import differences, directions, find_rays
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
@@ -38,7 +38,7 @@ def rays(classifier: object, options: EstimateOptions | None, images: int = 5) -
     table = weights([classifier[t] for t in CLF.targets], [classifier])  # type: ignore[index, list-item]
     rows = torch.arange(3).repeat(images)
     pairs = Pairs(torch.arange(images).repeat_interleave(3), table[rows])
-    return find_rays(latents, pairs, autoencoder=AE, classifiers=[classifier], estimate=options)  # type: ignore[list-item]
+    return find_rays(Batch(latents, latents[:0], pairs, Models(AE, [classifier]), options))  # type: ignore[list-item]
 
 
 def test_as_many_directions_as_dimensions_give_the_gradient() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import worlds
 from cfalign._explanation.explanation import explain
 from cfalign._explanation.options import ExplainOptions
+from cfalign._explanation.writing import write_explanation
 from cfalign._heads.composition import head
-from cfalign.report.explanation_files import write_explanation
 
 NAMES = ("a:smiling", "a_smiling", "a/smiling", "../smiling")
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from cfalign._counterfactuals.batch import Pairs, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of, reconstruct
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.ray import walk
+from cfalign._counterfactuals.ray import walk_rays
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.panel import weights
@@ -271,23 +271,22 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
     order = torch.randperm(len(image), generator=torch.Generator().manual_seed(2))
     latents, x0 = reconstruct(images, autoencoder)
     pairs = Pairs(image[order], weights(bases, [clf])[which[order]])
-    rays = find_rays(latents, pairs, autoencoder=autoencoder, classifiers=[clf], batch=5)
-    found = walk(latents, x0, pairs, rays, autoencoder=autoencoder, classifiers=[clf], options=options, batch=5)
+    batch = Batch(latents, x0, pairs, Models(autoencoder, [clf], batch=5))
+    found = walk_rays(batch, find_rays(batch), options)
     for number, base in enumerate(bases):
         alone = latent_shift(images, base, autoencoder=autoencoder, options=options)
         for row in range(len(images)):
             at = int(torch.nonzero((image[order] == row) & (which[order] == number)).item())
             assert found.outcomes[at] is alone.outcomes[row]
-            assert found.distance[at] == pytest.approx(alone.distances[row], rel=1e-9)
+            assert found.distances[at] == pytest.approx(alone.distances[row], rel=1e-9)
             torch.testing.assert_close(found.kept[0][at], alone.images[row], atol=1e-9, rtol=0)
 
 
 def test_directions_have_unit_length_and_point_down() -> None:
     autoencoder, clf, images = BENT
-    latents, _ = reconstruct(images, autoencoder)
-    base = head(clf, "a")
-    pairs = Pairs(torch.arange(len(images)), weights([base], [clf])[torch.zeros(len(images), dtype=torch.int64)])
-    rays = find_rays(latents, pairs, autoencoder=autoencoder, classifiers=[clf])
+    latents, x0 = reconstruct(images, autoencoder)
+    pairs = pairs_of(head(clf, "a"), len(images))
+    rays = find_rays(Batch(latents, x0, pairs, Models(autoencoder, [clf])))
     torch.testing.assert_close(rays.direction.flatten(1).norm(dim=1), torch.ones(len(images)).double())
     step = 1e-5
     with torch.no_grad():

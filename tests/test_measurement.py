@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cfalign._audit import measurement
-from cfalign._audit.measurement import Base, WalkSettings, examined, look, walk_all
+from cfalign._audit.measurement import Base, ScoredEnds, WalkSettings, examined, look, walk_all
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._heads.panel import Panel, panel
@@ -26,7 +26,6 @@ PANEL = panel([ONE["a"], ONE["b"], ONE["c"]], [("two", TWO["d"]), ("both", TWO["
 BASES = ("a", "d", "e + 0.3*a")
 IMAGES = linear_images(20)
 IDS = tuple(f"folder/{i:03d}.png" for i in range(20))
-POINT = ("distances", "scores", "control_scores", "images", "controls")
 PAIRS = [(i, b) for b in range(3) for i in range(20)]
 
 
@@ -72,16 +71,23 @@ def walked(
     out = {}
     for pool in pools:
         point = pool.counterfactual
-        assert len(pool) == len(pool.outcomes) == len(point.images) == len(point.controls)
+        assert len(pool) == len(point.ends) == len(point.ends.images) == len(point.controls)
         for row in range(len(pool)):
             key = (ids[pool.image[row]], BASES[pool.base[row]])
             assert key not in out
-            plain = ("outcomes", "lambdas", "evaluations", "image_change", "off_evaluations")
-            out[key] = {name: getattr(pool, name)[row] for name in plain}
-            out[key] |= {name: getattr(point, name)[row] for name in POINT}
-            out[key]["off"] = None if pool.off is None else {name: getattr(pool.off, name)[row] for name in POINT}
+            plain = ("outcomes", "lambdas", "evaluations", "image_change")
+            out[key] = {name: getattr(point.ends, name)[row] for name in plain}
+            out[key] |= _row(point, row)
+            out[key]["off"] = None if pool.off is None else _row(pool.off, row)
+            out[key]["further_evaluations"] = pool.further_evaluations[row]
             out[key]["pool"] = len(pool)
     return out
+
+
+def _row(end: ScoredEnds, row: int) -> dict[str, Any]:
+    """One pair of an end."""
+    scored = {name: getattr(end, name)[row] for name in ("scores", "control_scores", "controls")}
+    return scored | {"distances": end.ends.distances[row], "images": end.ends.images[row]}
 
 
 def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
@@ -291,10 +297,10 @@ def test_what_walking_on_costs() -> None:
     """On a straight ray the drop seen so far predicts where it ends: one more decode, and one for its control."""
     counting = Counting()
     found = walked([(i, 0) for i in range(20)], attributes=("a",), autoencoder=counting)
-    spent = sum(int(pair["evaluations"] + pair["off_evaluations"]) for pair in found.values())
+    spent = sum(int(pair["evaluations"] + pair["further_evaluations"]) for pair in found.values())
     assert counting.with_gradient == 20
     assert counting.decoded == 20 + 20 + spent + 20 + 20
-    assert max(pair["off_evaluations"] for pair in found.values()) == 1
+    assert max(pair["further_evaluations"] for pair in found.values()) == 1
 
 
 def test_the_schedule_is_walked_on_by_the_refined_search() -> None:

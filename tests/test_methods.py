@@ -17,8 +17,8 @@ from cfalign import report
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank, load_bank
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.batch import Pairs, Scene, reconstruct
-from cfalign._counterfactuals.methods import counterfactuals, latent_shift, make
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of, reconstruct
+from cfalign._counterfactuals.methods import counterfactuals, latent_shift, walk
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._explanation.explanation import explain
@@ -228,9 +228,9 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
     z, x0 = reconstruct(IMAGES, LinearAutoencoder())
     image = torch.arange(24).repeat(3)
     pairs = Pairs(image, weights([b for b in bases for _ in range(24)], [clf]))
-    scene = Scene(z, x0, pairs, LinearAutoencoder(), [clf])
+    batch = Batch(z, x0, pairs, Models(LinearAutoencoder(), [clf]))
     for method in METHODS[:3]:
-        together = make(scene, SearchOptions(method=method))
+        together = walk(batch, SearchOptions(method=method))
         for k, base in enumerate(bases):
             alone = found(method, base)
             rows = slice(24 * k, 24 * (k + 1))
@@ -242,18 +242,17 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
 def test_a_deeper_drop_goes_on_from_the_first(method: Method) -> None:
     clf = classifier()
     z, x0 = reconstruct(IMAGES, LinearAutoencoder())
-    pairs = Pairs(torch.arange(24), weights([clf["a"]] * 24, [clf]))
+    batch = Batch(z, x0, pairs_of(clf["a"], 24), Models(LinearAutoencoder(), [clf]))
     near = SearchOptions(method=method, descent=DescentOptions(optimiser="gradient"), floor=0.001, eligible=0.7)
     far = replace(near, drop=0.69)
-    made = make(Scene(z, x0, pairs, LinearAutoencoder(), [clf]), near, far)
-    direct = make(Scene(z, x0, pairs, LinearAutoencoder(), [clf]), far)
+    made, direct = walk(batch, near, far), walk(batch, far)
     first, second = made.ends
     landed = np.array([o.landed for o in second.outcomes])
     assert landed.sum() > 3
-    assert (second.distance > first.distance)[landed].all()
-    np.testing.assert_allclose(expit(second.value)[landed], made.base_before[landed] - 0.69, atol=0.011)
+    assert (second.distances > first.distances)[landed].all()
+    np.testing.assert_allclose(expit(second.value)[landed], first.base_before[landed] - 0.69, atol=0.011)
     tolerance = 0.01 / (0.01 * 8)  # of the score, over its least slope
-    np.testing.assert_allclose(second.distance, direct.ends[0].distance, atol=tolerance)
+    np.testing.assert_allclose(second.distances, direct.ends[0].distances, atol=tolerance)
     if method != "latent-shift":
         assert (second.backwards <= direct.ends[0].backwards + 1)[landed].all()
 

@@ -25,7 +25,7 @@ from cfalign._counterfactuals.batch import Rows
 from cfalign._counterfactuals.gradient import Start
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.ray import Found, Probe
+from cfalign._counterfactuals.ray import Ends, Probe
 from cfalign._heads.composition import Composition, parse
 from cfalign._heads.panel import panel
 from cfalign._heads.scoring import respond
@@ -69,10 +69,10 @@ def options_of(pair: dict[str, Any]) -> SearchOptions:
 class Spy:
     """Stands between latent_shift and the search: what was evaluated, in units of λ, and the scores found there."""
 
-    def __init__(self, real: Callable[..., Found]) -> None:
+    def __init__(self, real: Callable[..., Ends]) -> None:
         self.real, self.lambdas, self.scores = real, [], []
 
-    def __call__(self, start: Start, evaluate: Callable[[Rows, Floats], Probe], *rest: Any, **more: Any) -> Found:
+    def __call__(self, start: Start, evaluate: Callable[[Rows, Floats], Probe], *rest: Any, **more: Any) -> Ends:
         def watched(rows: Rows, distance: Floats) -> Probe:
             probe = evaluate(rows, distance)
             self.lambdas.append(float(distance[0] / start.score_slope()[rows][0]))

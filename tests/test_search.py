@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from cfalign._counterfactuals.batch import Rows
 from cfalign._counterfactuals.gradient import Start
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.ray import Found, Probe, search
+from cfalign._counterfactuals.ray import Ends, Probe, search
 from cfalign._errors import BadInput
 from cfalign._results import Floats, Outcome
 
@@ -52,7 +52,7 @@ class Rays:
         change = np.array([self.change(t) for t in distance], dtype=np.float64)
         return Probe(value, change, (torch.from_numpy(distance.copy()),))
 
-    def run(self, options: SearchOptions | None = None) -> Found:
+    def run(self, options: SearchOptions | None = None) -> Ends:
         """Search, and check what must hold whatever the curves are."""
         options, n = options or SearchOptions(), len(self.curves)
         start = self.start
@@ -61,9 +61,9 @@ class Rays:
         aim = np.maximum(score0 - options.drop, options.floor)
         asked = np.bincount([r for r, _ in self.asked], minlength=n)
         assert found.evaluations.tolist() == asked.tolist()
-        assert found.kept[0].tolist() == found.distance.tolist()
+        assert found.kept[0].tolist() == found.distances.tolist()
         for i, outcome in enumerate(found.outcomes):
-            t = found.distance[i]
+            t = found.distances[i]
             assert isinstance(outcome, Outcome)
             assert found.value[i] == self.curves[i](t) or np.isnan(start.value[i])
             assert found.image_change[i] == (self.change(t) if t else 0.0)
@@ -79,12 +79,12 @@ class Rays:
         return found
 
 
-def one(curve: Curve, options: SearchOptions | None = None, **how: object) -> tuple[Found, Rays]:
+def one(curve: Curve, options: SearchOptions | None = None, **how: object) -> tuple[Ends, Rays]:
     rays = Rays([curve], **how)  # type: ignore[arg-type]
     return rays.run(options), rays
 
 
-def landed_at(found: Found, on_logit: bool = True) -> float:
+def landed_at(found: Ends, on_logit: bool = True) -> float:
     return float(expit(found.value[0]) if on_logit else found.value[0])
 
 
@@ -146,7 +146,7 @@ def test_a_start_too_low_for_the_drop_aims_at_the_floor_and_says_so() -> None:
 def test_a_start_at_or_below_the_floor_stays_there() -> None:
     found, rays = one(lambda t: float(logit(0.04)) - t, SearchOptions(eligible=0.0001))
     assert found.outcomes == (Outcome.FLOOR,)
-    assert found.distance[0] == 0.0
+    assert found.distances[0] == 0.0
     assert rays.asked == []
 
 
@@ -184,7 +184,7 @@ def test_a_turn_before_the_aim_keeps_the_lowest_point_seen() -> None:
 def test_a_score_that_only_rises_stays_at_the_start() -> None:
     found, _ = one(lambda t: 2.0 + t)
     assert found.outcomes == (Outcome.TURNED,)
-    assert found.distance[0] == 0.0
+    assert found.distances[0] == 0.0
 
 
 def test_a_turn_behind_the_aim_does_not_matter() -> None:
@@ -198,7 +198,7 @@ def test_a_plateau_goes_on() -> None:
 
     found, _ = one(shelf)
     assert found.outcomes == (Outcome.REACHED,)
-    assert found.distance[0] > 9
+    assert found.distances[0] > 9
 
 
 def test_a_plateau_without_end_meets_the_bound_on_the_distance() -> None:
@@ -258,7 +258,7 @@ def test_an_image_limit_beyond_the_aim_does_not_matter() -> None:
 def test_the_distance_limit_is_used_to_the_full() -> None:
     found, _ = one(lambda t: 3.0 - 0.1 * t, SearchOptions(max_distance=1.5))
     assert found.outcomes == (Outcome.LAMBDA_LIMIT,)
-    assert found.distance[0] == 15.0
+    assert found.distances[0] == 15.0
 
 
 def test_a_latent_of_zero_still_has_a_distance_limit() -> None:
@@ -266,7 +266,7 @@ def test_a_latent_of_zero_still_has_a_distance_limit() -> None:
     zero = Rays(rays.curves)
     start = replace(zero.start, norm=np.zeros(1))
     same = search(start, zero.evaluate, (torch.zeros(1, dtype=torch.float64),), options=SearchOptions())
-    assert same.distance[0] == found.distance[0] == 4.0
+    assert same.distances[0] == found.distances[0] == 4.0
 
 
 def test_the_number_of_evaluations_is_bounded() -> None:
@@ -337,7 +337,7 @@ def test_rows_know_nothing_of_one_another(
     for i, curve in enumerate(curves):
         alone = Rays([curve], slopes=[slopes[i]]).run(options)
         assert alone.outcomes[0] is together.outcomes[i]
-        assert alone.distance[0] == together.distance[i]
+        assert alone.distances[0] == together.distances[i]
         assert alone.evaluations[0] == together.evaluations[i]
 
 
@@ -353,12 +353,12 @@ while SEQUENCE[-1] < 600_000:
     SEQUENCE.append(-(-SEQUENCE[-1] - 10 + (-SEQUENCE[-1]) // 10))
 
 
-def scheduled(curve: Curve, options: SearchOptions | None = None, **how: object) -> tuple[Found, list[float], float]:
+def scheduled(curve: Curve, options: SearchOptions | None = None, **how: object) -> tuple[Ends, list[float], float]:
     """Searched by the schedule; the λ that were evaluated; λ of the end."""
     options = replace(options or SearchOptions(), strategy="schedule")
     found, rays = one(curve, options, **how)
     per_lambda = rays.start.score_slope()[0]
-    return found, [t / per_lambda for _, t in rays.asked], found.distance[0] / per_lambda
+    return found, [t / per_lambda for _, t in rays.asked], found.distances[0] / per_lambda
 
 
 def test_the_sequence_is_the_authors() -> None:
@@ -482,7 +482,7 @@ def test_a_drop_of_exactly_the_wanted_size_goes_on() -> None:
 def test_nan_ends_the_schedule_at_the_start() -> None:
     found, _, _ = scheduled(lambda t: 0.9 if t < 15 else np.nan, on_logit=False, slopes=[1.0])
     assert found.outcomes == (Outcome.NOT_FINITE,)
-    assert found.distance[0] == 0.0
+    assert found.distances[0] == 0.0
     assert found.evaluations[0] == 3
 
 

@@ -32,13 +32,13 @@ from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank, load_bank
 from cfalign._audit.gate import check, read_relations
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import Composition
+from cfalign._heads.reference import Reference
 from cfalign._rectification import RectificationOptions, Rectified, rectify
 from cfalign._results import Cell, Counterfactuals, Effect, Finding, GroupGap, Outcome
 from cfalign._runs.run import Run

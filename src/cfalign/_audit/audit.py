@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from cfalign._audit.bank import Bank, consult, kept_strips
+from cfalign._audit.bank import Bank, consult, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.pictures import Strip, save, shown, walked_again, with_files
-from cfalign._audit.reference import Reference
-from cfalign._audit.subject import _audited, _check_names, _reference, _roles, _Subject, _subject
+from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
+from cfalign._audit.subject import (
+    Audited,
+    Owner,
+    Subject,
+    against_own_heads,
+    against_reference,
+    audited_heads,
+    owners_of,
+    reference_for,
+    roles,
+)
 from cfalign._audit.sweep import Plan, sweep
 from cfalign._errors import BadInput
-from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Panel, labelled
+from cfalign._heads.reference import Reference
 from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import plain
 from cfalign._runs.progress import Progress, silent
@@ -26,7 +35,10 @@ from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
 
-Audited = Classifier | Composition | Sequence[Classifier | Composition]
+Pairs = Sequence[tuple[str, str]]
+"""(image id, base)."""
+Strips = Callable[[Pairs], dict[tuple[str, str], Strip]]
+"""The strips of some pairs; one that cannot be made is left out."""
 
 
 def audit(
@@ -59,106 +71,106 @@ def audit(
         out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
         progress: called with (stage, done, total).
 
-    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. Raises BadInput for what cannot be used.
-    The models are left as they came.
+    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. The models are left as they came. Raises
+    BadInput for what cannot be used, for a setting that would have no effect, and RunMismatch when ``out`` holds
+    another run.
+
+    >>> x = cfa.synthetic.render(cfa.synthetic.sample(40, seed=0))
+    >>> clf, ae = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
+    >>> run = cfa.audit(x, clf, autoencoder=ae, bases=["smiling"], downstream=["smiling", "no_beard"])
+    >>> run.matrix()["downstream"].to_list()
+    ['smiling', 'no_beard']
     """
     options = options or AuditOptions()
-    owners = list(dict.fromkeys(classifier)) if isinstance(classifier, Sequence) else [classifier]
-    _check_names(owners)
+    owners = owners_of(classifier)
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
-        return _audit_bank(images, owners, bases, options, out or mkdtemp(prefix="cfalign-"), progress)
+        return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
-    known = _reference(owners, reference)
-    subject = _subject(
-        owners, None if reference is None else known.classifier, bases, downstream, options.estimate.enabled
-    ).watched_by(known.judge)
-    source = open_images(images, size=getattr(autoencoder, "size", None))
-    plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
-    start = record(
-        settings={
-            "kind": "audit",
-            **plan.settings(),
-            "audited": subject.audited,
-            "attributes": subject.attributes,
-            "judges": subject.judges,
-        },
-        classifiers=_roles(owners, None if reference is None else known.classifier, known.judge),
-        autoencoder=autoencoder,
-        source=source,
-    )
-    out = out or mkdtemp(prefix="cfalign-")
-    with opened(out, start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
+    plan, subject, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
+    with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         watch = Stopwatch(progress)
         sweep(plan, run, progress=watch)
 
-        def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
-            return walked_again(
-                pairs, run, source, panel=subject.panel, autoencoder=autoencoder, search=options.search,
-                estimate=options.estimate, batch=options.batch,
-            )  # fmt: skip
+        def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
+            ends = extents(run.responses())
+            panel, settings = subject.panel, plan.walk_settings
+            return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=autoencoder, settings=settings)
 
         finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
     return run
 
 
+def _folder(out: str | Path | None) -> str | Path:
+    return mkdtemp(prefix="cfalign-") if out is None else out
+
+
+def _prepared(
+    images: Any,
+    owners: Sequence[Owner],
+    reference: Classifier | Reference | None,
+    bases: Sequence[str] | None,
+    downstream: Sequence[str] | None,
+    autoencoder: Autoencoder,
+    options: AuditOptions,
+) -> tuple[Plan, Subject, dict[str, Any]]:
+    """What is swept, who is audited, and the identity of the run."""
+    known = reference_for(owners, reference)
+    heads = None if reference is None else known.classifier
+    wanted: dict[str, Any] = {"bases": bases, "downstream": downstream, "estimating": options.estimate.enabled}
+    alone = against_own_heads(owners, **wanted) if heads is None else against_reference(owners, heads, **wanted)
+    subject = alone.judged_by(known.judge)
+    source = open_images(images, size=getattr(autoencoder, "size", None))
+    plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
+    whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
+    start = record(
+        settings={"kind": "audit", **plan.settings(), **whom},
+        classifiers=roles(owners, heads, known.judge),
+        autoencoder=autoencoder,
+        source=source,
+    )
+    return plan, subject, start
+
+
 def _audit_bank(
     bank: Bank,
-    owners: Sequence[Classifier | Composition],
+    owners: Sequence[Owner],
     bases: Sequence[str] | None,
     options: AuditOptions,
     out: str | Path,
     progress: Progress,
 ) -> Run:
-    fresh = labelled(_audited(owners, bases), taken=(*bank.heads, *bank.judges.values()))
-    options = _with_search_of(bank, options)
+    fresh = labelled(audited_heads(owners, bases), taken=(*bank.heads, *bank.judges.values()))
+    made = bank.run.record()["settings"]
+    options = decided_by_bank(made, options)
     audited = Panel(tuple(fresh), tuple(fresh.values()))
     start = record(
-        settings={
-            **bank.run.record()["settings"],
-            **_conclusion_settings(options),
-            "kind": "audit",
-            "audited": list(fresh),
-        },
-        classifiers=_roles(owners, None, None),
+        settings={**made, **_conclusion_settings(options), "kind": "audit", "audited": list(fresh)},
+        classifiers=roles(owners, None, None),
         bank=bank.identity(),
     )
-    subject = _Subject(
-        Panel((*bank.heads, *fresh), ()), bank.attributes, tuple(fresh), bank.attributes, bank.judges
-    )  # fmt: skip
+    panel = Panel((*bank.heads, *fresh), ())
+    subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
         consult(bank, audited, run, batch=options.batch, progress=watch)
 
-        def strips(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Strip]:
-            return kept_strips(bank, pairs, run, labels=subject.panel.labels)
+        def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
+            return kept_strips(bank, pairs, run, labels=panel.labels)
 
         finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
     return run
 
 
-def _with_search_of(bank: Bank, options: AuditOptions) -> AuditOptions:
-    """The options with those of the bank where its images and counterfactuals are meant."""
-    made = bank.run.record()["settings"]
-    search = replace(options.search, eligible=made["search"]["eligible"])
-    return replace(options, both_ways=made["both_ways"], search=search)
-
-
 def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
-    """What a bank's audit may choose anew: the search is the bank's."""
+    """What an audit of a bank may choose anew: the search is the bank's."""
     chosen = asdict(options)
     return {key: chosen[key] for key in ("seed", "shown", "max_findings", "min_effect", "alignment", "effects")}
 
 
-def _conclude(
-    run: Run,
-    subject: _Subject,
-    options: AuditOptions,
-    strips: Callable[[Sequence[tuple[str, str]]], dict[tuple[str, str], Strip]],
-    progress: Progress,
-) -> dict[str, Any]:
+def _conclude(run: Run, subject: Subject, options: AuditOptions, strips: Strips, progress: Progress) -> dict[str, Any]:
     """Write matrix, effects, findings and their images; give the rest of ``run.json``."""
     progress("statistics", 0, 1)
     conclusions = conclude(

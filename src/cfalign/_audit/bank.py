@@ -7,7 +7,7 @@ be any callable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip
-from cfalign._audit.reference import Reference, judged, reference_of
-from cfalign._audit.sweep import Plan, pixels, refuse_broken, sweep
+from cfalign._audit.reference import reference_of
+from cfalign._audit.sweep import Plan, refuse_broken, sweep
 from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.panel import Panel, panel
+from cfalign._heads.reference import Reference, judged
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats, Outcome
@@ -123,18 +125,51 @@ def load_bank(path: str | Path) -> Bank:
     return Bank(run)
 
 
+DECIDED = ("limit", "chunk", "both_ways", "search", "estimate")
+"""The settings that a bank has decided for every audit of it."""
+
+
+def decided_by_bank(made: Mapping[str, Any], options: AuditOptions) -> AuditOptions:
+    """The options of an audit with those that the bank has decided; ``made``: the settings of the bank.
+
+    Raises BadInput for an option that asks for something else, for it would have no effect.
+    """
+    asked, default = (_flat({key: asdict(o)[key] for key in DECIDED}) for o in (options, AuditOptions()))
+    decided = _flat({key: made[key] for key in DECIDED})
+    for name, value in asked.items():
+        if value not in (default[name], decided.get(name)):
+            raise BadInput(
+                f"{name} = {value!r} has no effect on an audit of a bank, whose counterfactuals were made with "
+                f"{decided.get(name)!r}: leave it out, or make another bank."
+            )
+    search = replace(options.search, eligible=made["search"]["eligible"])
+    return replace(options, both_ways=made["both_ways"], search=search)
+
+
+def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = _flat(value, f"{where}{key}.") if isinstance(value, Mapping) else {f"{where}{key}": value}
+        flat |= inner
+    return flat
+
+
 def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progress = silent) -> None:
     """Score the audited heads on the images of every shard of the bank, and write shards that hold both. No decoder."""
 
+    met = False  # whether an image was scored: the first ones tell of broken models
+
     def work(shard: Path) -> None:
+        nonlocal met
         if (run.path / "responses" / shard.name).exists():
             return
-        first = not run.shards("responses")
         scores = read_parquet(bank.run.path / "scores" / shard.name)
         known = scores.filter(pl.col("skipped").is_null())
         scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(audited)
-        if first:
+        if not met:
             refuse_broken(scored["originals"], audited.labels)
+        met = met or len(known) > 0
         columns = {
             kind.of(label): values[:, i]
             for kind, values in (

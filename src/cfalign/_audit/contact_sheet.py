@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cfalign._audit.measurement import off_search
-from cfalign._audit.pictures import KINDS, Strip, kept, search_of, walked_again
+from cfalign._audit.measurement import WalkSettings, off_search
+from cfalign._audit.pictures import KINDS, Strip, extents, kept, search_of, walked_again
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
+from cfalign._figures.plots.contact_sheet import SheetRow
+from cfalign._figures.plots.pixels import Pixels
 from cfalign._heads.composition import Composition, complement, parse
 from cfalign._heads.panel import Panel
 from cfalign._models.guard import undisturbed
@@ -25,26 +26,8 @@ from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
 
-Pixels = NDArray[np.float32]
 SAME = 0.02
 """A score walked again may differ from the run's by this much: files are decoded and batched anew."""
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """One (image, base) pair of a sheet; images [h, w, c] in [0, 1], None where there is none."""
-
-    image_id: str
-    base: str
-    caption: str
-    original: Pixels | None = None
-    reconstruction: Pixels | None = None
-    counterfactual: Pixels | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether there is a counterfactual to show."""
-        return self.counterfactual is not None
 
 
 @dataclass(frozen=True)
@@ -109,15 +92,14 @@ def _walked(
     """Strips of the pairs; BadInput when their scores are not those of the run."""
     strips: dict[tuple[str, str], Strip] = {}
     estimate = EstimateOptions(**run.record()["settings"].get("estimate", {}))
+    ends = extents(run.responses())
     with undisturbed(autoencoder, *classifiers):
         for base in dict.fromkeys(base for _, base in pairs):
             table = Panel((base,), (_composition(base, run, classifiers),))
             search = off_search(search_of(run)) if base.startswith(RAISED) else search_of(run)
             mine = [pair for pair in pairs if pair[1] == base]
-            strips |= walked_again(
-                mine, run, source, panel=table, autoencoder=autoencoder, search=search, estimate=estimate,
-                batch=64,
-            )  # fmt: skip
+            settings = WalkSettings(search, estimate)
+            strips |= walked_again(mine, ends, source, panel=table, autoencoder=autoencoder, settings=settings)
     for pair, strip in strips.items():
         facts, seen = known[pair], strip.scores[[0, -1], 0]
         if not np.allclose(seen, [facts.before, facts.after], rtol=0.0, atol=SAME):

@@ -1,4 +1,4 @@
-"""One chunk of images, measured: reconstruct, walk every pair, let every classifier look, and control.
+"""One chunk of images, measured: reconstruct, walk every pair, and let every classifier answer, with a control.
 
 The cost: one encode and one decode per image, shared by all bases; per counterfactual one decoder forward with its
 backward for the direction, k forwards for the search, and one for the control; methods of many steps take a backward
@@ -17,102 +17,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._analysis.statistics import generator
-from cfalign._counterfactuals.batch import Pairs, Scene, decode, reconstruct, shifted
-from cfalign._counterfactuals.methods import make
+from cfalign._counterfactuals.batch import (
+    Batch,
+    Flags,
+    Models,
+    Pairs,
+    Rows,
+    evaluate,
+    every_logit,
+    reconstruct,
+    shifted,
+)
+from cfalign._counterfactuals.methods import Walks, walk
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
-from cfalign._counterfactuals.ray import Found
+from cfalign._counterfactuals.ray import Ends
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Panel, weights
 from cfalign._heads.scoring import respond
-from cfalign._results import Floats, Outcome
+from cfalign._results import Floats
 from cfalign._types import Autoencoder
 
 POOL_BYTES = 128 * 2**20  # images of one pool of pairs; the search holds about four times this
-
-
-@dataclass(frozen=True)
-class Point:
-    """An end of every pair's walk, and its control: the same distance in a random direction; [pair, ...]."""
-
-    distances: Floats
-    scores: Floats
-    """Panel scores [pair, column]; NaN where there is no counterfactual."""
-    control_scores: Floats
-    images: Tensor
-    controls: Tensor
-
-
-@dataclass(frozen=True)
-class Walked:
-    """Some (image, base) pairs after their walk, [pair, ...]."""
-
-    image: NDArray[np.int64]
-    base: NDArray[np.int64]
-    outcomes: tuple[Outcome, ...]
-    lambdas: Floats
-    evaluations: NDArray[np.int64]
-    image_change: Floats
-    counterfactual: Point
-    """x_λ: the requested drop; the point ``off`` itself where a walk goes there at once."""
-    off: Point | None
-    """Where an attribute counts as switched. None for pairs whose base is no attribute."""
-    off_evaluations: NDArray[np.int64]
-    backwards: NDArray[np.int64]
-    off_backwards: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.image)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A chunk of images before any walk."""
-
-    latents: Tensor
-    reconstructions: Tensor
-    image_scores: Floats
-    """Panel scores on x, [image, column]."""
-    reconstruction_scores: Floats
-    """Panel scores on x0."""
-
-
-@torch.no_grad()
-def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, batch: int = 64) -> Seen:
-    """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1]; NaN scores stay NaN."""
-    parts = [reconstruct(part, autoencoder) for part in torch.split(images, batch)]
-    latents, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-    on_images = panel.scores(respond(images, panel.classifiers, batch=batch))
-    on_x0 = panel.scores(respond(x0, panel.classifiers, batch=batch))
-    return Seen(latents, x0, on_images, on_x0)
-
-
-def examined(eligible: NDArray[np.bool_], remaining: Sequence[int]) -> NDArray[np.bool_]:
-    """Which (image, base) pairs are looked at: every image in order until a base has its number of eligible ones."""
-    before: NDArray[np.int64] = np.cumsum(eligible, axis=0) - eligible
-    return np.asarray(before < np.asarray(remaining)[None, :])
-
-
-def walk_all(
-    seen: Seen,
-    chosen: Sequence[tuple[int, int]],
-    *,
-    panel: Panel,
-    bases: Sequence[Base],
-    image_ids: Sequence[str],
-    autoencoder: Autoencoder,
-    settings: WalkSettings,
-) -> Iterator[Walked]:
-    """Counterfactuals of the chosen (image, base) pairs, in pools of bounded memory.
-
-    A pool holds bases of the same modules that are walked to the same points.
-    """
-    groups: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-    for image, base in chosen:
-        groups.setdefault((bases[base].to, *bases[base].composition.classifiers), []).append((image, base))
-    pool = max(settings.batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
-    for group in groups.values():
-        for at in range(0, len(group), pool):
-            yield _walk_pool(seen, group[at : at + pool], panel, bases, image_ids, autoencoder, settings)
+Pair = tuple[int, int]
+"""Row of the image in its chunk, and number of the base."""
 
 
 @dataclass(frozen=True)
@@ -136,48 +63,152 @@ class WalkSettings:
     seed: int = 0
     batch: int = 64
 
+    def aims(self, to: Literal["drop", "off", "both"]) -> tuple[SearchOptions, ...]:
+        """The searches of a base, one after the other."""
+        of = {"drop": (self.search,), "off": (off_search(self.search),)}
+        return of["drop"] + of["off"] if to == "both" else of[to]
 
-def _walk_pool(
-    seen: Seen,
-    chosen: Sequence[tuple[int, int]],
+
+@dataclass(frozen=True)
+class SeenImages:
+    """A chunk of images before any walk."""
+
+    latents: Tensor
+    reconstructions: Tensor
+    image_scores: Floats
+    """Panel scores on x, [image, column]."""
+    reconstruction_scores: Floats
+    """Panel scores on x0."""
+
+
+@dataclass(frozen=True)
+class ScoredEnds:
+    """Ends of walks as every classifier sees them, beside their controls: the same distance in a random direction."""
+
+    ends: Ends
+    scores: Floats
+    """Panel scores on x_λ, [pair, column]; NaN where there is no counterfactual."""
+    control_scores: Floats
+    controls: Tensor
+    """Images [pair, c, h, w]."""
+
+    def without_images(self) -> ScoredEnds:
+        """The numbers alone."""
+        return replace(self, ends=replace(self.ends, kept=()), controls=self.controls[:0])
+
+
+@dataclass(frozen=True)
+class MeasuredPairs:
+    """Some (image, base) pairs of a chunk after their walk, [pair, ...]."""
+
+    image: Rows
+    base: Rows
+    counterfactual: ScoredEnds
+    """x_λ: the requested drop; the end ``off`` where a walk goes there at once."""
+    further: ScoredEnds | None
+    """Where an attribute counts as switched, after the requested drop."""
+    to: Literal["drop", "off", "both"]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def off(self) -> ScoredEnds | None:
+        """Where an attribute counts as switched; None for pairs whose base is no attribute."""
+        return self.counterfactual if self.to == "off" else self.further
+
+    @property
+    def further_evaluations(self) -> Rows:
+        """Decoder forwards from the requested drop to where the attribute counts as switched."""
+        return np.zeros(len(self), dtype=np.int64) if self.further is None else self.further.ends.evaluations
+
+    @property
+    def further_backwards(self) -> Rows:
+        """Backward passes of the same way."""
+        return np.zeros(len(self), dtype=np.int64) if self.further is None else self.further.ends.backwards
+
+    def without_images(self) -> MeasuredPairs:
+        """The numbers alone."""
+        further = None if self.further is None else self.further.without_images()
+        return replace(self, counterfactual=self.counterfactual.without_images(), further=further)
+
+
+def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, batch: int = 64) -> SeenImages:
+    """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1]; NaN scores stay NaN."""
+    latents, x0 = reconstruct(images, autoencoder, batch=batch)
+    return SeenImages(latents, x0, _scores(images, panel, batch), _scores(x0, panel, batch))
+
+
+def _scores(images: Tensor, panel: Panel, batch: int) -> Floats:
+    return panel.scores(respond(images, panel.classifiers, batch=batch))
+
+
+def examined(eligible: Flags, remaining: Sequence[int]) -> Flags:
+    """Which (image, base) pairs are looked at: every image in order until a base has its number of eligible ones."""
+    before: NDArray[np.int64] = np.cumsum(eligible, axis=0) - eligible
+    return np.asarray(before < np.asarray(remaining)[None, :])
+
+
+def walk_all(
+    seen: SeenImages,
+    chosen: Sequence[Pair],
+    *,
     panel: Panel,
     bases: Sequence[Base],
     image_ids: Sequence[str],
     autoencoder: Autoencoder,
     settings: WalkSettings,
-) -> Walked:
-    image, base = np.array(chosen, dtype=np.int64).T
-    classifiers, to = bases[base[0]].composition.classifiers, bases[base[0]].to
-    table = weights([bases[b].composition for b in base], classifiers)
-    pairs = Pairs(torch.from_numpy(image), table)
-    scene = Scene(
-        seen.latents, seen.reconstructions, pairs, autoencoder, classifiers, settings.estimate, settings.batch
-    )  # fmt: skip
-    aims = {"drop": settings.search, "off": off_search(settings.search)}
-    made = make(scene, *(aim for name, aim in aims.items() if to in (name, "both")))
-    found = made.ends[0]
-    names = [(image_ids[i], bases[b].label) for i, b in zip(image, base, strict=True)]
+) -> Iterator[MeasuredPairs]:
+    """Counterfactuals of the chosen pairs, in pools of bounded memory.
 
-    def point(end: Found) -> Point:
-        controls = _controls(made.scene, names, end.distance, settings.seed)
-        walked = np.array([o.walked for o in found.outcomes], dtype=bool)[:, None]
-        scores, control_scores = (
-            np.where(walked, panel.scores(respond(x, panel.classifiers, batch=settings.batch)), np.nan)
-            for x in (end.kept[0], controls)
-        )
-        return Point(end.distance, scores, control_scores, end.kept[0], controls)
+    A pool holds bases of the same modules that are walked to the same ends.
+    """
+    for pool in _pools(seen, chosen, bases, settings.batch):
+        image, base = np.array(pool, dtype=np.int64).T
+        some = [bases[b] for b in base]
+        models = Models(autoencoder, some[0].composition.classifiers, settings.batch)
+        table = weights([b.composition for b in some], models.classifiers)
+        pairs = Pairs(torch.from_numpy(image), table)
+        batch = Batch(seen.latents, seen.reconstructions, pairs, models, settings.estimate)
+        walks = walk(batch, *settings.aims(some[0].to))
+        names = [(image_ids[i], b.label) for i, b in zip(image, some, strict=True)]
+        ends = [_scored(end, walks, names, panel, settings.seed) for end in walks.ends]
+        yield MeasuredPairs(image, base, ends[0], ends[1] if len(ends) > 1 else None, some[0].to)
 
-    further = made.ends[1] if to == "both" else None
-    nothing = np.zeros(len(image), dtype=np.int64)
-    first = point(found)
-    return Walked(
-        image, base, found.outcomes, made.lambdas, found.evaluations, found.image_change,
-        counterfactual=first,
-        off=None if to == "drop" else first if further is None else point(further),
-        off_evaluations=nothing if further is None else further.evaluations,
-        backwards=found.backwards,
-        off_backwards=nothing if further is None else further.backwards,
-    )  # fmt: skip
+
+def _pools(seen: SeenImages, chosen: Sequence[Pair], bases: Sequence[Base], batch: int) -> Iterator[list[Pair]]:
+    groups: dict[tuple[object, ...], list[Pair]] = {}
+    for image, base in chosen:
+        alike = (bases[base].to, *bases[base].composition.classifiers)
+        groups.setdefault(alike, []).append((image, base))
+    size = max(batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
+    for group in groups.values():
+        yield from (group[at : at + size] for at in range(0, len(group), size))
+
+
+def _scored(ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int) -> ScoredEnds:
+    batch = walks.batch
+    models = replace(batch.models, classifiers=panel.classifiers)
+    controls = evaluate(_control_points(batch, names, ends.distances, seed), models=models, read=every_logit)
+    scores = _scores(ends.images, panel, models.batch)
+    walked = ends.walked[:, None]
+    return ScoredEnds(
+        ends=ends,
+        scores=np.where(walked, scores, np.nan),
+        control_scores=np.where(walked, panel.scores(controls.values), np.nan),
+        controls=controls.images,
+    )
+
+
+def _control_points(batch: Batch, names: Sequence[tuple[str, str]], distance: Floats, seed: int) -> Tensor:
+    """Points as far away, in the space that the method walks, in a random direction of each (image id, base label).
+
+    The direction depends on seed, image and base alone.
+    """
+    z, size = batch.origin, batch.latents[0].numel()
+    drawn = np.stack([generator(seed, "control", *name).standard_normal(size) for name in names])
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return shifted(z, torch.from_numpy(drawn).to(z).view_as(z), distance)
 
 
 def off_search(options: SearchOptions) -> SearchOptions:
@@ -186,19 +217,3 @@ def off_search(options: SearchOptions) -> SearchOptions:
     coarse = max(0.03, options.tolerance)
     bound = SearchOptions.max_lambda  # of the schedule alone
     return replace(options, strategy="refined", drop=drop, tolerance=coarse, max_lambda=bound)
-
-
-@torch.no_grad()
-def _controls(scene: Scene, names: Sequence[tuple[str, str]], distance: Floats, seed: int) -> Tensor:
-    """Images at the same distance, in the space that the method walks, in a random direction, which depends on seed,
-    image and base alone.
-    """
-    images = []
-    size, pairs = scene.latents[0].numel(), scene.pairs
-    for rows in torch.split(torch.arange(len(pairs)), scene.batch):
-        drawn = np.stack([generator(seed, "control", *names[i]).standard_normal(size) for i in rows.tolist()])
-        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-        z = scene.latents[pairs.image[rows].to(scene.latents.device)]
-        direction = torch.from_numpy(drawn).to(z).view_as(z)
-        images.append(decode(shifted(z, direction, distance[rows.numpy()]), scene.autoencoder))
-    return torch.cat(images)

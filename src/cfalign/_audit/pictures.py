@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfalign._counterfactuals.batch import Scene, along, one_pair, reconstruct
+from cfalign._audit.measurement import WalkSettings
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, along, evaluate, every_logit, reconstruct
 from cfalign._counterfactuals.gradient import find_rays
-from cfalign._counterfactuals.methods import make
-from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
-from cfalign._heads.panel import Panel
+from cfalign._counterfactuals.methods import walk
+from cfalign._counterfactuals.options import DescentOptions, SearchOptions
+from cfalign._heads.panel import Panel, weights
 from cfalign._models.guard import device_of
 from cfalign._results import Finding, Floats, Sample
 from cfalign._runs.codec import file_name, write_parquet, written
@@ -42,6 +43,20 @@ class Strip:
     """[step]"""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How far a run has walked a pair."""
+
+    lambda_: float
+    distance: float
+
+
+def extents(responses: pl.DataFrame) -> dict[tuple[str, str], Extent]:
+    """The end of every walk of a run's ``responses``, by (image id, base)."""
+    table = responses.select("image_id", "base", "lambda", "distance")
+    return {(image_id, base): Extent(lam, distance) for image_id, base, lam, distance in table.iter_rows()}
+
+
 def shown(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     """The (image id, base) pairs that the findings show, each once."""
     return list(dict.fromkeys((s.image_id, s.base) for f in findings for s in f.samples))
@@ -49,45 +64,69 @@ def shown(findings: Iterable[Finding]) -> list[tuple[str, str]]:
 
 def walked_again(
     pairs: Sequence[tuple[str, str]],
-    run: Run,
+    ends: Mapping[tuple[str, str], Extent],
     source: ImageSource,
     *,
     panel: Panel,
     autoencoder: Autoencoder,
-    search: SearchOptions | None = None,
-    estimate: EstimateOptions | None = None,
-    batch: int,
+    settings: WalkSettings,
 ) -> dict[tuple[str, str], Strip]:
-    """Strips of pairs in ``STEPS`` equal steps on the straight line to the counterfactual.
+    """Strips of (image id, base) pairs in ``STEPS`` equal steps on the straight line to the counterfactual.
 
-    A ray is walked once more, up to the λ of the run; any other method of ``search`` makes its counterfactual anew.
+    A ray is walked once more, up to its end in ``ends``; any other method makes its counterfactual anew. An image is
+    encoded once for all of its bases. Pairs whose image cannot be read are left out.
     """
-    table = run.responses().select("image_id", "base", "lambda", "distance")
-    known = {(i, b): (lam, d) for i, b, lam, d in table.iter_rows()}
     place = {image_id: i for i, image_id in enumerate(source.ids)}
-    strips = {}
-    for image_id, base in pairs:
-        lam, distance = known[image_id, base]
-        loaded = source.load([place[image_id]])
+    ids = list(dict.fromkeys(image_id for image_id, _ in pairs))
+    strips: dict[tuple[str, str], Strip] = {}
+    for at in range(0, len(ids), settings.batch):
+        loaded = source.load([place[image_id] for image_id in ids[at : at + settings.batch]])
         if not len(loaded):
             continue
         x = loaded.images.to(device_of(autoencoder))
-        z0, x0 = reconstruct(x, autoencoder)
-        pair, owners = one_pair(panel[base]), panel[base].classifiers
-        scene = Scene(z0, x0, pair, autoencoder, owners, estimate, batch)
-        if search is None or search.method == "latent-shift":
-            direction = find_rays(
-                z0, pair, autoencoder=autoencoder, classifiers=owners, estimate=estimate, batch=batch
-            ).direction  # fmt: skip
-        else:
-            made = make(scene, search)
-            scene, direction, distance = made.scene, made.direction, float(made.ends[0].distance[0])
-        fractions = np.arange(STEPS + 1) / STEPS
-        images, scores = along(
-            scene.latents, direction, distance * fractions, panel=panel, autoencoder=scene.autoencoder, batch=batch
-        )  # fmt: skip
-        strips[image_id, base] = Strip(x[0], images[0], images[-1], scores, lam * fractions)
-    return strips
+        z0, x0 = reconstruct(x, autoencoder, batch=settings.batch)
+        row = {source.ids[i]: number for number, i in enumerate(loaded.indices)}
+        for group in _groups([pair for pair in pairs if pair[0] in row], panel):
+            models = Models(autoencoder, panel[group[0][1]].classifiers, settings.batch)
+            table = weights([panel[base] for _, base in group], models.classifiers)
+            images = torch.tensor([row[image_id] for image_id, _ in group])
+            batch = Batch(z0, x0, Pairs(images, table), models, settings.estimate)
+            strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, settings), strict=True)
+    return {pair: strips[pair] for pair in pairs if pair in strips}
+
+
+def _groups(pairs: Sequence[tuple[str, str]], panel: Panel) -> Iterable[list[tuple[str, str]]]:
+    """The pairs by the modules that their bases need."""
+    groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
+    for pair in pairs:
+        groups.setdefault(panel[pair[1]].classifiers, []).append(pair)
+    return groups.values()
+
+
+def _strips(
+    batch: Batch, ends: Sequence[Extent], originals: Tensor, panel: Panel, settings: WalkSettings
+) -> Iterator[Strip]:
+    """The strips of a batch's pairs, in order."""
+    distances = np.array([end.distance for end in ends])
+    if settings.search.method == "latent-shift":
+        direction = find_rays(batch).direction
+    else:
+        walks = walk(batch, settings.search)
+        batch, direction, distances = walks.batch, walks.direction, walks.ends[0].distances
+    fractions = np.arange(STEPS + 1) / STEPS
+    models = replace(batch.models, classifiers=panel.classifiers)
+    points = along(batch.origin, direction, distances[:, None] * fractions)
+    seen = evaluate(points, models=models, read=every_logit, keep_images=False)
+    scores = panel.scores(seen.values).reshape(len(ends), len(fractions), -1)
+    last = evaluate(points[STEPS :: STEPS + 1], models=models, read=every_logit).images
+    for i, (owner, end) in enumerate(zip(batch.pairs.image.tolist(), ends, strict=True)):
+        yield Strip(
+            original=originals[owner],
+            reconstruction=batch.reconstructions[owner],
+            counterfactual=last[i],
+            scores=scores[i],
+            lambdas=end.lambda_ * fractions,
+        )
 
 
 def search_of(run: Run) -> SearchOptions:

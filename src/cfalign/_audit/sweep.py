@@ -8,26 +8,26 @@ else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from cfalign._analysis.statistics import generator
-from cfalign._audit.measurement import Base, Point, Seen, Walked, WalkSettings, examined, look, walk_all
+from cfalign._audit.chunk import Chunk, ResponseColumns, image_tensors, response_table, score_table, skipped_table
+from cfalign._audit.measurement import Base, Pair, SeenImages, WalkSettings, examined, look, walk_all
 from cfalign._audit.options import AuditOptions
+from cfalign._counterfactuals.batch import Rows
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import complement
 from cfalign._heads.panel import Panel
 from cfalign._models.guard import device_of
 from cfalign._results import Floats, Outcome
 from cfalign._runs.codec import read_parquet, write_parquet, write_tensors
-from cfalign._runs.columns import Column, attribute_of, raised_label
+from cfalign._runs.columns import attribute_of, raised_label
 from cfalign._runs.progress import Progress, in_order, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder
@@ -58,7 +58,7 @@ class Plan:
                 "rename that target, or lower attributes only (both_ways = false)."
             )
 
-    @property
+    @cached_property
     def walks(self) -> tuple[Base, ...]:
         """The bases, then the raised attributes."""
         lowered = [Base(b, self.panel[b], "both" if b in self.attributes else "drop") for b in self.bases]
@@ -66,23 +66,50 @@ class Plan:
         raised = [Base(raised_label(a), complement(self.panel[a]), "off") for a in able]
         return (*lowered, *(raised if self.options.both_ways else ()))
 
+    @property
+    def walk_settings(self) -> WalkSettings:
+        """How the pairs of a chunk are walked."""
+        options = self.options
+        return WalkSettings(options.search, options.estimate, seed=options.seed, batch=options.batch)
+
+    @property
+    def columns(self) -> ResponseColumns:
+        """What the columns of ``responses`` follow from."""
+        return ResponseColumns(
+            labels=self.panel.labels,
+            bases=[base.label for base in self.walks],
+            own=self.score,
+            backwards=self.options.search.method != "latent-shift",
+        )
+
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
         return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
 
+    def score(self, number: int, scores: Floats) -> Floats:
+        """Scores of a base, by its number, from those of the panel [..., column]."""
+        label, labels = self.walks[number].label, self.panel.labels
+        if label in labels:
+            return np.asarray(scores[..., labels.index(label)])
+        return np.asarray(1 - scores[..., labels.index(attribute_of(label))])
+
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
-    """Measure every chunk that has no shard yet. BadInput when not one image can be read."""
+    """Measure every chunk that has no shard yet. Raises BadInput when not one image can be read."""
     count = len(plan.source.ids)
     order = generator(plan.options.seed, "order").permutation(count)
     chunks = [order[at : at + plan.options.chunk] for at in range(0, count, plan.options.chunk)]
     remaining = np.full(len(plan.walks), plan.options.limit)
+    met = False  # whether an image was read: the first ones tell of broken models
 
-    def work(unit: tuple[int, NDArray[np.int64]]) -> NDArray[np.int64]:
+    def work(unit: tuple[int, Rows]) -> Rows:
+        nonlocal met
         number, indices = unit
         shard = run.path / "responses" / f"{number:05d}.parquet"
         if not shard.exists():
-            _measure(plan, run, number, plan.source.load(indices.tolist()), remaining)
+            loaded = plan.source.load(indices.tolist())
+            _measure(plan, run, shard.name, loaded, remaining, first=not met)
+        met = met or read_parquet(run.path / "scores" / shard.name, ["skipped"])["skipped"].null_count() > 0
         return _eligible_counts(plan, read_parquet(shard, ["base", "base_before"]))
 
     for used in in_order(list(enumerate(chunks)), work, stage="counterfactuals", progress=progress):
@@ -90,24 +117,74 @@ def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
         if not remaining.any():
             progress("counterfactuals", len(chunks), len(chunks))
             break
-    scores = run.scores()
-    if scores["skipped"].null_count() == 0:
-        image_id, reason = scores.select("image_id", "skipped").sort("image_id").row(0)
+    if not met:
+        image_id, reason = run.scores().select("image_id", "skipped").sort("image_id").row(0)
         raise BadInput(
             f"None of the {count} images in {plan.source.source!r} can be read, e.g. {image_id}: {reason}; expected "
             "image files such as PNG or JPEG."
         )
 
 
-def _eligible_counts(plan: Plan, rows: pl.DataFrame) -> NDArray[np.int64]:
+def _eligible_counts(plan: Plan, rows: pl.DataFrame) -> Rows:
     """Images that count towards the limit of each base, by the same rule as within a chunk."""
     before = rows["base_before"]
     eligible = rows.filter((before >= plan.options.search.eligible) & before.is_not_nan())["base"].to_list()
     return np.array([eligible.count(base.label) for base in plan.walks], dtype=np.int64)
 
 
+def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, *, first: bool) -> None:
+    """Measure a chunk and write its shards; that of ``responses``, the last, says that the chunk is done."""
+    labels, columns = plan.panel.labels, plan.columns
+    scores, responses = (run.path / kind / shard for kind in ("scores", "responses"))
+    if not len(loaded):
+        write_parquet(scores, skipped_table(loaded.skipped, labels))
+        write_parquet(responses, response_table(None, columns))
+        return
+    images = loaded.images.to(device_of(plan.autoencoder))
+    seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
+    if first:
+        _refuse_broken_models(plan, seen)
+    chunk = _walked(plan, loaded, seen, remaining)
+    if plan.keep_images:
+        write_tensors((run.path / "tensors" / shard).with_suffix(".safetensors"), image_tensors(images, chunk))
+    write_parquet(scores, score_table(chunk, labels))
+    write_parquet(responses, response_table(chunk, columns))
+
+
+def _walked(plan: Plan, loaded: Loaded, seen: SeenImages, remaining: Rows) -> Chunk:
+    """Choose the pairs of every base, in the order of the images, and walk those that it predicts positive."""
+    ids = tuple(plan.source.ids[i] for i in loaded.indices)
+    numbers = range(len(plan.walks))
+    scores = np.stack([plan.score(number, seen.reconstruction_scores) for number in numbers], axis=1)
+    eligible = scores >= plan.options.search.eligible
+    looked_at = examined(eligible, remaining.tolist())
+    walked = walk_all(
+        seen,
+        _pairs(looked_at & eligible),
+        panel=plan.panel,
+        bases=plan.walks,
+        image_ids=ids,
+        autoencoder=plan.autoencoder,
+        settings=plan.walk_settings,
+    )
+    others = _pairs(looked_at & ~eligible)
+    outcomes = [Outcome.NOT_ELIGIBLE if np.isfinite(scores[pair]) else Outcome.NOT_FINITE for pair in others]
+    return Chunk(
+        image_ids=ids,
+        skipped=loaded.skipped,
+        seen=seen,
+        walked=[pairs if plan.keep_images else pairs.without_images() for pairs in walked],
+        others=list(zip(others, outcomes, strict=True)),
+    )
+
+
+def _pairs(marked: Any) -> list[Pair]:
+    """The marked (image, base) pairs of a table [image, base], base by base."""
+    return [(int(image), int(base)) for base, image in np.argwhere(marked.T)]
+
+
 def refuse_broken(scores: Floats, labels: Sequence[str]) -> None:
-    """BadModel when a head answers NaN to every one of the first images, [image, head]: it would to all others too."""
+    """Raises BadModel when a head answers NaN to every one of the first images, [image, head]."""
     for column, label in enumerate(labels):
         if len(scores) and np.isnan(scores[:, column]).all():
             raise BadModel(
@@ -116,60 +193,7 @@ def refuse_broken(scores: Floats, labels: Sequence[str]) -> None:
             )
 
 
-def _measure(plan: Plan, run: Run, number: int, loaded: Loaded, remaining: NDArray[np.int64]) -> None:
-    ids = [plan.source.ids[i] for i in loaded.indices]
-    skipped = pl.DataFrame(
-        {"image_id": [s.image_id for s in loaded.skipped], "skipped": [s.reason for s in loaded.skipped]},
-        schema={"image_id": pl.String, "skipped": pl.String},
-    )
-    name = f"{number:05d}"
-    if not ids:
-        write_parquet(run.path / "scores" / f"{name}.parquet", _with_columns(skipped, _score_columns(plan)))
-        write_parquet(run.path / "responses" / f"{name}.parquet", _responses(plan, ids, None, [], [], []))
-        return
-    images = loaded.images.to(device_of(plan.autoencoder))
-    seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
-    if not run.shards("responses"):
-        _refuse_broken_models(plan, seen)
-    walks = plan.walks
-    base_scores = np.stack([_score(plan, base, seen.reconstruction_scores) for base in walks], axis=1)
-    eligible = base_scores >= plan.options.search.eligible
-    looked_at = examined(eligible, remaining.tolist())
-    chosen = [(int(i), int(b)) for b, i in np.argwhere((looked_at & eligible).T)]
-    others = [(int(i), int(b)) for b, i in np.argwhere((looked_at & ~eligible).T)]
-    settings = WalkSettings(
-        plan.options.search, plan.options.estimate, seed=plan.options.seed, batch=plan.options.batch
-    )  # fmt: skip
-    walked = walk_all(
-        seen,
-        chosen,
-        panel=plan.panel,
-        bases=walks,
-        image_ids=ids,
-        autoencoder=plan.autoencoder,
-        settings=settings,
-    )
-    pools = list(walked) if plan.keep_images else [_without_images(w) for w in walked]
-    if plan.keep_images:
-        write_tensors(run.path / "tensors" / f"{name}.safetensors", _tensors(images, seen, pools))
-    scores = _scores(plan, ids, seen)
-    if len(skipped):
-        scores = pl.concat([scores, _with_columns(skipped, _score_columns(plan))], how="diagonal")
-    write_parquet(run.path / "scores" / f"{name}.parquet", scores)
-    other_outcomes = [Outcome.NOT_ELIGIBLE if np.isfinite(base_scores[p]) else Outcome.NOT_FINITE for p in others]
-    write_parquet(
-        run.path / "responses" / f"{name}.parquet", _responses(plan, ids, seen, pools, others, other_outcomes)
-    )
-
-
-def _score(plan: Plan, base: Base, scores: Floats) -> Floats:
-    """Scores of a base from those of the panel [..., column]."""
-    if base.label in plan.panel.labels:
-        return np.asarray(scores[..., plan.panel.labels.index(base.label)])
-    return np.asarray(1 - scores[..., plan.panel.labels.index(attribute_of(base.label))])
-
-
-def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
+def _refuse_broken_models(plan: Plan, seen: SeenImages) -> None:
     refuse_broken(seen.image_scores, plan.panel.labels)
     if not torch.isfinite(seen.reconstructions).flatten(1).all(dim=1).any():
         raise BadModel(
@@ -177,116 +201,3 @@ def _refuse_broken_models(plan: Plan, seen: Seen) -> None:
             "in [0, 1]: check its weights and the range of the images it was made for."
         )
     refuse_broken(seen.reconstruction_scores, plan.panel.labels)
-
-
-def _without_images(walked: Walked) -> Walked:
-    off = None if walked.off is None else _bare(walked.off)
-    return replace(walked, counterfactual=_bare(walked.counterfactual), off=off)
-
-
-def _bare(point: Point) -> Point:
-    return replace(point, images=torch.zeros(0), controls=torch.zeros(0))
-
-
-def _tensors(images: Tensor, seen: Seen, pools: Sequence[Walked]) -> dict[str, Tensor]:
-    """The images of a chunk in 8 bits, as files would hold them."""
-    none = images[:0]
-    parts = {
-        "originals": images,
-        "reconstructions": seen.reconstructions,
-    }
-    points = {"counterfactual": [w.counterfactual for w in pools], "off": [w.off for w in pools if w.off is not None]}
-    for name, some in points.items():
-        parts[f"{name}.images"] = torch.cat([p.images for p in some] or [none])
-        parts[f"{name}.controls"] = torch.cat([p.controls for p in some] or [none])
-    return {key: (value.clamp(0, 1) * 255).round().to(torch.uint8).cpu() for key, value in parts.items()}
-
-
-def pixels(stored: Tensor) -> Tensor:
-    """Images in [0, 1] from the 8 bits that a bank keeps."""
-    return stored.float() / 255
-
-
-def _score_columns(plan: Plan) -> list[str]:
-    return [where.of(label) for where in (Column.IMAGE, Column.RECONSTRUCTION) for label in plan.panel.labels]
-
-
-def _with_columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    return frame.with_columns([pl.lit(None, dtype=pl.Float64).alias(name) for name in names])
-
-
-def _scores(plan: Plan, ids: Sequence[str], seen: Seen) -> pl.DataFrame:
-    values = np.concatenate([seen.image_scores, seen.reconstruction_scores], axis=1)
-    frame = pl.DataFrame({"image_id": list(ids), "skipped": pl.Series([None] * len(ids), dtype=pl.String)})
-    return frame.hstack(pl.DataFrame(values, schema=_score_columns(plan)))
-
-
-def _responses(
-    plan: Plan,
-    ids: Sequence[str],
-    seen: Seen | None,
-    pools: Sequence[Walked],
-    others: Sequence[tuple[int, int]],
-    other_outcomes: Sequence[Outcome],
-) -> pl.DataFrame:
-    """One row per (image, base) examined: those that walked, in order of the pools, then the others."""
-    labels = plan.panel.labels
-    nothing = np.full((len(others), len(labels)), np.nan)
-    blank = np.full(len(others), np.nan)
-    image = np.concatenate([*(w.image for w in pools), np.array([i for i, _ in others], dtype=np.int64)]).astype(int)
-    base = np.concatenate([*(w.base for w in pools), np.array([b for _, b in others], dtype=np.int64)]).astype(int)
-    walks = plan.walks
-    before = np.zeros((0, len(labels))) if seen is None else seen.reconstruction_scores[image]
-    after = np.concatenate([*(w.counterfactual.scores for w in pools), nothing])
-    missing = [np.full((len(w), len(labels)), np.nan) for w in pools]
-    none = [np.full(len(w), np.nan) for w in pools]
-    own = np.full((2, len(image)), np.nan)
-    for number, walk in enumerate(walks):
-        rows = np.flatnonzero(base == number)
-        own[:, rows] = [_score(plan, walk, scores[rows]) for scores in (before, after)]
-    frame = pl.DataFrame(
-        {
-            "image_id": pl.Series([ids[i] for i in image], dtype=pl.String),
-            "base": pl.Series([walks[b].label for b in base], dtype=pl.String),
-            "outcome": pl.Series(
-                [o.value for o in chain(*(w.outcomes for w in pools), other_outcomes)], dtype=pl.String
-            ),
-            "lambda": np.concatenate([*(w.lambdas for w in pools), blank]),
-            "evaluations": np.concatenate([*(w.evaluations for w in pools), np.zeros(len(others), dtype=np.int64)]),
-            "image_change": np.concatenate([*(w.image_change for w in pools), blank]),
-            "base_before": own[0],
-            "base_after": own[1],
-        }
-    )
-    off = [w.off for w in pools]
-    blocks: list[tuple[Column, Floats]] = [
-        (Column.BEFORE, before),
-        (Column.AFTER, after),
-        (Column.NULL, np.concatenate([*(w.counterfactual.control_scores for w in pools), nothing])),
-        (
-            Column.OFF,
-            np.concatenate([*(p.scores if p else m for p, m in zip(off, missing, strict=True)), nothing]),
-        ),
-        (
-            Column.OFF_NULL,
-            np.concatenate([*(p.control_scores if p else m for p, m in zip(off, missing, strict=True)), nothing]),
-        ),
-    ]
-    scores = pl.DataFrame(
-        np.concatenate([values for _, values in blocks], axis=1),
-        schema={where.of(label): pl.Float64 for where, _ in blocks for label in labels},
-    )
-    blank_counts = np.zeros(len(others), dtype=np.int64)
-    steps = np.concatenate([*(w.off_evaluations for w in pools), blank_counts])
-    backwards = {}
-    if plan.options.search.method != "latent-shift":  # which takes one per counterfactual, and none for "off"
-        backwards["backwards"] = np.concatenate([*(w.backwards for w in pools), blank_counts])
-        backwards["off_backwards"] = np.concatenate([*(w.off_backwards for w in pools), blank_counts])
-    return frame.hstack(scores).with_columns(
-        pl.Series("distance", np.concatenate([*(w.counterfactual.distances for w in pools), blank])),
-        pl.Series(
-            "off_distance", np.concatenate([*(p.distances if p else n for p, n in zip(off, none, strict=True)), blank])
-        ),
-        pl.Series("off_evaluations", steps),
-        *(pl.Series(name, counts) for name, counts in backwards.items()),
-    )

@@ -14,7 +14,6 @@ from cfalign._audit.bank import bank as make_bank
 from cfalign._audit.bank import load_bank
 from cfalign._audit.demo import demo as experiment
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference
 from cfalign._cli import benchmark, models, rectify, train
 from cfalign._cli.check import check
 from cfalign._cli.data import IMAGES, LABELS, in_split, opened

@@ -15,11 +15,11 @@ from rich.table import Table
 from cfalign import autoencoders, classifiers
 from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
 from cfalign._cli.settings import Trust, options
-from cfalign._explanation.explanation import ExplainedBase
+from cfalign._explanation.drawing import heading
+from cfalign._explanation.explained import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
 from cfalign._explanation.options import ExplainOptions
-from cfalign._figures.plots.explanation import heading
-from cfalign.report.explanation_files import check_moving, write_explanation
+from cfalign._explanation.writing import check_moving, write_explanation
 
 SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 LISTED = 6  # heads per direction on the terminal; explain.json has all

@@ -10,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cfalign import autoencoders, benchmarks, classifiers
-from cfalign._audit.reference import Reference
 from cfalign._cli.data import IMAGES, LABELS, opened
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
+from cfalign._heads.reference import Reference
 from cfalign.benchmarks.photographs import DOSES, PAIRS, QUICK
 from cfalign.benchmarks.photographs.drawing import photographs_figure
 

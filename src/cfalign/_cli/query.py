@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
-from cfalign._audit.contact_sheet import SheetModels, SheetRow, sheet_rows
+from cfalign._audit.contact_sheet import SheetModels, sheet_rows
 from cfalign._cli.output import STDOUT, WIDE, complain, print_json, say
 from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
-from cfalign._figures.plots.contact_sheet import contact_sheet
+from cfalign._figures.plots.contact_sheet import SheetRow, contact_sheet
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.run import Run

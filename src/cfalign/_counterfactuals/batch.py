@@ -1,8 +1,8 @@
-"""(image, base) pairs of a batch of images, and what decoding a latent gives."""
+"""Images with the (image, base) pairs to be walked, and the one place where latents become images and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,60 +13,25 @@ from torch import Tensor
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
-from cfalign._heads.panel import Panel, Weights, weights
-from cfalign._heads.scoring import respond
+from cfalign._heads.panel import Weights, weights
+from cfalign._heads.scoring import logits
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 
-
-@dataclass(frozen=True)
-class Scene:
-    """Pairs of images and bases, and the models that a method may use."""
-
-    latents: Tensor
-    """z0 [image, *latent]."""
-    reconstructions: Tensor
-    """x0 [image, c, h, w]."""
-    pairs: Pairs
-    autoencoder: Autoencoder
-    classifiers: Sequence[Classifier]
-    estimate: EstimateOptions | None = None
-    """How the gradient of a black box is found; ``latent-shift`` alone can."""
-    batch: int = 64
-
-    @property
-    def origin(self) -> Tensor:
-        """z0 of every pair, [pair, *latent]."""
-        return self.latents[self.pairs.image.to(self.latents.device)]
-
-    @property
-    def before(self) -> Tensor:
-        """x0 of every pair, [pair, c, h, w]."""
-        return self.reconstructions[self.pairs.image.to(self.reconstructions.device)]
-
-    def in_pixels(self) -> Scene:
-        """The same pairs where the image is its own latent; the autoencoder is left out."""
-        return replace(self, latents=self.reconstructions, autoencoder=PixelSpace())
-
-    def project(self, points: Tensor) -> Tensor:
-        """The nearest points that may be decoded: in pixels those in [0, 1]."""
-        return points.clamp(0, 1) if isinstance(self.autoencoder, PixelSpace) else points
-
-
-class PixelSpace:
-    """An autoencoder that does nothing."""
-
-    def encode(self, images: Tensor, /) -> Tensor:
-        """The images."""
-        return images
-
-    def decode(self, latents: Tensor, /) -> Tensor:
-        """The latents."""
-        return latents
-
-
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Read = Callable[[Tensor, Tensor], Tensor]
+"""(rows [part] int64, their logits [part, head]) → values [part, ...]."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What decodes, and who scores."""
+
+    autoencoder: Autoencoder
+    classifiers: Sequence[Classifier]
+    batch: int = 64
+    """Points per pass, at most."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +47,145 @@ class Pairs:
         return len(self.image)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images before any walk, and the pairs of them that are to be walked."""
+
+    latents: Tensor
+    """z0 [image, *latent]."""
+    reconstructions: Tensor
+    """x0 [image, c, h, w]."""
+    pairs: Pairs
+    models: Models
+    estimate: EstimateOptions | None = None
+    """How the gradient of a black box is found; the method ``latent-shift`` alone can."""
+
+    @property
+    def origin(self) -> Tensor:
+        """z0 of every pair, [pair, *latent]."""
+        return self.latents[self.pairs.image.to(self.latents.device)]
+
+    @property
+    def before(self) -> Tensor:
+        """x0 of every pair, [pair, c, h, w]."""
+        return self.reconstructions[self.pairs.image.to(self.reconstructions.device)]
+
+    def in_pixels(self) -> Batch:
+        """The same pairs where every image is its own latent: the autoencoder is left out."""
+        return replace(self, latents=self.reconstructions, models=replace(self.models, autoencoder=PixelSpace()))
+
+    def project(self, points: Tensor) -> Tensor:
+        """The nearest points that may be decoded: in pixels those in [0, 1]."""
+        return points.clamp(0, 1) if isinstance(self.models.autoencoder, PixelSpace) else points
+
+    def evaluate(self, rows: Rows, points: Tensor, *, gradient: bool = False) -> Evaluated:
+        """``evaluate`` for pairs [k] at points [k, *latent]: the value of each pair's own base, [k]."""
+        if not len(rows):
+            return Evaluated(points.new_zeros(0), self.reconstructions[:0], points[:0])
+        index = torch.from_numpy(rows)
+
+        def value(part: Tensor, answers: Tensor) -> Tensor:
+            return self.pairs.weights[index[part]].value(answers)
+
+        return evaluate(points, models=self.models, read=value, gradient=gradient, even=not gradient)
+
+    def image_change(self, rows: Rows, images: Tensor) -> Floats:
+        """Σ|x0 − x| / Σ|x0| of pairs [k] whose images are now [k, c, h, w], [k]."""
+        owner = self.pairs.image[torch.from_numpy(rows)].to(images.device)
+        return float64(image_change(self.reconstructions[owner], images))
+
+
+class PixelSpace:
+    """An autoencoder that does nothing."""
+
+    def encode(self, images: Tensor, /) -> Tensor:
+        """The images."""
+        return images
+
+    def decode(self, latents: Tensor, /) -> Tensor:
+        """The latents."""
+        return latents
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Points in latent space, decoded and scored, [k, ...]."""
+
+    values: Tensor
+    """What ``read`` made of the logits, [k, ...]."""
+    images: Tensor
+    """x [k, c, h, w] in [0, 1]; no rows where they were not to be kept."""
+    gradients: Tensor
+    """∂value/∂z [k, *latent]; no rows where it was not asked for."""
+
+
+def evaluate(
+    points: Tensor,
+    *,
+    models: Models,
+    read: Read,
+    keep_images: bool = True,
+    gradient: bool = False,
+    even: bool = False,
+) -> Evaluated:
+    """Decode and score points z [k, *latent]: one decoder forward and one pass of every classifier for each.
+
+    ``read``: what is kept of the logits. ``gradient``: also ∂value/∂z, for one more backward pass; ``read`` then gives
+    one value per point. ``even``: in passes of nearly equal size, for points that grow fewer from call to call; else
+    every pass but the last is full. Raises BadModel where no gradient flows.
+    """
+    parts = [
+        _evaluated(points[rows.to(points.device)], rows, models, read, keep_images, gradient)
+        for rows in _passes(len(points), models.batch, even)
+    ]
+    values, images, gradients = (torch.cat([part[i] for part in parts]) for i in range(3))
+    return Evaluated(values, images, gradients)
+
+
+def every_logit(_: Tensor, answers: Tensor) -> Tensor:
+    """What ``evaluate`` reads for a panel: all logits, [part, head]."""
+    return answers
+
+
+def _evaluated(
+    points: Tensor, rows: Tensor, models: Models, read: Read, keep_images: bool, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    z = points.detach().requires_grad_(gradient)
+    with torch.set_grad_enabled(gradient):
+        images = decode(z, models.autoencoder)
+        value = read(rows, logits(images, models.classifiers))
+    slope = _gradient(value, z) if gradient else z[:0]
+    return value.detach(), images.detach() if keep_images else images[:0].detach(), slope
+
+
+def _gradient(value: Tensor, z: Tensor) -> Tensor:
+    if not value.requires_grad:
+        raise BadModel(
+            "No gradient flows from the classifier's logits to the latent: the classifier or the autoencoder's decode "
+            "detaches its input (torch.no_grad, .detach(), NumPy)."
+        )
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    return gradient
+
+
+def _passes(count: int, most: int, even: bool) -> Sequence[Tensor]:
+    """Rows 0 … count − 1 in passes of at most ``most``."""
+    rows = torch.arange(count)
+    return torch.tensor_split(rows, max(1, -(-count // most))) if even else rows.split(most)
+
+
 @torch.no_grad()
-def reconstruct(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tensor]:
-    """z0 = E(x) and x0 = D(z0).
+def reconstruct(images: Tensor, autoencoder: Autoencoder, *, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """z0 = E(x) and x0 = D(z0) of images [n, c, h, w], ``batch`` at a time.
 
     Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1].
     """
+    parts = [_reconstructed(part, autoencoder) for part in images.split(batch)]
+    latents, x0 = (torch.cat([part[i] for part in parts]) for i in range(2))
+    return latents, x0
+
+
+def _reconstructed(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tensor]:
     latents = autoencoder.encode(images.clone())  # copies, which the user's code may change
     decoded = autoencoder.decode(latents.clone())
     if tuple(decoded.shape) != tuple(images.shape):
@@ -111,8 +209,28 @@ def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:
     """z0 + distance · direction, row by row."""
-    steps = torch.as_tensor(distance, dtype=latents.dtype, device=latents.device)
-    return latents + steps.view(-1, *[1] * (latents.ndim - 1)) * directions
+    return latents + times(directions, distance)
+
+
+def along(latents: Tensor, directions: Tensor, distances: Floats) -> Tensor:
+    """Points at distances [pair, step] along the ray of every pair, pair by pair, [pair · step, *latent].
+
+    ``latents`` z0 and unit ``directions`` are [pair, *latent].
+    """
+    steps = distances.shape[1]
+    starts, rays = (rows.repeat_interleave(steps, dim=0) for rows in (latents, directions))
+    return shifted(starts, rays, distances.ravel())
+
+
+def times(rows: Tensor, factors: Floats) -> Tensor:
+    """Rows [k, ...] times factors [k]."""
+    scale = torch.as_tensor(factors, dtype=rows.dtype, device=rows.device)
+    return rows * scale.view(-1, *[1] * (rows.ndim - 1))
+
+
+def norms(rows: Tensor) -> Floats:
+    """Euclidean length of every row [k, ...], [k]."""
+    return float64(rows.flatten(1).double().norm(dim=1))
 
 
 def image_change(before: Tensor, after: Tensor) -> Tensor:
@@ -121,8 +239,14 @@ def image_change(before: Tensor, after: Tensor) -> Tensor:
     return (before - after).abs().flatten(1).sum(dim=1) / total
 
 
+def pairs_of(base: Composition, count: int) -> Pairs:
+    """The pairs of one base with each of ``count`` images."""
+    rows = torch.zeros(count, dtype=torch.int64)
+    return Pairs(torch.arange(count), weights([base], base.classifiers)[rows])
+
+
 def check_images(images: Tensor) -> None:
-    """BadInput for images of another shape, type or range than [n, c, h, w], floating, [0, 1]."""
+    """Raises BadInput unless images have shape [n, c, h, w], a floating type and values in [0, 1]."""
     if images.ndim != 4:
         raise BadInput(f"Images must have shape [n, channel, height, width], got {tuple(images.shape)}.")
     if not images.is_floating_point():
@@ -132,23 +256,6 @@ def check_images(images: Tensor) -> None:
 
 
 def float64(tensor: Tensor) -> Floats:
+    """The tensor as a NumPy array of float64 on the CPU."""
     result: Floats = tensor.detach().cpu().double().numpy()
     return result
-
-
-def one_pair(base: Composition) -> Pairs:
-    """The pair of a single image and a base."""
-    return Pairs(torch.zeros(1, dtype=torch.int64), weights([base], base.classifiers))
-
-
-@torch.no_grad()
-def along(
-    latent: Tensor, direction: Tensor, distances: Floats, *, panel: Panel, autoencoder: Autoencoder, batch: int = 64
-) -> tuple[Tensor, Floats]:
-    """Images [step, c, h, w] and panel scores [step, column] at some distances on one ray.
-
-    ``latent`` z0 and ``direction`` are [1, *latent].
-    """
-    points = shifted(latent.expand(len(distances), *latent.shape[1:]), direction, distances)
-    images = torch.cat([decode(part, autoencoder) for part in torch.split(points, batch)])
-    return images, panel.scores(respond(images, panel.classifiers, batch=batch))

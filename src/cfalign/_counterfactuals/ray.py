@@ -1,12 +1,12 @@
-"""Where to stop on the ray z_λ = z0 − λ g: two strategies, both batched, finished rows leaving the batch.
+"""Where to stop on the ray z_λ = z0 − λ g: two strategies, both batched, finished pairs leaving the batch.
 
-Pure functions over one scalar per row. The caller says what a row's value is at a distance along its *unit* direction;
+The search knows one scalar per pair. The caller says what a pair's value is at a distance along its *unit* direction;
 walking in latent distance keeps the numbers sane where λ itself spans ten orders of magnitude.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,51 +15,10 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor
 
-from cfalign._counterfactuals.batch import Flags, Pairs, Rows, decode, float64, image_change, shifted
+from cfalign._counterfactuals.batch import Batch, Flags, Rows, float64, shifted
 from cfalign._counterfactuals.gradient import Rays, Start
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._heads.scoring import logits
 from cfalign._results import Floats, Outcome
-from cfalign._types import Autoencoder, Classifier
-
-
-def walk(
-    latents: Tensor,
-    reconstructions: Tensor,
-    pairs: Pairs,
-    rays: Rays,
-    *,
-    autoencoder: Autoencoder,
-    classifiers: Sequence[Classifier],
-    options: SearchOptions,
-    batch: int = 64,
-) -> Found:
-    """Search every pair's ray; ``kept`` of the result is (images x_λ [pair, c, h, w],), ``backwards`` the ray's."""
-    owner = pairs.image.to(latents.device)
-
-    @torch.no_grad()
-    def evaluate(rows: Rows, distance: Floats) -> Probe:
-        values, changes, images = [], [], []
-        for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // batch))):
-            index = torch.from_numpy(rows[part])
-            x0 = reconstructions[owner[index]]
-            x = decode(shifted(latents[owner[index]], rays.direction[index], distance[part]), autoencoder)
-            values.append(pairs.weights[index].value(logits(x, classifiers)))
-            changes.append(image_change(x0, x))
-            images.append(x)
-        return Probe(float64(torch.cat(values)), float64(torch.cat(changes)), (torch.cat(images),))
-
-    found = search(rays.start, evaluate, (reconstructions[owner],), options=options)
-    return replace(found, backwards=np.full(len(pairs), rays.backwards, dtype=np.int64))
-
-
-def lambdas(found: Found, start: Start) -> Floats:
-    """Latent distances as λ of Eq. 1, in units of the gradient of the score; NaN where no counterfactual was made."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(found.distance > 0, found.distance / start.score_slope(), 0.0)
-    made = np.array([outcome.walked for outcome in found.outcomes], dtype=bool)
-    return np.where(made, values, np.nan)
-
 
 ROUNDING = 1e-5  # a value that rises by less has not turned: a plateau goes on
 
@@ -73,32 +32,75 @@ class Probe:
     kept: tuple[Tensor, ...]
 
 
-Evaluate = Callable[[Rows, Floats], Probe]
+Look = Callable[[Rows, Floats], Probe]
 """(row indices [k], distances [k]) → Probe; one decoder forward per row."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The end of every search [row]; rows without a counterfactual stay at the start, with distance 0."""
+class Ends:
+    """Pairs after their search for one aim, each [pair]; one without a counterfactual stays at z0, with distance 0."""
 
-    distance: Floats
-    value: Floats
-    image_change: Floats
-    evaluations: Rows
     outcomes: tuple[Outcome, ...]
-    kept: tuple[Tensor, ...]
+    value: Floats
+    """Of the base, in the unit of ``Start.value``."""
+    base_before: Floats
+    """Score of the base at x0."""
+    base_after: Floats
+    distances: Floats
+    """‖z_λ − z0‖."""
+    lambdas: Floats
+    """λ of Eq. 1, in units of the gradient of the score; NaN where there is no counterfactual, where a method does not
+    stay on the ray, and where the score is so saturated that λ has no float64."""
+    image_change: Floats
+    """Σ|x0 − x_λ| / Σ|x0|."""
+    evaluations: Rows
+    """Decoder forwards of the search."""
     backwards: Rows
-    """Backward passes through the decoder; none in a search on a ray, whose direction is found before."""
+    """Backward passes through the decoder."""
+    kept: tuple[Tensor, ...]
+    """What was kept of every end, each [pair, ...]; first the images x_λ [pair, c, h, w] where images were walked."""
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @property
+    def images(self) -> Tensor:
+        """x_λ [pair, c, h, w]."""
+        return self.kept[0]
+
+    @property
+    def walked(self) -> Flags:
+        """Where there is a counterfactual at all."""
+        return np.array([outcome.walked for outcome in self.outcomes], dtype=bool)
+
+    @property
+    def landed(self) -> Flags:
+        """Where the search met its aim."""
+        return np.array([outcome.landed for outcome in self.outcomes], dtype=bool)
 
 
-def search(start: Start, evaluate: Evaluate, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Found:
+def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
+    """Search every pair's ray for the aim; the images x_λ are kept."""
+    origin = batch.origin
+
+    @torch.no_grad()
+    def look(rows: Rows, distance: Floats) -> Probe:
+        index = torch.from_numpy(rows).to(origin.device)
+        seen = batch.evaluate(rows, shifted(origin[index], rays.direction[index], distance))
+        return Probe(float64(seen.values), batch.image_change(rows, seen.images), (seen.images,))
+
+    ends = search(rays.start, look, (batch.before,), options=aim)
+    return replace(ends, backwards=np.full(len(ends), rays.backwards, dtype=np.int64))
+
+
+def search(start: Start, look: Look, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Ends:
     """Search every row.
 
-    ``kept``: what ``evaluate`` would keep at distance 0 (images, logits, …), each [row, ...].
+    ``kept``: what ``look`` would keep at distance 0 (images, logits, …), each [row, ...].
     """
     state = State(start, kept, options)
-    (_refine if options.strategy == "refined" else _schedule)(state, evaluate)
-    return state.found()
+    (_refine if options.strategy == "refined" else _schedule)(state, look)
+    return state.ends()
 
 
 class State:
@@ -150,9 +152,9 @@ class State:
         best = np.abs(self.start.score(self.value[rows], rows) - self.aim[rows])
         return np.abs(self.start.score(value, rows) - self.aim[rows]), best
 
-    def probe(self, rows: Rows, distance: Floats, evaluate: Evaluate) -> tuple[Probe, Flags]:
+    def probe(self, rows: Rows, distance: Floats, look: Look) -> tuple[Probe, Flags]:
         """Evaluate rows, count it, end those that are not finite; the flags say which go on."""
-        probe = evaluate(rows, distance)
+        probe = look(rows, distance)
         self.evaluations[rows] += 1
         finite = np.isfinite(probe.value) & np.isfinite(probe.image_change)
         self.outcome[rows[~finite]] = Outcome.NOT_FINITE
@@ -167,15 +169,31 @@ class State:
         for store, new in zip(self.kept, probe.kept, strict=True):
             store[torch.from_numpy(take).to(store.device)] = new[chosen.to(new.device)]
 
-    def found(self) -> Found:
+    def ends(self) -> Ends:
         """The end of every row."""
         lost = np.flatnonzero([not Outcome(o).walked for o in self.outcome])  # NaN may come after some good points
         self.distance[lost], self.change[lost], self.value[lost] = 0.0, 0.0, self.start.value[lost]
         for store, first in zip(self.kept, self.first, strict=True):
             index = torch.from_numpy(lost).to(store.device)
             store[index] = first[index]
-        outcomes = tuple(Outcome(o) for o in self.outcome)  # numpy turns a StrEnum into a plain str
-        return Found(self.distance, self.value, self.change, self.evaluations, outcomes, self.kept, self.backwards)
+        return Ends(
+            outcomes=tuple(Outcome(o) for o in self.outcome),  # numpy turns a StrEnum into a plain str
+            value=self.value,
+            base_before=self.score0,
+            base_after=self.start.score(self.value),
+            distances=self.distance,
+            lambdas=self._lambdas(lost),
+            image_change=self.change,
+            evaluations=self.evaluations,
+            backwards=self.backwards,
+            kept=self.kept,
+        )
+
+    def _lambdas(self, lost: Rows) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            values = np.where(self.distance > 0, self.distance / self.start.score_slope(), 0.0)
+        values[lost] = np.nan
+        return np.where(np.isfinite(values), values, np.nan)
 
 
 class Bracket:
@@ -219,7 +237,7 @@ class Bracket:
         return np.where(np.isfinite(f_high), between, np.where(np.isfinite(high), (low + high) / 2, further))
 
 
-def _refine(state: State, evaluate: Evaluate) -> None:
+def _refine(state: State, look: Look) -> None:
     """Linear prediction, then bracket and Illinois on the ray; a rise without a bracket is a turning point."""
     start, options = state.start, state.options
     state.end_at_floor()
@@ -232,7 +250,7 @@ def _refine(state: State, evaluate: Evaluate) -> None:
         if not len(rows):
             return
         t = distance[rows]
-        probe, good = state.probe(rows, t, evaluate)
+        probe, good = state.probe(rows, t, look)
         inside = good & (probe.image_change <= allowed)
         miss, best = state.missed(rows, probe.value)
         state.keep(rows, t, probe, inside & (miss < best))
@@ -250,14 +268,14 @@ def _refine(state: State, evaluate: Evaluate) -> None:
     state.outcome[rest] = np.where(unset(bracket.wall[rest]), Outcome.LAMBDA_LIMIT, bracket.wall[rest])
 
 
-def _schedule(state: State, evaluate: Evaluate) -> None:
+def _schedule(state: State, look: Look) -> None:
     """The authors' sequence 0, 10, 21, 34, … of λ and their stop rules in their order; the last λ evaluated is kept."""
     start, options = state.start, state.options
     allowed = 0.05 if options.max_image_change is None else options.max_image_change
     per_lambda = start.score_slope()
     previous, lam = np.full_like(state.score0, np.inf), 0.0
     while len(rows := state.active):
-        probe, good = state.probe(rows, lam * per_lambda[rows], evaluate)
+        probe, good = state.probe(rows, lam * per_lambda[rows], look)
         state.keep(rows, lam * per_lambda[rows], probe, good)
         score = start.score(probe.value, rows)
         rules = (

@@ -11,17 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign._counterfactuals.batch import Scene, along, image_change, one_pair, reconstruct
-from cfalign._counterfactuals.methods import make
+from cfalign._counterfactuals.batch import (
+    Batch,
+    Models,
+    along,
+    evaluate,
+    every_logit,
+    image_change,
+    pairs_of,
+    reconstruct,
+)
+from cfalign._counterfactuals.methods import walk
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
+from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._explanation.options import Difference, ExplainOptions
 from cfalign._explanation.saliency import saliency_maps
+from cfalign._explanation.writing import write_explanation
 from cfalign._heads.composition import Composition, complement, head, parse
 from cfalign._heads.panel import Panel, panel
+from cfalign._heads.reference import Reference, judged
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import device_of, undisturbed
-from cfalign._results import Floats, Outcome
+from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 from cfalign.autoencoders import side_of
 from cfalign.datasets import read_image
@@ -30,47 +42,27 @@ Bases = str | Composition | Sequence[str | Composition]
 Image = str | os.PathLike[str] | Tensor
 
 
-@dataclass(frozen=True)
-class ExplainedBase:
-    """The walk of one base on one image; without a counterfactual every frame is the reconstruction."""
+@dataclass(frozen=True, repr=False)
+class Explanation(ExplainedImage):
+    """One image and the walks of its bases, as ``explain`` gives it.
 
-    base: str
-    increased: bool
-    """Whether the score was raised: z_λ = z0 + λ ∂s/∂z."""
-    outcome: Outcome
-    evaluations: int
-    lambdas: Floats
-    """λ of every frame [step], in units of the gradient of the score; NaN without a counterfactual, and for all
-    methods but ``latent-shift``."""
-    frames: Tensor
-    """[step, c, h, w] in [0, 1]; the first is the reconstruction, the last the counterfactual."""
-    scores: Floats
-    """[step, head]: scores of ``Explanation.heads`` on every frame."""
-    base_scores: Floats
-    """[step]"""
-    psi: Mapping[str, float]
-    """Relative change (Eq. 3) of every other head; NaN where the base moved less than ``min_base_change``."""
-    image_change: float
-    """Σ|x0 − x_λ| / Σ|x0|."""
-    difference: Tensor
-    """Where the image changed, [h, w] ≥ 0, mean over channels; see ``ExplainOptions.difference``."""
-    saliency: Mapping[str, Tensor]
-    """By method, [h, w] ≥ 0, mean over channels of the absolute attributions."""
+    >>> clf, ae = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
+    >>> face = cfa.synthetic.render(cfa.synthetic.sample(1, seed=0))
+    >>> cfa.explain(face, clf["smiling"], autoencoder=ae)
+    Explanation of 'image': smiling 0.97 → 0.36 (reached)
+    """
 
+    def __repr__(self) -> str:
+        walks = (f"{b.base} {b.base_scores[0]:.2f} → {b.base_scores[-1]:.2f} ({b.outcome})" for b in self.bases)
+        return f"Explanation of {self.name!r}: {', '.join(walks)}"
 
-@dataclass(frozen=True)
-class Explanation:
-    """One image and the walks of its bases."""
+    def write(self, out: str | Path, *, transitions: Sequence[str | Path] = ()) -> dict[str, Path]:
+        """Write figure, numbers, alignment plots and the transition into the folder ``out``; gives the files by name.
 
-    name: str
-    image: Tensor
-    """x [c, h, w] in [0, 1]."""
-    heads: tuple[str, ...]
-    """The downstream heads, then the bases that are none of them."""
-    image_scores: Floats
-    """[head] on x itself: what the autoencoder alone changes is the step from here to the reconstruction."""
-    bases: tuple[ExplainedBase, ...]
-    options: ExplainOptions
+        ``transitions``: files ending in .gif, .webp or .mp4 (which needs the extra ``[video]``) instead of
+        ``transition.gif``. Raises BadInput for another ending, StorageFailed when the disk refuses.
+        """
+        return write_explanation(self, out, transitions=transitions)
 
 
 def explain(
@@ -79,7 +71,7 @@ def explain(
     *,
     autoencoder: Autoencoder,
     classifier: Classifier | None = None,
-    reference: Classifier | None = None,
+    reference: Classifier | Reference | None = None,
     downstream: Sequence[str] | None = None,
     options: ExplainOptions | None = None,
 ) -> Explanation:
@@ -90,7 +82,8 @@ def explain(
         base: a head or composition, or several; texts such as ``"smiling + 0.3*young"`` are read with ``classifier``.
         autoencoder: any object with ``encode`` and ``decode``.
         classifier: what is explained; needed where a base is a text.
-        reference: whose heads look at the walk; the classifier's own by default.
+        reference: whose heads look at the walk; the classifier's own by default. The judge of a ``Reference`` looks
+            too: its heads are called ``judge:…``.
         downstream: names of those heads that look; all by default.
         options: search, direction, frames, maps.
 
@@ -98,9 +91,13 @@ def explain(
     ``latent_shift`` does. The models are left as they came.
     """
     options = options or ExplainOptions()
-    owners = [c for c in (classifier, reference) if c is not None]
+    known = reference if isinstance(reference, Reference) or reference is None else Reference(reference)
+    heads = None if known is None else known.classifier
+    owners = [c for c in (classifier, heads) if c is not None]
     bases = _bases(base, owners)
-    table = _panel(bases, classifier, reference, downstream, owners)
+    table = _panel(bases, classifier, heads, downstream, owners)
+    if known is not None:
+        table, _ = judged(table, table.labels, known.judge)
     x, name = _opened(image, side_of(autoencoder, asked=options.size))
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
@@ -194,15 +191,15 @@ def _explained(
 ) -> ExplainedBase:
     raised = score < options.search.eligible
     descended, search = mirrored(base, options.search) if raised else (base, options.search)
-    pair = one_pair(descended)
-    made = make(Scene(latent, x0, pair, autoencoder, base.classifiers), search)
-    found, scene = made.ends[0], made.scene
+    models = Models(autoencoder, base.classifiers, options.batch)
+    walks = walk(Batch(latent, x0, pairs_of(descended, 1), models), search)
+    ends, batch = walks.ends[0], walks.batch
     fractions = np.arange(options.steps + 1) / options.steps
-    frames, scores = along(
-        scene.latents, made.direction, found.distance[0] * fractions, panel=table, autoencoder=scene.autoencoder,
-        batch=options.batch,
-    )  # fmt: skip
-    outcome = found.outcomes[0]
+    points = along(batch.latents, walks.direction, ends.distances[:, None] * fractions)
+    every = replace(batch.models, classifiers=table.classifiers)
+    seen = evaluate(points, models=every, read=every_logit)
+    frames, scores = seen.images, table.scores(seen.values)
+    outcome = ends.outcomes[0]
     if not outcome.walked:
         frames, scores = x0.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
     column = table.compositions.index(base)
@@ -210,8 +207,8 @@ def _explained(
         base=table.labels[column],
         increased=raised,
         outcome=outcome,
-        evaluations=int(found.evaluations[0]),
-        lambdas=made.lambdas[0] * fractions,
+        evaluations=int(ends.evaluations[0]),
+        lambdas=ends.lambdas[0] * fractions,
         frames=frames.cpu(),
         scores=scores,
         base_scores=scores[:, column],

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cfalign._counterfactuals.batch import reconstruct
 from cfalign._errors import BadInput
+from cfalign._explanation.drawing import explanation_figure
 from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
-from cfalign._figures.plots.explanation import explanation_figure
 from cfalign._heads.composition import Composition, parse
 from cfalign._heads.scoring import logits
 from cfalign._models.guard import undisturbed

@@ -19,7 +19,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectified import Ending, Quality, Reading, Rectified, Step
 from cfalign._rectification.solvers import momentum, secant
-from cfalign._rectification.workbench import Measured, Workbench, parts_named, prepare
+from cfalign._rectification.workbench import MixturePsi, Workbench, parts_named, prepare
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign._types import Autoencoder
@@ -127,7 +127,7 @@ def _labels(labels: Labels | ArrayLike, target: Composition, count: int) -> Floa
     return values
 
 
-def _refuse_few(bench: Workbench, start: Measured, test: Measured, parts: Sequence[Composition]) -> None:
+def _refuse_few(bench: Workbench, start: MixturePsi, test: MixturePsi, parts: Sequence[Composition]) -> None:
     incoming = bench.options.incoming
     drop = bench.options.search.off_drop if incoming else bench.options.search.drop
     for name, rows, measured in (
@@ -144,7 +144,7 @@ def _refuse_few(bench: Workbench, start: Measured, test: Measured, parts: Sequen
             )
 
 
-def _driven(train: Measured, options: RectificationOptions) -> tuple[str, ...]:
+def _driven(train: MixturePsi, options: RectificationOptions) -> tuple[str, ...]:
     """What is driven to zero: ψ, or logit ψ where ψ is near 0 only because the shortcut's probability is saturated."""
     if options.solver == "momentum":
         return ("psi",) * int(train.psi.shape[1])
@@ -166,12 +166,12 @@ def _composition(bench: Workbench, parts: Sequence[Composition], beta: Floats) -
     return made + mixture.constant
 
 
-def _readings(measured: Measured, options: RectificationOptions) -> tuple[Reading, ...]:
+def _readings(measured: MixturePsi, options: RectificationOptions) -> tuple[Reading, ...]:
     on_logit = measured.mean(["psi_logit"] * measured.psi.shape[1])
     return tuple(_reading(measured, i, float(on_logit[i]), options) for i in range(measured.psi.shape[1]))
 
 
-def _reading(measured: Measured, shortcut: int, on_logit: float, options: RectificationOptions) -> Reading:
+def _reading(measured: MixturePsi, shortcut: int, on_logit: float, options: RectificationOptions) -> Reading:
     psi = measured.psi[np.isfinite(measured.psi[:, shortcut]), shortcut]
     mean = low = high = float("nan")
     if len(psi):

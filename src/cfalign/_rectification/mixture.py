@@ -1,14 +1,14 @@
 """What a composition f' = f_target + Σ βᵢ fᵢ does to its shortcuts fᵢ, for any β without another backward pass.
 
 ∂f'/∂z is linear in the coefficients, so the gradients of the target and of every shortcut at z0 are taken once
-(``remember``); after that, the counterfactuals of any composition of them cost decoder forwards only (``moved``).
+(``remember``); after that the counterfactuals of any composition of them cost decoder forwards only
+(``walk_mixture``).
 
 The *parts* are the target (the first) and the shortcuts, each one row of ``Weights``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,12 @@ from scipy.special import expit
 from torch import Tensor
 
 from cfalign._analysis.alignment import relative_change
-from cfalign._counterfactuals.batch import Pairs, Rows, decode, shifted
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, Rows, evaluate, every_logit, shifted, times
 from cfalign._counterfactuals.gradient import Start, find_rays
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.ray import Probe, search
+from cfalign._counterfactuals.ray import Ends, Probe, search
 from cfalign._heads.panel import Weights
-from cfalign._heads.scoring import logits
-from cfalign._results import Floats, Outcome
-from cfalign._types import Autoencoder, Classifier
+from cfalign._results import Floats
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Memory:
     """∂value/∂z at z0, [image, part, *latent]."""
     parts: Weights
     """[part] rows."""
+    models: Models
 
     @property
     def on_logit(self) -> NDArray[np.bool_]:
@@ -74,43 +73,35 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MixtureEnds:
     """Some images after the walk that lowers a mixture's score, [row, ...]."""
 
-    outcomes: tuple[Outcome, ...]
-    base_before: Floats
-    base_after: Floats
+    ends: Ends
     before: Floats
     """Values of the parts at x0, [row, part]."""
     after: Floats
-    evaluations: Rows
-    """Decoder forwards."""
+    """Values of the parts at x_λ, [row, part]."""
 
     def __len__(self) -> int:
-        return len(self.outcomes)
+        return len(self.ends)
 
 
-def remember(
-    latents: Tensor,
-    parts: Weights,
-    *,
-    autoencoder: Autoencoder,
-    classifiers: Sequence[Classifier],
-    batch: int = 64,
-) -> Memory:
+def remember(latents: Tensor, parts: Weights, *, models: Models) -> Memory:
     """Values and gradients of all parts at z0 [image, *latent]: one backward pass per image and part, and the last.
 
     BadInput for a classifier without gradients, BadModel where none flows.
     """
     images, count = len(latents), len(parts.on_logit)
-    pairs = Pairs(
-        torch.arange(images).repeat_interleave(count), parts[torch.arange(count).repeat(images)]
-    )  # fmt: skip
-    rays = find_rays(latents, pairs, autoencoder=autoencoder, classifiers=classifiers, batch=batch)
-    slope = torch.as_tensor(rays.start.slope, dtype=latents.dtype, device=latents.device)
-    gradients = -rays.direction * slope.view(-1, *[1] * (latents.ndim - 1))
+    owner = torch.arange(images).repeat_interleave(count)
+    pairs = Pairs(owner, parts[torch.arange(count).repeat(images)])
+    rays = find_rays(Batch(latents, latents[:0], pairs, models))
+    gradients = times(-rays.direction, rays.start.slope)
     return Memory(
-        latents, rays.start.value.reshape(images, count), gradients.view(images, count, *latents.shape[1:]), parts
+        latents=latents,
+        values=rays.start.value.reshape(images, count),
+        gradients=gradients.view(images, count, *latents.shape[1:]),
+        parts=parts,
+        models=models,
     )
 
 
@@ -139,41 +130,23 @@ def start_of(memory: Memory, rows: Rows, mixture: Mixture) -> tuple[Start, Tenso
     return start, direction.to(z.dtype).view_as(z)
 
 
-def moved(
-    memory: Memory,
-    rows: Rows,
-    mixture: Mixture,
-    *,
-    autoencoder: Autoencoder,
-    classifiers: Sequence[Classifier],
-    search_options: SearchOptions,
-    batch: int = 64,
-) -> Moved:
+def walk_mixture(memory: Memory, rows: Rows, mixture: Mixture, aim: SearchOptions) -> MixtureEnds:
     """Counterfactuals of the mixture for the images ``rows``; decoder forwards only. Image change is not looked at."""
     start, direction = start_of(memory, rows, mixture)
     z = memory.latents[torch.from_numpy(rows).to(memory.latents.device)]
 
     @torch.no_grad()
-    def evaluate(walking: Rows, distance: Floats) -> Probe:
-        seen = []
-        for part in np.array_split(np.arange(len(walking)), max(1, -(-len(walking) // batch))):
-            index = torch.from_numpy(walking[part]).to(z.device)
-            images = decode(shifted(z[index], direction[index], distance[part]), autoencoder)
-            seen.append(values_of(logits(images, classifiers), memory.parts))
-        values = np.concatenate(seen)
+    def look(walking: Rows, distance: Floats) -> Probe:
+        index = torch.from_numpy(walking).to(z.device)
+        points = shifted(z[index], direction[index], distance)
+        seen = evaluate(points, models=memory.models, read=every_logit, keep_images=False, even=True)
+        values = values_of(seen.values, memory.parts)
         value = mixture.value(values, memory.scores(values))
         return Probe(value, np.zeros(len(walking)), (torch.from_numpy(values),))
 
     before = memory.values[rows]
-    found = search(start, evaluate, (torch.from_numpy(before),), options=search_options)
-    return Moved(
-        found.outcomes,
-        base_before=start.score(start.value),
-        base_after=start.score(found.value),
-        before=before,
-        after=found.kept[0].numpy(),
-        evaluations=found.evaluations,
-    )
+    ends = search(start, look, (torch.from_numpy(before),), options=aim)
+    return MixtureEnds(ends, before, ends.kept[0].numpy())
 
 
 def values_of(answers: Tensor, parts: Weights) -> Floats:
@@ -183,14 +156,14 @@ def values_of(answers: Tensor, parts: Weights) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def shortcut_psi(walked: Moved, memory: Memory, *, min_base_change: float) -> Floats:
+def shortcut_psi(walked: MixtureEnds, memory: Memory, *, min_base_change: float) -> Floats:
     """ψ towards every shortcut (Eq. 3), [row, shortcut]; NaN where |Δbase| < ``min_base_change`` or nothing walked."""
     change = memory.scores(walked.after) - memory.scores(walked.before)
-    base_change = walked.base_after - walked.base_before
+    base_change = walked.ends.base_after - walked.ends.base_before
     return relative_change(change[:, 1:], base_change, min_base_change=min_base_change)
 
 
-def shortcut_psi_logit(walked: Moved, mixture: Mixture, *, scale: Floats, base_scale: float) -> Floats:
+def shortcut_psi_logit(walked: MixtureEnds, mixture: Mixture, *, scale: Floats, base_scale: float) -> Floats:
     """The same ratio on standardised logits, [row, shortcut]; NaN where the mixture or a shortcut has no logit.
 
     ``scale`` [part], ``base_scale``: standard deviations of the logits over images.

@@ -10,7 +10,7 @@ from cfalign._analysis.statistics import generator
 from cfalign._rectification.mixture import linear_root
 from cfalign._rectification.rectified import Ending, Step
 from cfalign._rectification.roots import next_point
-from cfalign._rectification.workbench import Measured, Workbench
+from cfalign._rectification.workbench import MixturePsi, Workbench
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 
@@ -39,7 +39,7 @@ class _Journey:
         self.waited = self.grown = 0
         self.seen: list[tuple[int, Floats, float, float, float]] = []
 
-    def record(self, step: int, beta: Floats, train: Measured, validation: Measured | None, decodes: int) -> None:
+    def record(self, step: int, beta: Floats, train: MixturePsi, validation: MixturePsi | None, decodes: int) -> None:
         """Keep a point; one with validation images counts for early stopping."""
         nothing = (float("nan"),) * len(beta)
         self.curve.append(
@@ -86,7 +86,7 @@ class _Journey:
         return Solution(self.best, ending, self.best_step, tuple(self.curve))
 
 
-def secant(bench: Workbench, driven: tuple[str, ...], start: Measured, progress: Progress) -> Solution:
+def secant(bench: Workbench, driven: tuple[str, ...], start: MixturePsi, progress: Progress) -> Solution:
     """Root of the mean ψ(β) on the training images: a first guess from the remembered gradients, then secants.
 
     ``start``: measured at β = 0 on training and validation images.
@@ -157,7 +157,7 @@ def _resting(bench: Workbench) -> Floats:
     return np.asarray(-np.linalg.solve(table[:, 1:], table[:, 0]))
 
 
-def momentum(bench: Workbench, driven: tuple[str, ...], start: Measured, progress: Progress) -> Solution:
+def momentum(bench: Workbench, driven: tuple[str, ...], start: MixturePsi, progress: Progress) -> Solution:
     """v ← η ψ + m v, β ← β − v on small batches (Eq. 6 as the text of Section 4.5 means it)."""
     options, journey = bench.options, _Journey(bench, driven)
     rng = generator(options.seed, "minibatches")
@@ -193,7 +193,7 @@ def momentum(bench: Workbench, driven: tuple[str, ...], start: Measured, progres
     return journey.end(None)
 
 
-def _mean_logit(measured: Measured) -> Floats:
+def _mean_logit(measured: MixturePsi) -> Floats:
     return measured.mean(["psi_logit"] * measured.psi.shape[1])
 
 

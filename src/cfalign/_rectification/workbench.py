@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._analysis.statistics import generator
-from cfalign._counterfactuals.batch import Rows, reconstruct
+from cfalign._counterfactuals.batch import Models, Rows, reconstruct
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
@@ -20,24 +20,24 @@ from cfalign._models.guard import device_of
 from cfalign._rectification.mixture import (
     Memory,
     Mixture,
-    Moved,
-    moved,
+    MixtureEnds,
     remember,
     shortcut_psi,
     shortcut_psi_logit,
     values_of,
+    walk_mixture,
 )
 from cfalign._rectification.options import RectificationOptions
 from cfalign._results import Floats, Outcome
 from cfalign._runs.progress import Progress
-from cfalign._types import Autoencoder, Classifier
+from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource, in_batches
 
 _PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
-class Measured:
+class MixturePsi:
     """ψ of one mixture on some images."""
 
     rows: Rows
@@ -49,10 +49,10 @@ class Measured:
     """By shortcut."""
     decodes: int
 
-    def of(self, rows: Rows) -> Measured:
+    def of(self, rows: Rows) -> MixturePsi:
         """Those of some images; what was excluded and the cost are not kept."""
         keep = np.isin(self.rows, rows)
-        return Measured(self.rows[keep], self.psi[keep], self.psi_logit[keep], (), 0)
+        return MixturePsi(self.rows[keep], self.psi[keep], self.psi_logit[keep], (), 0)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -96,10 +96,8 @@ class Workbench:
     train: Rows
     validation: Rows
     test: Rows
-    incoming: tuple[tuple[Rows, Moved], ...]
+    incoming: tuple[tuple[Rows, MixtureEnds], ...]
     """Counterfactuals of every shortcut's own head, with their images; empty for the outgoing reading."""
-    autoencoder: Autoencoder
-    classifiers: tuple[Classifier, ...]
     options: RectificationOptions
 
     @property
@@ -131,11 +129,11 @@ class Workbench:
         with np.errstate(invalid="ignore"):
             return rows[mixture.score(values, self.memory.scores(values)) >= self.options.search.eligible]
 
-    def measure(self, rows: Rows, beta: Floats) -> Measured:
+    def measure(self, rows: Rows, beta: Floats) -> MixturePsi:
         """ψ in the reading that the options name."""
         return (self.measure_incoming if self.options.incoming else self.measure_outgoing)(rows, beta)
 
-    def measure_incoming(self, rows: Rows, beta: Floats) -> Measured:
+    def measure_incoming(self, rows: Rows, beta: Floats) -> MixturePsi:
         """ψ(shortcut → f') = Δf' / Δshortcut on the shortcuts' counterfactuals; no decoder runs."""
         rows = np.sort(rows)
         mixture, scale, base_scale = self.mixture(beta), self.standards()[1], self._spread(self.mixture(beta))
@@ -144,7 +142,7 @@ class Workbench:
         for i, (images, walked) in enumerate(self.incoming):
             scores = [self.memory.scores(values) for values in (walked.before, walked.after)]
             change = mixture.score(walked.after, scores[1]) - mixture.score(walked.before, scores[0])
-            moved_by = walked.base_after - walked.base_before
+            moved_by = walked.ends.base_after - walked.ends.base_before
             known = (np.abs(moved_by) >= self.options.min_base_change) & np.isfinite(change)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(known, change / moved_by, np.nan)
@@ -153,30 +151,28 @@ class Workbench:
             place = np.searchsorted(rows, images)
             mine = (place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == images)
             psi[place[mine], i], psi_logit[place[mine], i] = ratio[mine], np.where(known, on_logit, np.nan)[mine]
-            here = [o for o, m in zip(walked.outcomes, mine, strict=True) if m]
+            here = [o for o, m in zip(walked.ends.outcomes, mine, strict=True) if m]
             excluded.append({"not_eligible": len(rows) - len(here)} | _reasons(here, known[mine]))
         some = np.isfinite(psi).any(axis=1)
-        return Measured(rows[some], psi[some], psi_logit[some], tuple(excluded), 0)
+        return MixturePsi(rows[some], psi[some], psi_logit[some], tuple(excluded), 0)
 
     def _spread(self, mixture: Mixture) -> float:
         values = self.memory.values[self.train] @ mixture.coefficients
         return float(values[np.isfinite(values)].std())
 
-    def measure_outgoing(self, rows: Rows, beta: Floats) -> Measured:
+    def measure_outgoing(self, rows: Rows, beta: Floats) -> MixturePsi:
         """ψ(f' → shortcut) towards every shortcut on the eligible ones of some images, for one β."""
         mixture = self.mixture(beta)
         chosen = self.eligible(rows, mixture)
-        walked = moved(
-            self.memory, chosen, mixture, autoencoder=self.autoencoder, classifiers=self.classifiers,
-            search_options=self.options.search, batch=self.options.batch,
-        )  # fmt: skip
+        walked = walk_mixture(self.memory, chosen, mixture, self.options.search)
         psi = shortcut_psi(walked, self.memory, min_base_change=self.options.min_base_change)
         scale = self.standards()[1]
         psi_logit = shortcut_psi_logit(walked, mixture, scale=scale, base_scale=self._spread(mixture))
         known = np.asarray(np.isfinite(psi).all(axis=1))
-        excluded = {"not_eligible": len(rows) - len(chosen)} | _reasons(walked.outcomes, known)
+        excluded = {"not_eligible": len(rows) - len(chosen)} | _reasons(walked.ends.outcomes, known)
         by_shortcut = (excluded,) * self.shortcuts
-        return Measured(chosen[known], psi[known], psi_logit[known], by_shortcut, int(walked.evaluations.sum()))
+        decodes = int(walked.ends.evaluations.sum())
+        return MixturePsi(chosen[known], psi[known], psi_logit[known], by_shortcut, decodes)
 
 
 def _reasons(outcomes: Sequence[Outcome], known: NDArray[np.bool_]) -> dict[str, int]:
@@ -228,20 +224,25 @@ def prepare(
     progress("images", options.limit, options.limit)
     if not indices:
         raise BadInput(f"None of the {skipped} images in {source.source!r} can be read.")
-    memory = remember(
-        torch.cat(latents), table, autoencoder=autoencoder, classifiers=classifiers, batch=options.batch
-    )  # fmt: skip
+    models = Models(autoencoder, classifiers, options.batch)
+    memory = remember(torch.cat(latents), table, models=models)
     if parts_of is None:
         ends = np.round(len(indices) * np.cumsum([options.train, options.validation])).astype(int)
         drawn = np.searchsorted(ends, np.arange(len(indices)), side="right")
     else:
         drawn = parts_of[indices]
     train, validation, test = (np.flatnonzero(drawn == part) for part in range(3))
-    incoming = _walk_shortcuts(memory, autoencoder, classifiers, options) if options.incoming else ()
     bench = Workbench(
-        memory, np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped,
-        train, validation, test, incoming, autoencoder, classifiers, options,
-    )  # fmt: skip
+        memory=memory,
+        image_values=np.concatenate(on_images),
+        indices=np.array(indices, dtype=np.int64),
+        skipped=skipped,
+        train=train,
+        validation=validation,
+        test=test,
+        incoming=_walk_shortcuts(memory, options) if options.incoming else (),
+        options=options,
+    )
     _refuse_constant(bench, parts)
     return bench
 
@@ -260,11 +261,9 @@ def parts_named(split: Sequence[str | None], count: int) -> NDArray[np.int64]:
     return parts
 
 
-def _walk_shortcuts(
-    memory: Memory, autoencoder: Autoencoder, classifiers: tuple[Classifier, ...], options: RectificationOptions
-) -> tuple[tuple[Rows, Moved], ...]:
+def _walk_shortcuts(memory: Memory, options: RectificationOptions) -> tuple[tuple[Rows, MixtureEnds], ...]:
     """Counterfactuals of every shortcut, walked until it counts as switched off."""
-    search = replace(options.search, drop=max(options.search.off_drop, options.search.drop))
+    aim = replace(options.search, drop=max(options.search.off_drop, options.search.drop))
     count = len(memory.parts.on_logit)
     found = []
     for part in range(1, count):
@@ -272,11 +271,7 @@ def _walk_shortcuts(
         with np.errstate(invalid="ignore"):
             eligible = memory.scores(memory.values)[:, part] >= options.search.eligible
         rows = np.flatnonzero(eligible)
-        walked = moved(
-            memory, rows, alone, autoencoder=autoencoder, classifiers=classifiers, search_options=search,
-            batch=options.batch,
-        )  # fmt: skip
-        found.append((rows, walked))
+        found.append((rows, walk_mixture(memory, rows, alone, aim)))
     return tuple(found)
 
 

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from cfalign._audit.contact_sheet import SheetRow
 from cfalign._figures import style
-from cfalign._figures.plots.pixels import blank, change, largest, new_figure, picture, signed_map
+from cfalign._figures.plots.pixels import Pixels, blank, change, largest, new_figure, picture, signed_map
 
 _SIDE, _TEXT, _GAP, _TOP = 1.25, 2.6, 0.08, 0.72
 _COLUMNS = ("original", "reconstruction", "counterfactual", "change (red brighter)")
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One (image, base) pair of a sheet; images [h, w, c] in [0, 1], None where there is none."""
+
+    image_id: str
+    base: str
+    caption: str
+    original: Pixels | None = None
+    reconstruction: Pixels | None = None
+    counterfactual: Pixels | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a counterfactual to show."""
+        return self.counterfactual is not None
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, heading: str = "") -> Figure:

@@ -17,12 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfalign._audit.measurement import off_search
-from cfalign._counterfactuals.batch import Pairs, Scene
-from cfalign._counterfactuals.methods import Made, make
+from cfalign._counterfactuals.batch import Batch, Models, pairs_of
+from cfalign._counterfactuals.methods import Walks, walk
 from cfalign._counterfactuals.options import Method
-from cfalign._counterfactuals.ray import Found
+from cfalign._counterfactuals.ray import Ends
 from cfalign._heads.composition import head
-from cfalign._heads.panel import weights
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
 from cfalign._runs.codec import read_parquet, write_parquet, write_tensors
@@ -99,11 +98,11 @@ def _part(common: ModelsAndFaces, name: str, method: Method, folder: Path) -> Pa
 def _measured(common: ModelsAndFaces, name: str, method: Method) -> tuple[pl.DataFrame, Floats]:
     """One row per pair; features of the counterfactuals."""
     made = _made(common, name, method)
-    first, second = (_end(common, made, found) for found in made.made.ends)
+    first, second = (_end(common, made, ends) for ends in made.walks.ends)
     first["forwards"] = first["forwards"] + 1  # that at z0, with the first backward pass
     for spent in ("forwards", "backwards"):
         second[spent] = first[spent] + second[spent]
-    after = made.made.ends[0].kept[0]
+    after = made.walks.ends[0].images
     columns = {
         **first,
         "face": made.chosen.numpy(),
@@ -126,7 +125,7 @@ class _HeadCounterfactuals:
     """Their faces."""
     x0: Tensor
     edit: Tensor
-    made: Made
+    walks: Walks
     seconds: float
     """Of the processor, for all walks."""
 
@@ -135,34 +134,34 @@ def _made(common: ModelsAndFaces, name: str, method: Method) -> _HeadCounterfact
     chosen = common.chosen(name)
     base = head(common.reference, name)
     z, x0 = (part[chosen] for part in common.encoded)
-    pairs = Pairs(torch.arange(len(chosen)), weights([base], base.classifiers)[torch.zeros(len(chosen)).long()])
+    batch = Batch(z, x0, pairs_of(base, len(chosen)), Models(common.autoencoder, base.classifiers))
     search = replace(common.options.search, method=method)
     began = time.process_time()
-    made = make(Scene(z, x0, pairs, common.autoencoder, base.classifiers), search, off_search(search))
+    walks = walk(batch, search, off_search(search))
     seconds = time.process_time() - began
-    return _HeadCounterfactuals(name, chosen, x0, common.edit(name, chosen), made, seconds)
+    return _HeadCounterfactuals(name, chosen, x0, common.edit(name, chosen), walks, seconds)
 
 
-def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, found: Found) -> dict[str, Floats]:
+def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, ends: Ends) -> dict[str, Floats]:
     """What one end of the searches cost and changed, [pair]."""
-    after, x0, name = found.kept[0], made.x0, made.name
+    after, x0, name = ends.images, made.x0, made.name
     moved = (after - x0).flatten(1).double()
     removed, cosine = along_edit(after - x0, made.edit)
     own = probabilities(after, common.reference)[:, common.reference.targets.index(name)]
     column = common.oracle.targets.index(name)
     seen_before, seen_after = (probabilities(x, common.oracle)[:, column] for x in (x0, after))
-    in_pixels = made.made.scene.latents is made.made.scene.reconstructions
+    in_pixels = made.walks.batch.latents is made.walks.batch.reconstructions
     return {
-        "landed": np.array([outcome.landed for outcome in found.outcomes], dtype=float),
+        "landed": ends.landed.astype(float),
         "drop": common.score_of(name)[made.chosen.numpy()] - own,
         "oracle_drop": seen_before - seen_after,
         "l1": moved.abs().mean(dim=1).numpy(),
         "l2": moved.square().mean(dim=1).sqrt().numpy(),
-        "latent_distance": np.full(len(moved), np.nan) if in_pixels else found.distance,
+        "latent_distance": np.full(len(moved), np.nan) if in_pixels else ends.distances,
         "removed": removed,
         "edit_cosine": cosine,
-        "forwards": found.evaluations.astype(float),
-        "backwards": found.backwards.astype(float),
+        "forwards": ends.evaluations.astype(float),
+        "backwards": ends.backwards.astype(float),
     }
 
 

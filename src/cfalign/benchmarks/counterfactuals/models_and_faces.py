@@ -44,9 +44,7 @@ class ModelsAndFaces:
     @cached_property
     def encoded(self) -> tuple[Tensor, Tensor]:
         """z0 and x0."""
-        parts = [reconstruct(part, self.autoencoder) for part in self.images.split(BATCH)]
-        z, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-        return z, x0
+        return reconstruct(self.images, self.autoencoder, batch=BATCH)
 
     @property
     def reconstructions(self) -> Tensor:
@@ -90,7 +88,7 @@ class ModelsAndFaces:
         drift: dict[str, Floats] = {}
         start, x = probabilities(self.images, self.oracle), self.images
         for number in range(1, max(rounds) + 1):
-            x = torch.cat([reconstruct(part, self.autoencoder)[1] for part in x.split(BATCH)])
+            x = reconstruct(x, self.autoencoder, batch=BATCH)[1]
             if number in rounds:
                 drift[f"drift_l1_{number}"] = (x - self.images).abs().flatten(1).mean(dim=1).double().numpy()
                 drift[f"drift_oracle_{number}"] = np.abs(probabilities(x, self.oracle) - start).mean(axis=1)

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference
-from cfalign._counterfactuals.batch import Pairs, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, pairs_of, reconstruct
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._explanation.saliency import attributions, similarity
 from cfalign._heads.composition import Composition, head
-from cfalign._heads.panel import weights
+from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
@@ -219,8 +218,7 @@ def _derivatives(
     """
     owners = list(dict.fromkeys(c for base in (*heads, *concepts) for c in base.classifiers))
     with undisturbed(autoencoder, *owners):
-        parts = [reconstruct(part, autoencoder) for part in images.split(64)]
-        z, x0 = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        z, x0 = reconstruct(images, autoencoder)
         directions = _concept_directions(z, x0, concepts)
         rows = [_derivative(z[:count], base, directions, autoencoder) for base in heads]
     return np.stack(rows)
@@ -243,10 +241,8 @@ def _concept_directions(z: Tensor, x0: Tensor, concepts: Sequence[Composition]) 
 
 def _derivative(z: Tensor, base: Composition, directions: Tensor, autoencoder: Autoencoder) -> Floats:
     """Mean derivative of one head along each direction, in standard deviations of its logit, [attribute]."""
-    count = len(z)
-    panel = weights([base], base.classifiers)[torch.zeros(count).long()]
-    pairs = Pairs(torch.arange(count), panel)
-    rays = find_rays(z, pairs, autoencoder=autoencoder, classifiers=base.classifiers)
+    models = Models(autoencoder, base.classifiers)
+    rays = find_rays(Batch(z, z[:0], pairs_of(base, len(z)), models))
     gradient = -rays.direction.flatten(1).double() * torch.from_numpy(rays.start.slope)[:, None]
     spread = max(float(np.std(rays.start.value)), 1e-6)
     found: Floats = (gradient @ directions).mean(dim=0).numpy() / spread

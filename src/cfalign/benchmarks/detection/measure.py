@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cfalign import autoencoders, classifiers
-from cfalign._audit.reference import Reference, reference_of
+from cfalign._audit.reference import reference_of
+from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent

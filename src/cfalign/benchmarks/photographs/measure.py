@@ -20,8 +20,9 @@ import torch
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference, reference_of
+from cfalign._audit.reference import reference_of
 from cfalign._errors import BadInput
+from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats

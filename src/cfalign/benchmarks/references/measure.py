@@ -23,7 +23,8 @@ from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.reference import Reference, reference_of
+from cfalign._audit.reference import reference_of
+from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
 from cfalign._runs.progress import Progress, silent

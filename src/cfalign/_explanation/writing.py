@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cfalign import __version__
 from cfalign._errors import BadInput
-from cfalign._explanation.explanation import ExplainedBase, Explanation
-from cfalign._figures.plots.explanation import explanation_figure, walk_of
+from cfalign._explanation.drawing import explanation_figure, walk_of
+from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._figures.plots.pixels import save_png
 from cfalign._figures.svg import alignment_plot
 from cfalign._runs.codec import file_name, write_json, write_text, written
@@ -30,7 +30,7 @@ _MS, _HOLD = 80, 6  # a frame's time; the two ends stand still for so many frame
 
 
 def write_explanation(
-    explanation: Explanation, out: str | Path, *, transitions: Sequence[str | Path] = ()
+    explanation: ExplainedImage, out: str | Path, *, transitions: Sequence[str | Path] = ()
 ) -> dict[str, Path]:
     """Write ``explain.png``, ``explain.json`` and an ``alignment.<base>.svg`` per base into the folder ``out``, and
     the transition from reconstruction to counterfactual and back as ``transition.gif``, or as the files named.
@@ -59,7 +59,7 @@ def write_explanation(
     return files
 
 
-def numbers(explanation: Explanation) -> dict[str, Any]:
+def numbers(explanation: ExplainedImage) -> dict[str, Any]:
     """``explain.json``: undefined numbers are null."""
     options = explanation.options
     return {
@@ -80,7 +80,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _of_base(explanation: Explanation, base: ExplainedBase) -> dict[str, Any]:
+def _of_base(explanation: ExplainedImage, base: ExplainedBase) -> dict[str, Any]:
     psi = sorted(base.psi.items(), key=lambda item: (-abs(item[1]) if math.isfinite(item[1]) else math.inf, item[0]))
     frames = zip(base.lambdas.tolist(), base.base_scores.tolist(), base.scores.tolist(), strict=True)
     return {
@@ -101,7 +101,7 @@ def _of_base(explanation: Explanation, base: ExplainedBase) -> dict[str, Any]:
     }
 
 
-def transition(explanation: Explanation) -> list[Frame]:
+def transition(explanation: ExplainedImage) -> list[Frame]:
     """Frames [h, w, 3]: reconstruction to counterfactual and back, the bases side by side."""
     columns = [[_frame(image) for image in base.frames] for base in explanation.bases]
     there = [np.concatenate(row, axis=1) for row in zip(*columns, strict=True)]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cfalign._explanation.explanation import ExplainedBase, Explanation
+from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import Pixels, change, heat_map, largest, new_figure, picture, signed_map
 from cfalign._figures.svg.alignment import Walk, labelled_heads, spread
@@ -21,7 +21,7 @@ _FRAMES = 5
 """Frames of the strip between the original and the counterfactual, the reconstruction among them."""
 
 
-def explanation_figure(explanation: Explanation) -> Figure:
+def explanation_figure(explanation: ExplainedImage) -> Figure:
     """A block per base: strip, maps and alignment plot."""
     height = _TOP + _BLOCK * len(explanation.bases)
     figure = new_figure(_WIDTH, height)
@@ -32,7 +32,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
     return figure
 
 
-def walk_of(explanation: Explanation, base: ExplainedBase) -> Walk:
+def walk_of(explanation: ExplainedImage, base: ExplainedBase) -> Walk:
     """The walk as the alignment plot wants it."""
     columns = zip(explanation.heads, base.scores.T.tolist(), strict=True)
     scores = {name: tuple(column) for name, column in columns if name != base.base}
@@ -49,7 +49,7 @@ def heading(base: ExplainedBase) -> str:
     return f"{base.base} {verb} from {ends}   ({where}{base.outcome.replace('_', ' ')})"
 
 
-def _block(figure: Figure, explanation: Explanation, base: ExplainedBase, *, bottom: float, height: float) -> None:
+def _block(figure: Figure, explanation: ExplainedImage, base: ExplainedBase, *, bottom: float, height: float) -> None:
     def place(x: float, y: float, w: float, h: float) -> Axes:
         """Inches from the lower left corner of the block."""
         return figure.add_axes((x / _WIDTH, bottom + y / _BLOCK * height, w / _WIDTH, h / _BLOCK * height))
@@ -64,7 +64,7 @@ def _block(figure: Figure, explanation: Explanation, base: ExplainedBase, *, bot
     _alignment(place(5.2, 0.46, 3.4, 2.34), walk_of(explanation, base))
 
 
-def _maps(explanation: Explanation, base: ExplainedBase, place: Place) -> None:
+def _maps(explanation: ExplainedImage, base: ExplainedBase, place: Place) -> None:
     first, last = (_pixels(base.frames[at]) for at in (0, -1))
     moved = change(first, last)
     signed = place(0.13, 1.62, 1.25, 1.25)
@@ -79,7 +79,7 @@ def _maps(explanation: Explanation, base: ExplainedBase, place: Place) -> None:
         heat_map(axes, np.asarray(values, dtype=np.float32), method)
 
 
-def _strip(explanation: Explanation, base: ExplainedBase) -> list[tuple[Pixels, str, float]]:
+def _strip(explanation: ExplainedImage, base: ExplainedBase) -> list[tuple[Pixels, str, float]]:
     """Image, title and base score of every picture in the strip."""
     last = len(base.frames) - 1
     chosen = sorted({round(at) for at in np.linspace(0, last, min(_FRAMES + 1, last + 1))})
