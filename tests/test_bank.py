@@ -16,7 +16,7 @@ from cfalign._audit.audit import audit
 from cfalign._audit.bank import COLUMNS, TENSORS, Bank, bank, load_bank
 from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, RunMismatch
 from cfalign._heads.reference import Reference
 from cfalign._runs.run import Run
@@ -71,7 +71,7 @@ def test_a_bank_with_a_judge_gives_what_the_audit_of_its_images_gives(tmp_path: 
     direct = audit(worlds.images(60), worlds.numpy_box(), reference=reference, out=tmp_path / "direct", **given)
     runs = [
         audit(made, worlds.numpy_box(), options=options, out=tmp_path / f"{k}")
-        for k, options in enumerate((OPTIONS, AuditOptions(both_ways=False, search=SearchOptions(eligible=0.8))))
+        for k, options in enumerate((OPTIONS, AuditOptions(shown=OPTIONS.shown)))
     ]
     for run in runs:
         assert run.record()["judges"] == direct.record()["judges"]
@@ -82,6 +82,23 @@ def test_a_bank_with_a_judge_gives_what_the_audit_of_its_images_gives(tmp_path: 
             np.testing.assert_allclose(ours[column], theirs[column], atol=1e-3)
     texts = [(run.path / "effects.csv").read_bytes() for run in runs]
     assert texts[0] == texts[1], "which images count is the bank's to say"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [
+        ({"search": SearchOptions(drop=0.2)}, "search.drop"),
+        ({"limit": 1}, "limit"),
+        ({"both_ways": False}, "both_ways"),
+        ({"estimate": EstimateOptions(enabled=True)}, "estimate.enabled"),
+    ],
+)
+def test_an_audit_refuses_what_its_bank_has_decided(
+    made: Bank, chosen: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=rf"^{named}: no effect on an audit of a bank"):
+        audit(made, worlds.torch_box(), options=AuditOptions(**chosen), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_classifier_called_judge_is_told_to_take_another_name(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_inside_the_models_are_in_evaluation_mode_without_parameter_gradients() 
     torch.testing.assert_close(alone.images[0], one.images[0], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
 def test_the_callers_gradient_mode_does_not_matter(mode: Any) -> None:
     ae, clf = prepared()
     wrapped = classifiers.wrap(clf, ["a", "b", "c"])
@@ -219,6 +219,7 @@ def test_the_callers_gradient_mode_does_not_matter(mode: Any) -> None:
     with mode():
         found = latent_shift(images, wrapped["a"], autoencoder=ae, options=ANY)
         assert torch.is_grad_enabled() == (mode is torch.enable_grad)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
     assert images.grad is None
     assert not found.images.requires_grad
     assert not found.reconstructions.requires_grad

@@ -279,7 +279,7 @@ def test_options_that_cannot_work_are_refused(change: dict[str, object], message
     ("change", "message"),
     [
         ({"pairs": (("smiling", "eyeglases"),)}, "no head for the confounder 'eyeglases'"),
-        ({"pairs": (("smilling", "eyeglasses"),)}, 'no attribute "smilling"'),
+        ({"pairs": (("smilling", "eyeglasses"),)}, "no attribute 'smilling'"),
         ({"split": "test"}, "test"),
         ({"pairs": (("smiling", "mustache"),)}, "No pair has enough images for the benchmark"),
         ({"pairs": (("smiling", "mustache"),), "least": 4}, "16 are needed to know a group's accuracy"),

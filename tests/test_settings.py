@@ -200,7 +200,7 @@ def test_an_unknown_field_names_the_nearest() -> None:
         ({}, []),
         ({"limit": 1}, ["limit"]),
         ({"limit": 15}, []),
-        ({"search": SearchOptions(drop=0.2, eligible=0.7), "seed": 4}, ["seed", "search.drop", "search.eligible"]),
+        ({"search": SearchOptions(drop=0.2, eligible=0.7), "seed": 4}, ["search.drop", "search.eligible"]),
         ({"estimate": EstimateOptions(enabled=True), "both_ways": False}, ["both_ways", "estimate.enabled"]),
         ({"shown": 1, "batch": 3, "min_effect": 0.2, "effects": EffectOptions(ridge=0.3)}, []),
     ],

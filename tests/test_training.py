@@ -308,7 +308,7 @@ def test_attributes_of_one_kind_are_left_out_or_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match='"always" cannot be learnt: no negative among the training images'):
         train_classifier(images, table, out=tmp_path / "other", options=replace(HEADS, targets=("always", "red")))
-    with pytest.raises(BadInput, match='no attribute "rad"; nearest valid: red'):
+    with pytest.raises(BadInput, match="no attribute 'rad'; nearest valid: red"):
         train_classifier(images, table, out=tmp_path / "other", options=replace(HEADS, targets=("rad",)))
     assert not (tmp_path / "other").exists()
 

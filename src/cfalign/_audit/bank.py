@@ -7,7 +7,7 @@ be any callable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import polars as pl
 from torch import Tensor
 
 from cfalign._audit.chunk import pixels
-from cfalign._audit.options import AuditOptions
+from cfalign._audit.options import AuditOptions, differing_from_bank
 from cfalign._audit.pictures import Strip
 from cfalign._audit.reference import reference_of
 from cfalign._audit.sweep import Plan, refuse_broken, sweep
@@ -125,34 +125,18 @@ def load_bank(path: str | Path) -> Bank:
     return Bank(run)
 
 
-DECIDED = ("limit", "chunk", "both_ways", "search", "estimate")
-"""The settings that a bank has decided for every audit of it."""
-
-
 def decided_by_bank(made: Mapping[str, Any], options: AuditOptions) -> AuditOptions:
     """The options of an audit with those that the bank has decided; ``made``: the settings of the bank.
 
-    Raises BadInput for an option that asks for something else, for it would have no effect.
+    Raises BadInput for an option that differs from the bank's, because it would have no effect.
     """
-    asked, default = (_flat({key: asdict(o)[key] for key in DECIDED}) for o in (options, AuditOptions()))
-    decided = _flat({key: made[key] for key in DECIDED})
-    for name, value in asked.items():
-        if value not in (default[name], decided.get(name)):
-            raise BadInput(
-                f"{name} = {value!r} has no effect on an audit of a bank, whose counterfactuals were made with "
-                f"{decided.get(name)!r}: leave it out, or make another bank."
-            )
+    if idle := differing_from_bank(options, made):
+        raise BadInput(
+            f"{', '.join(idle)}: no effect on an audit of a bank, whose counterfactuals are made already: expected the "
+            "bank's own value or none; leave it out, or make another bank."
+        )
     search = replace(options.search, eligible=made["search"]["eligible"])
     return replace(options, both_ways=made["both_ways"], search=search)
-
-
-def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = _flat(value, f"{where}{key}.") if isinstance(value, Mapping) else {f"{where}{key}": value}
-        flat |= inner
-    return flat
 
 
 def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progress = silent) -> None:

@@ -11,7 +11,7 @@ from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, ref
 from cfalign._errors import BadInput
 from cfalign._validation import Count, Share, Whole, options
 
-DECIDED_BY_THE_BANK = ("limit", "chunk", "seed", "both_ways", "search", "estimate")
+DECIDED_BY_THE_BANK = ("limit", "chunk", "both_ways", "search", "estimate")
 """Fields of ``AuditOptions`` that an audit of a bank cannot choose: its counterfactuals were made with them."""
 CONCLUSIONS = ("shown", "max_findings", "min_effect", "alignment", "effects")
 """Fields that a bank does not read: they belong to the audits of it."""

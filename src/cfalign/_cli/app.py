@@ -23,6 +23,7 @@ from cfalign._cli.query import query
 from cfalign._cli.reproduce import reproduce
 from cfalign._cli.settings import Trust, options
 from cfalign._errors import BadInput
+from cfalign._heads.reference import Reference
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource

@@ -164,7 +164,7 @@ def _gradient(value: Tensor, z: Tensor) -> Tensor:
             "No gradient flows from the classifier's logits to the latent: the classifier or the autoencoder's decode "
             "detaches its input (torch.no_grad, .detach(), NumPy)."
         )
-    (gradient,) = torch.autograd.grad(value.sum(), z)
+    (gradient,) = torch.autograd.grad(value, z, torch.ones_like(value))
     return gradient
 
 

@@ -82,6 +82,8 @@ def device_of(model: Any) -> torch.device:
 def undisturbed(*models: Any) -> Iterator[None]:
     """Evaluation mode without parameter gradients inside. Gradients with respect to inputs still flow.
 
+    The caller's ``torch.inference_mode`` is off inside, because no gradient flows in it.
+
     Afterwards train/eval mode of every submodule and requires_grad are as they were, and so are all global random
     generators: torch's on the CPU and on every device, Python's and NumPy's.
     """
@@ -90,7 +92,7 @@ def undisturbed(*models: Any) -> Iterator[None]:
     parameters = [parameter for top in tops for parameter in top.parameters()]
     training = [module.training for module in modules]
     required = [parameter.requires_grad for parameter in parameters]
-    with _same_randomness():
+    with _same_randomness(), torch.inference_mode(False):
         try:
             for module in modules:
                 module.training = False

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from cfalign._audit.options import AuditOptions
-from cfalign._explanation.explanation import ExplainedBase, Explanation
+from cfalign._explanation.explained import ExplainedBase
+from cfalign._explanation.explanation import Explanation
 from cfalign._explanation.options import ExplainOptions
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import heat_map, new_figure, picture
