@@ -13,17 +13,18 @@ import pytest
 
 from cfalign._analysis.options import EffectOptions
 from cfalign._audit.options import AuditOptions, differing_from_bank
-from cfalign._cli.settings import options
+from cfalign._cli.configuration import given_settings
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
 from cfalign._errors import BadInput
 from cfalign._explanation.options import ExplainOptions
 from cfalign._rectification.options import RectificationOptions
+from cfalign._validation import from_mapping
 from cfalign.training import AutoencoderTraining, ClassifierTraining
 
 
 def read(*assignments: str, config: Path | None = None, **flags: Any) -> AuditOptions:
     given = {key.replace("__", "."): value for key, value in flags.items()}
-    return options(AuditOptions, config=config, assignments=assignments, flags=given)
+    return from_mapping(AuditOptions, given_settings(config=config, assignments=assignments, flags=given))
 
 
 def test_without_anything_the_defaults() -> None:

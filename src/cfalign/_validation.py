@@ -107,8 +107,14 @@ def _walk(kind: type, schema: Mapping[str, Any], whole: Mapping[str, Any], prefi
         if is_dataclass(default):
             yield from _walk(type(default), _resolved(described, whole), whole, f"{prefix}{each.name}.")
         else:
-            meaning = " ".join(described.get("description", "").replace("``", "").split())
-            yield Setting(f"{prefix}{each.name}", _expected(described, whole), default, meaning)
+            yield Setting(f"{prefix}{each.name}", _expected(described, whole), default, _meaning(kind, each.name))
+
+
+def _meaning(kind: type, name: str) -> str:
+    """The docstring of a field, or of the one that it overrides, in one line and without markup."""
+    known = (getattr(owner, "__pydantic_fields__", {}).get(name) for owner in kind.__mro__)
+    text = next((found.description for found in known if found is not None and found.description), "")
+    return " ".join(text.replace("``", "").split())
 
 
 def _default(each: Any) -> Any:

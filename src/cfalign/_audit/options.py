@@ -13,8 +13,9 @@ from cfalign._validation import Count, Share, Whole, options
 
 DECIDED_BY_THE_BANK = ("limit", "chunk", "both_ways", "search", "estimate")
 """Fields of ``AuditOptions`` that an audit of a bank cannot choose: its counterfactuals were made with them."""
-CONCLUSIONS = ("shown", "max_findings", "min_effect", "alignment", "effects")
-"""Fields that a bank does not read: they belong to the audits of it."""
+NOT_READ_BY_A_BANK = ("estimate", "shown", "max_findings", "min_effect", "alignment", "effects")
+"""Fields of ``AuditOptions`` that making a bank does not read: its heads are differentiable, and it concludes nothing.
+"""
 
 
 @options()

@@ -10,6 +10,8 @@ import typer
 
 from cfalign._audit.gate import MAX_EFFECT, Unexpected, Verdict, read_relations, started
 from cfalign._audit.gate import check as run_check
+from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import print_json, say
 from cfalign._errors import BadInput
 from cfalign._figures.style import interval, q_value, signed
@@ -18,7 +20,8 @@ from cfalign._runs.run import Run
 
 
 def check(
-    run: Annotated[Path, typer.Argument(help="Run directory of a finished audit.", show_default=False)],
+    context: typer.Context,
+    run: flags.Run,
     expected: Annotated[
         Path | None,
         typer.Option(help='TOML of relations that are fine: heavy_makeup -> wearing_lipstick = "expected".'),
@@ -27,7 +30,7 @@ def check(
     write: Annotated[
         Path | None, typer.Option(help="Start such a file from what this run holds, for a person to go through.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Exit 1 and name every effect that is larger than allowed beyond chance; exit 0 where there is none.
 
@@ -35,6 +38,7 @@ def check(
 
     cfalign check runs/mine --expected relations.toml --max-effect 0.15
     """
+    refuse_conflicts(context)
     limits = None if expected is None else read_relations(expected)
     verdict = run_check(Run(run), expected=limits, max_effect=max_effect)
     if write is not None:
@@ -53,9 +57,8 @@ def check(
 
 def _content(run: Path, verdict: Verdict) -> dict[str, Any]:
     found = [{**vars(u.effect), "allowed": u.allowed} for u in verdict.unexpected]
-    return {
-        "run": str(run), "checked": verdict.checked, "unexpected": found, "unmeasured": list(verdict.unmeasured)
-    }  # fmt: skip
+    unmeasured = list(verdict.unmeasured)
+    return {"run": str(run), "checked": verdict.checked, "unexpected": found, "unmeasured": unmeasured}
 
 
 def _tell(verdict: Verdict, max_effect: float) -> None:

@@ -9,77 +9,71 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
-from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
-from cfalign._cli.settings import Trust, options
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.inputs import names_in
+from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._explanation.drawing import heading
 from cfalign._explanation.explained import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._explanation.writing import check_moving, write_explanation
 
-SPEC = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 LISTED = 6  # heads per direction on the terminal; explain.json has all
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(help="One image file.")],
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="One image file.", show_default=False)],
     base: Annotated[
         list[str],
-        typer.Option(help='A head or composition: smiling, or "smiling + 0.3*young". May be repeated.'),
+        typer.Option(
+            help='A head or composition: smiling, or "smiling + 0.3*young". May be repeated.', show_default=False
+        ),
     ],
-    classifier: Annotated[str, typer.Option(help=f"What is explained: {SPEC}.")] = "embedded",
-    autoencoder: Annotated[str, typer.Option(help=f"{SPEC}.")] = "embedded",
-    reference: Annotated[
-        str | None, typer.Option(help="Whose heads look at the walk.  \\[default: the classifier's own]")
-    ] = None,
-    downstream: Annotated[str | None, typer.Option(help="Heads that look, comma-separated.  \\[default: all]")] = None,
+    classifier: Annotated[str, typer.Option(help=f"Classifier that is explained: {flags.MODEL}.")] = "embedded",
+    autoencoder: Annotated[str, typer.Option(help=f"Autoencoder of its images: {flags.MODEL}.")] = "embedded",
+    reference: flags.OptionalReference = None,
+    downstream: flags.Downstream = None,
     increase: Annotated[
         bool | None, typer.Option("--increase", help="Where a base is not predicted, raise its score instead.")
     ] = None,
     drop: Annotated[
         float | None, typer.Option(help="Requested drop (or rise) of the base score.  \\[default: 0.6]")
     ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="How the counterfactual is made: latent-shift, iterated, latent-cf or pixels.  "
-            "\\[default: latent-shift]"
-        ),
-    ] = None,
+    method: flags.Method = None,
     difference: Annotated[
         str | None,
         typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the image, where the autoencoder takes any.  \\[default: its own]")
-    ] = None,
+    size: flags.Size = None,
     steps: Annotated[int | None, typer.Option(help="Frames of the transition.  \\[default: 10]")] = None,
-    saliency: Annotated[bool, typer.Option("--saliency/--no-saliency", help="Saliency maps beside it.")] = True,
-    gif: Annotated[Path | None, typer.Option(help="The transition here, as .gif or .webp, not in --out.")] = None,
+    saliency: Annotated[
+        bool, typer.Option("--saliency/--no-saliency", help="Make saliency maps of the base too.")
+    ] = True,
+    gif: Annotated[
+        Path | None, typer.Option(help="File for the transition, .gif or .webp, instead of one in --out.")
+    ] = None,
     mp4: Annotated[Path | None, typer.Option(help="The transition as MP4 too; needs the extra \\[video].")] = None,
     out: Annotated[Path, typer.Option(help="Folder for explain.png, explain.json and transition.gif.")] = Path(
         "runs/explain"
     ),
-    trust: Trust = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting by name, e.g. search.floor=0.02; may be repeated.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    trust: flags.Trust = False,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
+    as_json: flags.Json = False,
 ) -> None:
     """Why does a classifier answer so on one image? Its counterfactual, what changed, and which heads moved along.
 
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
-    flags = {
-        "increase": increase, "search.drop": drop, "search.method": method, "difference": difference, "steps": steps,
-        "size": size, "saliency": None if saliency else False,
-    }  # fmt: skip
-    settings = options(ExplainOptions, config=config, assignments=assignments or (), flags=flags)
+    given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "steps": steps}
+    given |= {"search.drop": drop, "search.method": method, "saliency": None if saliency else False}
+    settings = chosen(context, ExplainOptions, config=config, assignments=assignments, flags=given)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
     for path in moving:
         check_moving(path)
@@ -91,7 +85,7 @@ def explain(
             autoencoder=autoencoders.load(autoencoder, trust=trust),
             classifier=classifiers.load(classifier, trust=trust),
             reference=None if reference is None else classifiers.load(reference, trust=trust),
-            downstream=None if downstream is None else [n.strip() for n in downstream.split(",") if n.strip()],
+            downstream=names_in(downstream, flag="--downstream"),
             options=settings,
         )
         files = write_explanation(explanation, out, transitions=moving)
@@ -101,12 +95,12 @@ def explain(
         print_json({**numbers, "files": {name: str(path) for name, path in files.items()}})
         return
     for explained in explanation.bases:
-        _print(explained)
+        _tell(explained)
     for name, path in files.items():
         say(f"{name[0].upper()}{name[1:]}: {path}")
 
 
-def _print(base: ExplainedBase) -> None:
+def _tell(base: ExplainedBase) -> None:
     say(heading(base))
     psi = {head: value for head, value in base.psi.items() if math.isfinite(value)}
     if not psi:
@@ -121,6 +115,6 @@ def _print(base: ExplainedBase) -> None:
     for at in range(max(len(aligned), len(inverse))):
         cells: list[str] = []
         for heads in (aligned, inverse):
-            cells += [heads[at].replace("[", "\\["), f"{psi[heads[at]]:+.2f}"] if at < len(heads) else ["", ""]
+            cells += [escape(heads[at]), f"{psi[heads[at]]:+.2f}"] if at < len(heads) else ["", ""]
         table.add_row(*cells)
-    (STDOUT if STDOUT.is_terminal else Console(width=WIDE)).print(table)
+    print_table(table)

@@ -7,17 +7,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
+from cfalign._cli.flags import Json
+from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._models import downloads
 from cfalign._models.downloads import PUBLISHED, PublishedModel
 
 app = typer.Typer(
     no_args_is_help=True, help="The published models of the paper; nothing is downloaded but by `models fetch`."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Name = Annotated[str, typer.Argument(help="A name from `cfalign models list`.", show_default=False)]
 _MEGABYTE = 1_000_000
 
@@ -34,7 +33,7 @@ def list_models(as_json: Json = False) -> None:
         table.add_column(name, overflow="fold")
     for model, found in zip(PUBLISHED, described, strict=True):
         table.add_row(model.name, model.what, _size(found["files"]), "yes" if found["here"] else "no")
-    (STDOUT if STDOUT.is_terminal else Console(width=WIDE)).print(table)
+    print_table(table)
     say(f"Licence: {PUBLISHED[0].licence}.")
     say(f"Folder: {downloads.cache_folder()} (the environment variable {downloads.ENVIRONMENT} names another).")
 

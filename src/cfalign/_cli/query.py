@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
 from cfalign._audit.contact_sheet import SheetModels, sheet_rows
-from cfalign._cli.output import STDOUT, WIDE, complain, print_json, say
-from cfalign._cli.settings import Trust
+from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
+from cfalign._cli.output import WIDE, complain, print_json, print_table, say
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow, contact_sheet
 from cfalign._figures.plots.pixels import save_png
@@ -27,7 +27,8 @@ DISPLAYED = 128  # side of originals where no autoencoder says what size they ar
 
 
 def query(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    context: typer.Context,
+    run: flags.Run,
     base: Annotated[str | None, typer.Option(help="Rows of this base alone.")] = None,
     downstream: Annotated[
         str | None, typer.Option(help="A head: with --base the images behind that cell, largest |ψ| first.")
@@ -53,8 +54,8 @@ def query(
     ] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
-    trust: Trust = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    trust: flags.Trust = False,
+    as_json: flags.Json = False,
 ) -> None:
     """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
 
@@ -64,6 +65,7 @@ def query(
 
     cfalign query runs/demo --base smiling --downstream young --where "psi.young < -0.1" --sheet sheet.png
     """
+    refuse_conflicts(context)
     opened = Run(run)
     found = _answer(opened, sql, base=base, downstream=downstream, where=where, sort=sort)
     rows = found.head(limit) if limit else found
@@ -99,9 +101,6 @@ def query(
 def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     if sql is None:
         return run.query(**given)  # type: ignore[arg-type]
-    beside = next((name for name, value in given.items() if value is not None), None)
-    if beside is not None:
-        raise BadInput(f"--{beside} does not go with --sql: say it in the query.")
     return run.sql(sql)
 
 
@@ -140,7 +139,7 @@ def _print(rows: pl.DataFrame, matched: int) -> None:
         table.add_column(name.replace("[", "\\["), justify="right" if kind.is_numeric() else "left", overflow="fold")
     for row in rows.iter_rows():
         table.add_row(*map(_shown, row))
-    (STDOUT if STDOUT.is_terminal else Console(width=max(WIDE, 14 * len(rows.columns)))).print(table)
+    print_table(table, width=max(WIDE, 14 * len(rows.columns)))
 
 
 def _shown(value: Any) -> str:

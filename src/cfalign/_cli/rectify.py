@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
-from cfalign._cli.data import IMAGES, opened
-from cfalign._cli.output import STDOUT, WIDE, print_json, progress, say
-from cfalign._cli.settings import Trust, options
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.inputs import names_in, opened
+from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._errors import BadInput
 from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._figures.style import interval, number, signed
@@ -29,22 +30,26 @@ from cfalign.benchmarks.planted_rectification import planted_rectification
 from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
 from cfalign.synthetic import ATTRIBUTES, render, sample
 
-SPEC = "embedded, embedded:NAME, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
-
 
 def rectify(
+    context: typer.Context,
     target: Annotated[str | None, typer.Option(help="Head to rectify, e.g. heavy_makeup.")] = None,
     against: Annotated[str | None, typer.Option(help="Its shortcuts, comma-separated: big_lips,wearing_hat.")] = None,
-    classifier: Annotated[str | None, typer.Option(help=f"Holds the target: {SPEC}.")] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Holds the shortcuts' heads.  \\[default: the classifier itself]")
+    classifier: Annotated[
+        str | None, typer.Option(help=f"Classifier with the target: {flags.MODEL}, or embedded:NAME.")
     ] = None,
-    images: Annotated[str | None, typer.Option(help=IMAGES)] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Classifier with the shortcuts' heads.  \\[default: that of the target]")
+    ] = None,
+    images: flags.OptionalImages = None,
     faces: Annotated[int | None, typer.Option(min=10, help="So many synthetic faces instead of --images.")] = None,
     correlation: Annotated[
         float, typer.Option(help="Of target and first shortcut on the synthetic faces.", min=-1, max=1)
     ] = 0.0,
-    autoencoder: Annotated[str | None, typer.Option(help=f"{SPEC}.  \\[default for --faces: embedded]")] = None,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(help=f"Autoencoder of the images: {flags.MODEL}.  \\[default for --faces: embedded]"),
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Table with a column of the target: accuracy and AUROC.")] = None,
     split: Annotated[
         bool, typer.Option("--split", help="Parts train, val and test by the labels' column split, not at random.")
@@ -60,20 +65,18 @@ def rectify(
     limit: Annotated[
         int | None, typer.Option(help="Images with a positive prediction to use.  \\[default: 300]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split and every draw.  \\[default: 0]")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the images, where the autoencoder does not say.")] = None,
-    trust: Trust = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting by name, e.g. tolerance=0.02; may be repeated.")
-    ] = None,
+    seed: flags.Seed = None,
+    size: flags.Size = None,
+    trust: flags.Trust = False,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
     planted: Annotated[
         bool, typer.Option("--planted", help="Instead: all shipped planted classifiers, against the known truth.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for rectified.json, summary.json, curves.csv, curves.png.")] = Path(
         "runs/rectify"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Compose a head with its shortcuts, f' = f + Σ β·shortcut, so that ψ towards them is 0; on held-out images.
 
@@ -82,13 +85,10 @@ def rectify(
 
     Afterwards `cfalign audit --classifier runs/rectify/rectified.json …` audits the result like any classifier.
     """
-    flags = {"solver": solver, "reading": reading, "limit": limit, "seed": seed}
-    settings = options(RectificationOptions, config=config, assignments=assignments or (), flags=flags)
+    given = {"solver": solver, "reading": reading, "limit": limit, "seed": seed}
+    settings = chosen(context, RectificationOptions, config=config, assignments=assignments, flags=given)
     _refuse_file(out)
     if planted:
-        for name, value in (("target", target), ("against", against), ("classifier", classifier), ("images", images)):
-            if value is not None:
-                raise BadInput(f"--{name} does not go with --planted, which takes all shipped planted classifiers.")
         _planted(settings, out, as_json)
         return
     base, shortcuts = _heads(target, against, classifier, reference, trust)
@@ -107,9 +107,15 @@ def rectify(
     parts = _parts(table) if split else None
     with progress() as bars:
         found = run_rectify(
-            base, shortcuts, images=source, autoencoder=encoder, labels=truth, split=parts, options=settings,
+            base,
+            shortcuts,
+            images=source,
+            autoencoder=encoder,
+            labels=truth,
+            split=parts,
+            options=settings,
             progress=bars,
-        )  # fmt: skip
+        )
     _write(found, out)
     if as_json:
         print_json({"run": str(out), **found.as_dict()})
@@ -136,9 +142,7 @@ def _heads(
             raise BadInput(f"Missing --{name}; rectification needs --classifier, --target and --against.")
     owner = classifiers.load(str(classifier), trust=trust)
     trusted = owner if reference is None else classifiers.load(reference, trust=trust)
-    names = [name.strip() for name in str(against).split(",") if name.strip()]
-    if not names:
-        raise BadInput(f"--against expects names separated by commas, got {against!r}.")
+    names = names_in(against, flag="--against") or ()
     return parse(str(target), owner), [parse(name, trusted) for name in names]
 
 
@@ -216,7 +220,7 @@ def _tell(found: Rectified, out: Path) -> None:
             rows.append((f"{shortcut.name} (incoming)", found.incoming_before[i], found.incoming_after[i]))
         for label, before, after in rows:
             table.add_row(label, signed(found.beta[i], digits=3), *_cells(before), *_cells(after))
-    (STDOUT if STDOUT.is_terminal else Console(width=WIDE)).print(table)
+    print_table(table)
     if found.quality_before is not None and found.quality_after is not None:
         for name, digits in (("accuracy", 3), ("auroc", 3)):
             old, new = (number(_of(q, name), digits=digits) for q in (found.quality_before, found.quality_after))
@@ -231,4 +235,4 @@ def _of(quality: Quality, name: str) -> float:
 
 
 def _cells(reading: Reading) -> tuple[str, str, str]:
-    return signed(reading.psi), interval(reading.ci_low, reading.ci_high).replace("[", "\\["), str(reading.n)
+    return signed(reading.psi), escape(interval(reading.ci_low, reading.ci_high)), str(reading.n)

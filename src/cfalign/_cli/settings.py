@@ -1,71 +1,71 @@
-"""Options from a TOML file and from flags, read into options dataclasses."""
+"""``cfalign settings``: what ``--set`` and a TOML file may say."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
-from cfalign._errors import BadInput
-from cfalign._validation import from_mapping
+from cfalign._audit.options import NOT_READ_BY_A_BANK, AuditOptions
+from cfalign._cli import flags
+from cfalign._cli.output import print_json, print_table, say
+from cfalign._errors import BadInput, nearest
+from cfalign._explanation.options import ExplainOptions
+from cfalign._rectification.options import RectificationOptions
+from cfalign._validation import settings_of
+from cfalign.training import AutoencoderTraining, ClassifierTraining
 
-T = TypeVar("T")
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Let model files that are pickles run code, any code, when they are read; only for files whose origin you "
-        "trust. Off, such a file is refused.",
-    ),
-]
+COMMANDS: Mapping[str, type] = {
+    "audit": AuditOptions,
+    "bank": AuditOptions,
+    "explain": ExplainOptions,
+    "rectify": RectificationOptions,
+    "train autoencoder": AutoencoderTraining,
+    "train classifier": ClassifierTraining,
+}
+"""Commands with ``--set`` and ``--config``."""
 
 
-def options(kind: type[T], *, config: Path | None, assignments: Sequence[str], flags: Mapping[str, Any]) -> T:
-    """Options: their defaults, then the TOML file, then ``--set name=value``, then flags that are given.
+def settings(
+    command: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(COMMANDS)}.", show_default=False)] = None,
+    as_json: flags.Json = False,
+) -> None:
+    """List the settings of a command: name, what is expected, default, meaning. --json prints their JSON schema.
 
-    Names of nested options are dotted (``search.drop``). Raises BadInput for an unknown name and for a value that does
-    not fit.
+    cfalign settings audit
+
+    cfalign audit … --set search.drop=0.5
     """
-    return from_mapping(kind, given_settings(config=config, assignments=assignments, flags=flags))
+    name = " ".join(command or ())
+    if not name:
+        say(f"Commands with settings: {', '.join(COMMANDS)}. `cfalign settings COMMAND` lists them.")
+        return
+    if name not in COMMANDS:
+        raise BadInput(f"There are no settings of {name!r}; {nearest(name, COMMANDS)}.")
+    if as_json:
+        print_json(TypeAdapter(COMMANDS[name]).json_schema())
+        return
+    table = Table(title=f"Settings of cfalign {name}", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("setting", no_wrap=True)
+    for column in ("expected", "default", "meaning"):
+        table.add_column(column, overflow="fold")
+    for setting in settings_of(COMMANDS[name]):
+        if name == "bank" and setting.name.partition(".")[0] in NOT_READ_BY_A_BANK:
+            continue
+        cells = (setting.name, setting.expected, _shown(setting.default), setting.meaning)
+        table.add_row(*map(escape, cells))
+    print_table(table, width=160)
 
 
-def given_settings(*, config: Path | None, assignments: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file, ``--set`` and flags say, nested as a TOML file is."""
-    values: dict[str, Any] = _read(config) if config else {}
-    for text in assignments:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise BadInput(f"--set: expected name=value, such as search.drop=0.5, got {text!r}.")
-        _put(values, key.strip(), _parsed(value.strip()))
-    for key, value in flags.items():
-        if value is not None:
-            _put(values, key, value)
-    return values
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"There is no settings file {str(path)!r}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as TOML: {error}.") from error
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise BadInput(f"{key}: expected {parent} to be a group of settings, got {values!r}.")
-    values[last] = value
+def _shown(value: Any) -> str:
+    """A default as --set takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

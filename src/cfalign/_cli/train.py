@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from cfalign import autoencoders
-from cfalign._cli.data import IMAGES, LABELS, opened
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.inputs import numbers_in, opened
 from cfalign._cli.output import print_json, progress, say
-from cfalign._cli.settings import Trust, options
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
@@ -24,39 +25,24 @@ def _joined(values: Sequence[float]) -> str:
 
 app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or an attribute classifier on a folder of images.")
 
-Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]
-Size = Annotated[int | None, typer.Option(help="Side of the square images.  \\[default: 64]")]
-Epochs = Annotated[float | None, typer.Option(help="How often every image is seen.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
-Flip = Annotated[
-    bool | None,
-    typer.Option(
-        "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  \\[default: flip]"
-    ),
-]
-Config = Annotated[Path | None, typer.Option(help="TOML file of settings; its keys are those of --set.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting by name, e.g. latent=256; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 @app.command()
 def autoencoder(
-    images: Images,
-    labels: Annotated[Path | None, typer.Option(help="Table whose `split` column says what is held out.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
-        "runs/autoencoder"
-    ),
-    size: Size = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    flip: Flip = None,
-    config: Config = None,
-    assignments: Set = None,
-    as_json: Json = False,
+    context: typer.Context,
+    images: flags.Images,
+    labels: Annotated[Path | None, typer.Option(help="Table whose column `split` says what is held out.")] = None,
+    out: flags.WeightFolder = Path("runs/autoencoder"),
+    size: flags.TrainingSize = None,
+    epochs: flags.Epochs = None,
+    seed: flags.Seed = None,
+    flip: flags.Flip = None,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
+    as_json: flags.Json = False,
 ) -> None:
     """Train the autoencoder in whose latent space counterfactuals move; ends with its PSNR on held-out images."""
-    flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
-    settings = options(AutoencoderTraining, config=config, assignments=assignments or (), flags=flags)
+    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
+    settings = chosen(context, AutoencoderTraining, config=config, assignments=assignments, flags=given)
     with progress() as bars:
         source, table = opened(images, size=settings.size, labels=labels)
         report = train_autoencoder(source, out=out, options=settings, labels=table, progress=bars)
@@ -73,26 +59,25 @@ def autoencoder(
 
 @app.command()
 def classifier(
-    images: Images,
-    labels: Annotated[Path | None, typer.Option(help=LABELS, show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the weights; a stopped training goes on.")] = Path(
-        "runs/classifier"
-    ),
+    context: typer.Context,
+    images: flags.Images,
+    labels: flags.Labels = None,
+    out: flags.WeightFolder = Path("runs/classifier"),
     autoencoder: Annotated[
         str | None, typer.Option(help="Show it reconstructions too: an autoencoder from `cfalign train autoencoder`.")
     ] = None,
-    size: Size = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    flip: Flip = None,
-    trust: Trust = False,
-    config: Config = None,
-    assignments: Set = None,
-    as_json: Json = False,
+    size: flags.TrainingSize = None,
+    epochs: flags.Epochs = None,
+    seed: flags.Seed = None,
+    flip: flags.Flip = None,
+    trust: flags.Trust = False,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
+    as_json: flags.Json = False,
 ) -> None:
     """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images."""
-    flags = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
-    settings = options(ClassifierTraining, config=config, assignments=assignments or (), flags=flags)
+    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
+    settings = chosen(context, ClassifierTraining, config=config, assignments=assignments, flags=given)
     encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         source, table = opened(images, size=settings.size, labels=labels)
@@ -123,24 +108,19 @@ def planted(
     out: Annotated[Path | None, typer.Option(help="Folder for the weights.  \\[default: planted in the cache]")] = None,
     doses: Annotated[str, typer.Option(help="Correlations of target and shortcut.")] = _joined(planting.DOSES),
     seeds: Annotated[str, typer.Option(help="Seeds of faces and training.")] = _joined(planting.SEEDS),
-    workers: Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)] = 2,
+    workers: flags.Workers = 2,
 ) -> None:
     """Train classifiers with a planted shortcut on rendered faces: ten pairs at every dose and seed, 15 s for each.
 
     They are the material of `cfalign benchmark detection`, which trains what is missing itself.
     """
-    wanted = planting.plants(doses=_numbers(doses, "--doses"), seeds=[int(s) for s in _numbers(seeds, "--seeds")])
+    wanted = planting.plants(
+        doses=numbers_in(doses, float, flag="--doses"), seeds=numbers_in(seeds, int, flag="--seeds")
+    )
     folder = cache_folder() / "planted" if out is None else out.expanduser()
     with progress() as bars:
         planting.plant_all(wanted, folder, workers=workers, progress=bars)
     say(f"{len(wanted)} classifiers in {folder}.")
-
-
-def _numbers(text: str, flag: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise BadInput(f"{flag} expects numbers separated by commas, such as 0,0.5,0.9; got {text!r}.") from None
 
 
 def _skipped(count: int) -> None:

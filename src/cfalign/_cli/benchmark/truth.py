@@ -9,8 +9,8 @@ import polars as pl
 import typer
 
 from cfalign import benchmarks, classifiers
+from cfalign._cli import flags
 from cfalign._cli.output import progress, tell
-from cfalign._cli.settings import Trust
 from cfalign._errors import BadInput
 from cfalign._runs.codec import written
 
@@ -23,10 +23,10 @@ def truth(
         list[str] | None, typer.Option(help="ATTRIBUTE:ATTRIBUTE=CORRELATION of labels on the faces; may be repeated.")
     ] = None,
     faces: Annotated[int, typer.Option(help="Rendered faces per attribute and side.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the faces.")] = 0,
+    seed: flags.BenchmarkSeed = 0,
     out: Annotated[Path | None, typer.Option(help="CSV of the whole matrix.")] = None,
-    trust: Trust = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with `headline` and details.")] = False,
+    trust: flags.Trust = False,
+    as_json: flags.Json = False,
 ) -> None:
     """What does every attribute of rendered faces truly do to a classifier? Direct effects by intervention, and total.
 
@@ -48,4 +48,4 @@ def _correlation(text: str) -> tuple[tuple[str, str], float]:
     try:
         return (first, second), float(value)
     except ValueError:
-        raise BadInput(f"--together expects ATTRIBUTE:ATTRIBUTE=CORRELATION, got {text!r}.") from None
+        raise BadInput(f"--together: expected ATTRIBUTE:ATTRIBUTE=CORRELATION, got {text!r}.") from None

@@ -1,0 +1,84 @@
+"""``cfalign audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cfalign
+from cfalign import autoencoders, classifiers
+from cfalign._audit.bank import load_bank
+from cfalign._audit.options import AuditOptions
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
+from cfalign._cli.output import progress
+from cfalign._cli.summary import finish
+from cfalign._errors import BadInput
+
+
+def audit(
+    context: typer.Context,
+    classifier: flags.Audited,
+    images: flags.OptionalImages = None,
+    autoencoder: flags.OptionalAutoencoder = None,
+    reference: flags.OptionalReference = None,
+    judge: flags.Judge = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="A bank from `cfalign bank`, instead of images: forward passes only.")
+    ] = None,
+    bases: flags.Bases = None,
+    downstream: flags.Downstream = None,
+    labels: flags.SplitTable = None,
+    split: flags.Split = None,
+    out: flags.RunFolder = Path("runs/audit"),
+    limit: flags.Limit = None,
+    seed: flags.Seed = None,
+    batch: flags.Batch = None,
+    drop: flags.Drop = None,
+    method: flags.Method = None,
+    strategy: flags.Strategy = None,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Let black boxes be bases too: their gradient is estimated with forward passes, two per latent "
+            "dimension and image, at most 1,024.",
+        ),
+    ] = False,
+    size: flags.Size = None,
+    trust: flags.Trust = False,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Audit a classifier on a folder of images: alignment matrix, effects of every attribute, findings, report.
+
+    cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
+    """
+    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
+    given |= {"search.method": method, "estimate.enabled": estimate or None}
+    settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
+    subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
+    heads = names_in(bases, flag="--bases")
+    with progress() as bars:
+        if bank is not None:
+            run = cfalign.audit(load_bank(bank), subjects, bases=heads, options=settings, out=out, progress=bars)
+        else:
+            if images is None or autoencoder is None:
+                raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
+            encoder = autoencoders.load(autoencoder, trust=trust)
+            run = cfalign.audit(
+                opened_for(encoder, images, size=size, labels=labels, split=split),
+                subjects,
+                autoencoder=encoder,
+                reference=None if reference is None else reference_with_judge(reference, judge, trust=trust),
+                bases=heads,
+                downstream=names_in(downstream, flag="--downstream"),
+                options=settings,
+                out=out,
+                progress=bars,
+            )
+    finish(run, as_json=as_json)

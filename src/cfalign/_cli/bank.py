@@ -1,0 +1,60 @@
+"""``cfalign bank``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cfalign
+from cfalign import autoencoders
+from cfalign._audit.options import AuditOptions
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
+from cfalign._cli.output import print_json, progress, say
+
+
+def bank(
+    context: typer.Context,
+    images: flags.Images,
+    reference: flags.Reference,
+    autoencoder: flags.Autoencoder,
+    judge: flags.Judge = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  \\[default: all]")
+    ] = None,
+    labels: flags.SplitTable = None,
+    split: flags.Split = None,
+    out: flags.RunFolder = Path("runs/bank"),
+    limit: flags.Limit = None,
+    seed: flags.Seed = None,
+    batch: flags.Batch = None,
+    drop: flags.Drop = None,
+    method: flags.Method = None,
+    size: flags.Size = None,
+    trust: flags.Trust = False,
+    config: flags.Config = None,
+    assignments: flags.Set = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
+    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.method": method}
+    settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
+    encoder = autoencoders.load(autoencoder, trust=trust)
+    with progress() as bars:
+        made = cfalign.bank(
+            opened_for(encoder, images, size=size, labels=labels, split=split),
+            reference_with_judge(reference, judge, trust=trust),
+            autoencoder=encoder,
+            attributes=names_in(attributes, flag="--attributes"),
+            options=settings,
+            out=out,
+            progress=bars,
+        )
+    if as_json:
+        print_json({"bank": str(out), "heads": list(made.heads), "attributes": list(made.attributes)})
+        return
+    say(f"Bank of {len(made.attributes)} attributes in {out}.")
+    say(f"Audit any model with: cfalign audit --bank {out} --classifier …")

@@ -1,0 +1,36 @@
+"""``cfalign benchmark detection``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import typer
+
+from cfalign import benchmarks
+from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
+from cfalign._cli.output import progress, tell_and_keep
+from cfalign.benchmarks.detection import QUICK, DetectionOptions
+from cfalign.benchmarks.detection.drawing import detection_figure
+
+
+def detection(
+    context: typer.Context,
+    out: flags.BenchmarkFolder = None,
+    models: flags.Models = None,
+    workers: flags.Workers = 2,
+    seed: flags.BenchmarkSeed = 0,
+    quick: flags.Quick = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Do effects match interventions on classifiers with planted shortcuts, and which detector tells what is used?
+
+    The full form trains 180 classifiers first, 10 pairs at 6 doses and 3 seeds, and keeps them; --quick audits the
+    shipped ones.
+    """
+    refuse_conflicts(context)
+    options = replace(QUICK if quick else DetectionOptions(), seed=seed)
+    out = None if out is None else out.expanduser()
+    with progress() as bars:
+        result = benchmarks.detection(options=options, models=models, out=out, workers=workers, progress=bars)
+    tell_and_keep(result, lambda: detection_figure(result), out=out, name="detection", as_json=as_json)

@@ -1,0 +1,30 @@
+"""``cfalign benchmark references``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cfalign import benchmarks
+from cfalign._cli import flags
+from cfalign._cli.output import progress, tell_and_keep
+from cfalign.benchmarks.references import QUICK, ReferencesOptions
+from cfalign.benchmarks.references.drawing import references_figure
+
+
+def references(
+    out: flags.BenchmarkFolder = None,
+    models: flags.Models = None,
+    workers: flags.Workers = 2,
+    seed: flags.BenchmarkSeed = 0,
+    quick: flags.Quick = False,
+    as_json: flags.Json = False,
+) -> None:
+    """What are effects worth when the reference heads were learnt from confounded images, and what repairs them?
+
+    Trains reference heads on faces confounded at doses 0 to 0.9, in variants, and keeps them.
+    """
+    options = replace(QUICK if quick else ReferencesOptions(), seed=seed)
+    out = None if out is None else out.expanduser()
+    with progress() as bars:
+        result = benchmarks.references(options=options, models=models, out=out, workers=workers, progress=bars)
+    tell_and_keep(result, lambda: references_figure(result), out=out, name="references", as_json=as_json)

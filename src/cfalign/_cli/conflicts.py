@@ -1,0 +1,122 @@
+"""What does not go together on the command line: a flag or a setting without effect is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import typer
+
+from cfalign._audit.options import DECIDED_BY_THE_BANK, NOT_READ_BY_A_BANK
+from cfalign._errors import BadInput
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Flags and settings of a command that have no effect in one case, and why."""
+
+    command: str
+    idle: tuple[str, ...]
+    """Names of flags and of settings; the name of a group stands for all of its settings."""
+    because: str
+    beside: str | None = None
+    """The flag or setting beside which they have no effect."""
+    without: str | None = None
+    """The flag or setting without which they have no effect."""
+
+    def applies(self, given: Iterable[str]) -> bool:
+        """Whether the case is there: always, where neither ``beside`` nor ``without`` names one."""
+        if self.beside is not None:
+            return self.beside in given
+        return self.without is None or self.without not in given
+
+    def names(self, name: str) -> bool:
+        """Whether a flag or setting is one of those without effect."""
+        return any(name == idle or name.startswith(f"{idle}.") for idle in self.idle)
+
+
+_INPUTS = ("images", "labels", "split", "size", "autoencoder", "reference")
+_SEARCH = ("drop", "method", "strategy")
+
+CONFLICTS = (
+    Conflict(
+        "audit",
+        idle=(*_INPUTS, "judge", "downstream", *_SEARCH, *DECIDED_BY_THE_BANK),
+        because="the bank was made with its own",
+        beside="bank",
+    ),
+    Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
+    Conflict("audit", idle=("labels",), because="an audit reads labels for their splits only", without="split"),
+    Conflict("bank", idle=("labels",), because="a bank reads labels for their splits only", without="split"),
+    Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
+    Conflict(
+        "rectify",
+        idle=(*_INPUTS, "target", "against", "classifier", "faces", "correlation", "trust"),
+        because="the shipped planted classifiers and faces are taken",
+        beside="planted",
+    ),
+    Conflict("rectify", idle=("correlation",), because="only drawn faces have one", without="faces"),
+    Conflict("rectify", idle=("size",), because="faces are drawn at 64 pixels", beside="faces"),
+    Conflict("rectify", idle=("train", "validation"), because="the labels name the parts", beside="split"),
+    Conflict(
+        "query",
+        idle=("images", "size", "autoencoder", "classifier", "reference", "trust"),
+        because="images are made again for a contact sheet only",
+        without="sheet",
+    ),
+    Conflict("query", idle=("base", "downstream", "where", "sort"), because="the query itself says it", beside="sql"),
+    Conflict("check", idle=("as_json",), because="nothing but a file is written", beside="write"),
+    Conflict(
+        "reproduce",
+        idle=("labels", "split", "classifier", "autoencoder", "trust"),
+        because="rendered faces go with the embedded models",
+        without="images",
+    ),
+    Conflict("train autoencoder", idle=("epochs",), because="steps say how long", beside="steps"),
+    Conflict("train classifier", idle=("epochs",), because="steps say how long", beside="steps"),
+    Conflict(
+        "train classifier",
+        idle=("autoencoder",),
+        because="the autoencoder reconstructs that share of the images",
+        without="reconstructed",
+    ),
+    Conflict(
+        "benchmark detection",
+        idle=("models",),
+        because="the quick form audits the shipped classifiers",
+        beside="quick",
+    ),
+)
+
+
+def refuse_conflicts(context: typer.Context, settings: Iterable[str] = ()) -> None:
+    """Raises BadInput for the first flag or setting that has no effect beside, or without, what else is given.
+
+    ``settings``: dotted names of those given by ``--set`` or in a file.
+    """
+    flags = {str(parameter.name): parameter.opts[0] for parameter in context.command.params}
+    typed = {name: flag for name, flag in flags.items() if _typed(context, name)}
+    given = {**{name: f"The setting {name}" for name in settings}, **typed}
+    command = command_of(context)
+    for conflict in CONFLICTS:
+        if conflict.command != command or not conflict.applies(given):
+            continue
+        for name, shown in given.items():
+            if conflict.names(name):
+                raise BadInput(f"{shown} {_wording(conflict, flags)}: {conflict.because}.")
+
+
+def command_of(context: typer.Context) -> str:
+    """The words of the command after the program's name, such as ``train classifier``."""
+    return context.command_path.removeprefix(context.find_root().command_path).strip()
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _wording(conflict: Conflict, flags: dict[str, str]) -> str:
+    name = conflict.without or conflict.beside
+    other = f"`cfalign {conflict.command}`" if name is None else flags.get(name, f"the setting {name}")
+    return f"needs {other}" if conflict.without else f"does not go with {other}"

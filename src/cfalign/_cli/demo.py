@@ -1,0 +1,31 @@
+"""``cfalign demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfalign import _paper
+from cfalign._audit.options import AuditOptions
+from cfalign._cli import flags
+from cfalign._cli.configuration import chosen
+from cfalign._cli.output import progress
+from cfalign._cli.summary import finish
+
+
+def demo(
+    context: typer.Context,
+    out: flags.RunFolder = Path("runs/demo"),
+    faces: Annotated[int, typer.Option(min=100, help="Synthetic faces to render.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Counterfactuals per base.")] = 60,
+    seed: flags.Seed = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Find two planted shortcuts in embedded classifiers, on synthetic faces. Nothing is downloaded."""
+    given = {"limit": limit, "seed": seed}
+    settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
+    with progress() as bars:
+        run = _paper.demo(out, faces=faces, options=settings, progress=bars)
+    finish(run, as_json=as_json)

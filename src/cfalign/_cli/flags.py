@@ -1,0 +1,117 @@
+"""Flags that several commands share, each with its help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfalign.datasets import SPEC as DATA_SET
+
+MODEL = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
+_EXPORTED = "an exported model (.pt, .pt2, .onnx), or the address of a server"
+IMAGES = f"{DATA_SET[0].upper()}{DATA_SET[1:]}."
+LABELS = "CSV, TSV or Parquet with an image column and 0/1 attributes; by default the labels of the data set."
+
+# Data
+Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]
+OptionalImages = Annotated[str | None, typer.Option(help=IMAGES)]
+Labels = Annotated[Path | None, typer.Option(help=LABELS)]
+Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
+SplitTable = Annotated[Path | None, typer.Option(help="Table whose column `split` is read for --split.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, where the autoencoder takes any.")]
+
+# Models
+Audited = Annotated[
+    list[str],
+    typer.Option(help=f"Audited classifier: {MODEL}, {_EXPORTED}. May be repeated.", show_default=False),
+]
+Autoencoder = Annotated[str, typer.Option(help=f"Autoencoder of the images: {MODEL}.", show_default=False)]
+OptionalAutoencoder = Annotated[str | None, typer.Option(help=f"Autoencoder of the images: {MODEL}.")]
+Reference = Annotated[str, typer.Option(help=f"Trusted attribute heads: {MODEL}.", show_default=False)]
+OptionalReference = Annotated[
+    str | None, typer.Option(help="Trusted attribute heads.  \\[default: the classifier's own heads]")
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Independently trained heads of the same attributes, which measure how far each attribute really moved, "
+        "or none.  \\[default: embedded:oracle for the embedded reference, else none]"
+    ),
+]
+Bases = Annotated[
+    str | None,
+    typer.Option(
+        help='Audited heads or compositions, comma-separated: "smiling, smiling + 0.3*young".  \\[default: all]'
+    ),
+]
+Downstream = Annotated[
+    str | None, typer.Option(help="Reference heads whose responses are measured, comma-separated.  \\[default: all]")
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Read model files that are pickles, which can run any code; only for files whose origin you trust. "
+        "Without it such a file is refused.",
+    ),
+]
+
+# The search
+Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
+Batch = Annotated[int | None, typer.Option(help="Images per forward pass.  \\[default: 64]")]
+Drop = Annotated[float | None, typer.Option(help="Requested drop of the base score.  \\[default: 0.6]")]
+Strategy = Annotated[
+    str | None, typer.Option(help="refined, or schedule: the authors' own steps.  \\[default: refined]")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How counterfactuals are made: latent-shift, iterated, latent-cf, or pixels, the adversarial baseline.  "
+        "\\[default: latent-shift]"
+    ),
+]
+
+# Any setting
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file of settings; it has the same names as --set.", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting; may be repeated. `cfalign settings` lists all with range, default and meaning.",
+        show_default=False,
+    ),
+]
+
+# What is written
+Run = Annotated[Path, typer.Argument(help="Run directory of an audit.", show_default=False)]
+RunFolder = Annotated[Path, typer.Option("--out", help="Run directory; resumed when it holds part of this very run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+# Trainings
+TrainingSize = Annotated[int | None, typer.Option(help="Side of the square images.  \\[default: 64]")]
+Epochs = Annotated[float | None, typer.Option(help="How often every image is seen.")]
+Flip = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  \\[default: flip]"
+    ),
+]
+WeightFolder = Annotated[
+    Path, typer.Option("--out", help="Folder for the weights; a training that was stopped there goes on.")
+]
+
+# Benchmarks
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer images and models: two minutes at most, noisier numbers.")]
+BenchmarkSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the faces and of every random draw.")]
+BenchmarkFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for parts, numbers and figure; a run that was stopped goes on there."),
+]
+Models = Annotated[Path | None, typer.Option(help="Folder of trained models.  \\[default: planted in the cache]")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes at once, one thread each.")]

@@ -1,0 +1,102 @@
+"""What a finished audit tells on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cfalign import report
+from cfalign._cli.output import print_json, print_table, say
+from cfalign._runs.run import Run
+
+LISTED = 5  # skipped images on the terminal; run.json has all
+_HEADS = ("heads", "bases", "audited", "attributes", "judges", "controls")
+_COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "timing")
+
+
+def finish(run: Run, *, as_json: bool) -> None:
+    """Write the report of a run, and tell what was found: as one JSON object, or for a person."""
+    files = report.write(run.path)
+    if as_json:
+        record = run.record()
+        kept = {key: record[key] for key in (*_HEADS, *_COUNTS)}
+        print_json({"run": str(run.path), **kept, "findings": run.findings()})
+        return
+    record, findings = run.record(), run.findings()
+    if findings:
+        print_table(_findings(findings))
+    else:
+        say("No findings: no attribute has an effect that stands out from the null with q < 0.05.")
+    say(_counts(record))
+    _tell_skipped(record["skipped"], record["images"])
+    for base in record["outcomes"]:
+        if (sentence := _without_counterfactuals(record, base)) is not None:
+            say(sentence)
+    say(f"Report: {files['html']}")
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="Findings: attributes that the audited heads react to", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("#", justify="right", overflow="fold")
+    table.add_column("audited head", overflow="fold")
+    table.add_column("reacts to", overflow="fold")
+    table.add_column("effect", justify="right", overflow="fold")
+    for name in ("95 % interval", "q", "incoming", "outgoing ψ", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for f in findings:
+        interval = f"[{f['ci_low']:+.2f}, {f['ci_high']:+.2f}]"
+        readings = (_signed(f["incoming"]), _signed(f["outgoing"]))
+        cells = (str(f["rank"]), f["audited"], f["attribute"], _signed(f["effect"]), interval, _q(f["q"]), *readings)
+        table.add_row(*map(escape, cells), str(f["n"]))
+    return table
+
+
+def _counts(record: Mapping[str, Any]) -> str:
+    """Images, counterfactuals, and how well the searches went, in one sentence."""
+    cost = record["cost"]
+    parts = [
+        f"{record['images']} images",
+        f"{cost['counterfactuals']} counterfactuals of {len(record['bases'])} bases",
+    ]
+    outcomes = record["outcomes"].values()
+    eligible = sum(n for counts in outcomes for name, n in counts.items() if name != "not_eligible")
+    if eligible:
+        landed = sum(counts.get("reached", 0) + counts.get("floor", 0) for counts in outcomes)
+        parts.append(f"{landed / eligible:.1%} of {eligible} searches landed")
+    if cost["search_decodes_per_cf"]:
+        parts.append(f"{cost['search_decodes_per_cf']:.2f} decoder passes per search")
+    return f"{', '.join(parts)}."
+
+
+def _tell_skipped(skipped: Sequence[Mapping[str, Any]], read: int) -> None:
+    if not skipped:
+        return
+    say(f"Skipped {len(skipped)} of {len(skipped) + read} images:")
+    for image in skipped[:LISTED]:
+        say(f"  {image['image_id']}: {image['reason']}")
+    if len(skipped) > LISTED:
+        say(f"  … and {len(skipped) - LISTED} more, see run.json")
+
+
+def _without_counterfactuals(record: Mapping[str, Any], base: str) -> str | None:
+    """Why no counterfactual of a base counts; None where some do."""
+    outcomes, excluded = record["outcomes"][base], record["exclusions"].get(base, {})
+    examined = sum(outcomes.values())
+    if examined == outcomes.get("not_eligible", 0):
+        return f"No counterfactual for {base}: none of {examined} images is predicted positive."
+    if examined > sum(excluded.values()):
+        return None
+    reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in excluded.items())
+    return f"No counterfactual of {base} counts: {reasons}."
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def _q(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
