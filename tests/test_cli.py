@@ -172,7 +172,10 @@ def test_a_judge_that_cannot_watch_is_refused(images: Path, tmp_path: Path) -> N
     for line, sentence in (
         ([*given, "--judge", f"{WORLDS}:heads"], "The judge is the reference classifier itself"),
         ([*given, "--judge", f"{WORLDS}:audited"], "The judge 'audited' knows none of the attributes"),
-        ([*alone, "--judge", f"{WORLDS}:judge"], "--judge watches the heads of --reference"),
+        (
+            [*alone, "--judge", f"{WORLDS}:judge"],
+            "--judge needs --reference: a judge measures the heads of a reference",
+        ),
     ):
         ended = worlds.cfalign(*line, folder=tmp_path)
         assert (ended.code, ended.err.count("cfalign: "), "Traceback" in ended.err) == (2, 1, False), ended.err

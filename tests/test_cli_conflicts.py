@@ -136,4 +136,4 @@ def test_what_has_an_effect_beside_a_bank_is_taken(tmp_path: Path) -> None:
     words += ["--set", "shown=1", "--set", "effects.ridge=0.2", "--set", "alignment.resamples=200"]
     ended = worlds.cfalign(*words, folder=tmp_path)
     assert "does not go with" not in ended.err
-    assert "nowhere is not a run directory" in ended.err
+    assert "No run directory at nowhere" in ended.err

@@ -98,7 +98,7 @@ def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
     [
         ({"target": "friendli"}, "nearest valid: friendly"),
         ({"against": "wearing_het"}, "nearest valid: wearing_hat"),
-        ({"against": ","}, "--against expects names"),
+        ({"against": ","}, "--against: expected names"),
         ({"target": None}, "Missing --target"),
         ({"faces": 100}, "either --images FOLDER or --faces NUMBER"),
         ({"autoencoder": None}, "--images needs --autoencoder"),

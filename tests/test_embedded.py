@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_counterfactuals_of_a_few_faces_change_what_they_say() -> None:
 def test_the_smallest_detection_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     effort = Effort(limit=2, faces=60, interventions=2, interventions_here=2, maps=1, derivatives=1)
     tiny = DetectionOptions(pairs=PAIRS[:1], doses=(), effort=effort)
-    monkeypatch.setattr("cfalign._cli.benchmark.QUICK_DETECTION", tiny)
+    monkeypatch.setattr(import_module("cfalign._cli.benchmark.detection"), "QUICK", tiny)
     headline = benchmark("detection", tmp_path, "--workers", "1", "--out", "out")
     assert (headline["pairs"], headline["unplanted_audits"]) == (68, 1)
     assert (tmp_path / "out" / "detection.png").read_bytes()[:4] == b"\x89PNG"

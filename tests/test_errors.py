@@ -161,7 +161,7 @@ def test_unknown_targets_name_the_nearest(desk: Desk) -> None:
     refused(desk.audit(downstream="eyeglases"), "nearest valid: eyeglasses")
     refused(desk.audit(classifier=spec("audited"), reference=spec("heads"), downstream="hat"), "wearing_hat")
     refused(desk.audit(bases="smiling ++ young"), "Cannot read")
-    refused(desk.audit(bases=" , "), "Expected names separated by commas")
+    refused(desk.audit(bases=" , "), "--bases: expected names separated by commas")
     assert not desk.out.exists()
 
 
@@ -170,13 +170,13 @@ def test_unknown_targets_name_the_nearest(desk: Desk) -> None:
 
 def test_label_tables(desk: Desk, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
-    refused(desk.audit(labels=table), "No such labels table")
+    refused(desk.audit(labels=table, split="val"), "No such labels table")
     table.write_text("a,b\n1,0\n0,1\n")
-    refused(desk.audit(labels=table), "must have an image column", "a, b")
+    refused(desk.audit(labels=table, split="val"), "must have an image column", "a, b")
     table.write_text("image,smiling\nx.png,1\ny.png,0\n")
-    refused(desk.audit(labels=table), "None of the 2 rows", "'x.png'", "'0000.png'")
+    refused(desk.audit(labels=table, split="val"), "None of the 2 rows", "'x.png'", "'0000.png'")
     table.write_text("image,smiling\n0000.png,1\n0001.png\n")
-    refused(desk.audit(labels=table), "line 3")
+    refused(desk.audit(labels=table, split="val"), "line 3")
     table.write_text("image,smiling,split\n0000.png,1,train\n")
     ended = desk.audit(labels=table, split="val")
     refused(ended, "No image is in the split 'val'", "train", notes=1)

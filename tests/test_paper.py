@@ -186,7 +186,7 @@ def test_figures_that_fail_are_named_and_the_others_are_made(tmp_path: Path) -> 
     ("arguments", "sentence"),
     [
         (("fig22",), "No figure 'fig22'"),
-        (("fig2", "--classifier", "x.py:make"), "go with --images"),
+        (("fig2", "--classifier", "x.py:make"), "--classifier needs --images"),
         (("fig2", "--images", "nowhere"), "nowhere"),
     ],
 )

@@ -296,10 +296,10 @@ def test_data_that_cannot_serve_is_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--pair", "smiling"], "--pair expects TARGET:CONFOUNDER, e.g. smiling:male; got 'smiling'."),
-        (["--doses", "0,half"], "--doses expects numbers separated by commas, got '0,half'."),
-        (["--seeds", "0.5"], "--seeds expects whole numbers separated by commas, got '0.5'."),
-        ([], "Missing --labels: these images bring none of their own."),
+        (["--pair", "smiling"], "--pair: expected TARGET:CONFOUNDER, e.g. smiling:male, got 'smiling'."),
+        (["--doses", "0,half"], "--doses: expected numbers separated by commas, got '0,half'."),
+        (["--seeds", "0.5"], "--seeds: expected whole numbers separated by commas, got '0.5'."),
+        ([], "Missing --labels: these images have none of their own."),
     ],
 )
 def test_the_command_tells_what_it_cannot_use(folder: Path, tmp_path: Path, words: list[str], message: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _checked(folder: Path) -> dict[str, Any]:
 
 def test_the_benchmark_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The heads are those that are shipped, as if they had been trained before; their judge is trained."""
-    monkeypatch.setattr("cfalign._cli.benchmark.QUICK_REFERENCES", TINY)
+    monkeypatch.setattr(import_module("cfalign._cli.benchmark.references"), "QUICK", TINY)
     known = weights_of(TINY.network(TINY.points[0], "balanced"), tmp_path / "models")
     known.parent.mkdir(parents=True)
     shutil.copy(EMBEDDED / "attributes.safetensors", known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ def _checked(folder: Path, *, classifiers: int) -> dict[tuple[str, float], dict[
 
 
 def test_the_benchmark_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfalign._cli.benchmark.QUICK_ROBUSTNESS", TINY)
+    monkeypatch.setattr(import_module("cfalign._cli.benchmark.robustness"), "QUICK", TINY)
     rows = _checked(tmp_path, classifiers=3)
     assert set(rows) == {("erm", 0.0), ("erm", 1.0), ("dfr", 1.0)}
 

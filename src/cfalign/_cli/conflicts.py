@@ -96,7 +96,8 @@ def refuse_conflicts(context: typer.Context, settings: Iterable[str] = ()) -> No
     """
     flags = {str(parameter.name): parameter.opts[0] for parameter in context.command.params}
     typed = {name: flag for name, flag in flags.items() if _typed(context, name)}
-    given = {**{name: f"The setting {name}" for name in settings}, **typed}
+    set_otherwise = {name: f"The setting {name}" for name in settings if name not in typed}
+    given = {**typed, **set_otherwise}
     command = command_of(context)
     for conflict in CONFLICTS:
         if conflict.command != command or not conflict.applies(given):

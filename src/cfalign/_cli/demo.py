@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cfalign import _paper
+from cfalign._audit.demo import demo as audit_of_planted_shortcuts
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
@@ -27,5 +27,5 @@ def demo(
     given = {"limit": limit, "seed": seed}
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
-        run = _paper.demo(out, faces=faces, options=settings, progress=bars)
+        run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)
     finish(run, as_json=as_json)
