@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfalign import Outcome, latent_shift
 from cfalign._errors import BadInput
-from cfalign._heads.composition import Composition, Head, head, parse
+from cfalign._heads.composition import Composition, Head, complement, head, parse
 from cfalign._heads.panel import Panel, labelled, panel, weights
-from linear_world import LATENTS, LinearClassifier
+from linear_world import LATENTS, LinearAutoencoder, LinearClassifier, directions, linear_images
 
 TARGETS = ("smiling", "arched_eyebrows", "5_o_clock_shadow", "young")
 
@@ -103,6 +105,111 @@ def test_a_constant_is_part_of_the_sum() -> None:
         torch.testing.assert_close(moved.score(logits)[0], scores[1], rtol=1e-6, atol=1e-6)
 
 
+def test_numbers_scale_and_shift_from_either_side() -> None:
+    assert S / 2 == 0.5 * S == 2 * S / 4 == S * np.float32(0.5) == np.float64(0.5) * S
+    assert -S == -1 * S == 0 - S
+    assert S - 1 == -1 + S == Composition(S.terms, constant=-1.0)
+    assert 1 - (1 - S) == S
+    assert Composition(((-0.5, Head(FACES, "smiling")),), constant=1.0) == 1 - S / 2
+    assert (S + 0.5 * A + 3) / 2 == 0.5 * S + 0.25 * A + 1.5
+    assert (1 - S.scaled("logit")) == Composition((-S).terms, on="logit", constant=1.0)
+    assert sum([S, A, B]) == S + A + B
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda: S / 0, "number other than zero to divide smiling by, got 0"),
+        (lambda: S / math.nan, "Expected finite numbers .* got nan"),
+        (lambda: S / math.inf, "Expected finite numbers .* got inf"),
+        (lambda: S / A, "smiling divided by arched_eyebrows; heads can be added"),
+        (lambda: 1 / S, "got 1 divided by smiling; divide a composition by a number"),
+        (lambda: S * A, "smiling multiplied by arched_eyebrows"),
+        (lambda: S * math.nan, "Expected finite numbers"),
+        (lambda: S - math.inf, "Expected finite numbers"),
+        (lambda: 1e308 * (1e308 * S), "Expected finite numbers"),
+        (lambda: Composition(S.terms, constant=math.nan), "Expected finite numbers"),
+    ],
+)
+def test_what_no_weighted_sum_can_hold_is_refused(made: Callable[[], Composition], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        made()
+
+
+def test_arithmetic_with_anything_else_is_a_type_error() -> None:
+    for wrong in (lambda: S / "2", lambda: "2" / S, lambda: 1 - (S - "x"), lambda: S * np.ones(3), lambda: "x" - S):
+        with pytest.raises(TypeError):
+            wrong()  # type: ignore[no-untyped-call]
+
+
+def test_printed_compositions_say_what_they_are() -> None:
+    assert repr(S) == "Composition('smiling', classifier='faces')"
+    assert repr(1 - A) == "Composition('1 - arched_eyebrows', classifier='faces')"
+    assert repr((S - 1).scaled("logit")) == "Composition('smiling - 1', on='logit', classifier='faces')"
+    mixed = OTHER["smiling"] + S / 3
+    assert repr(mixed) == (
+        "Composition('other:smiling + 0.3333333333333333*faces:smiling', classifiers=('other', 'faces'))"
+    )
+    assert repr(S.terms[0][1]) == "Head('faces', 'smiling')"
+    assert mixed.name == "smiling + 0.333333*smiling"
+    assert "0x" not in repr([mixed, S])
+
+
+# --- absence ------------------------------------------------------------------------------------------------
+
+
+def test_one_minus_a_head_is_the_probability_that_it_is_absent() -> None:
+    """1 − p = sigmoid(−logit), also where the probability is 1 in floating point."""
+    logits = torch.tensor([[0.3], [-2.0], [60.0], [math.nan]], dtype=torch.float64)
+    one = made(targets=("smiling",))
+    absent = 1 - one["smiling"]
+    score = absent.score({one: logits})
+    torch.testing.assert_close(score, torch.sigmoid(-logits[:, 0]), equal_nan=True)
+    assert score[2] > 0
+    row = weights([absent], [one])
+    assert row.on_logit.tolist() == [True]
+    value = row[torch.zeros(4, dtype=torch.int64)].value(logits)
+    torch.testing.assert_close(value, -logits[:, 0], equal_nan=True)
+    assert ((score >= 0.5) == (value >= 0))[:3].all()
+    assert absent.scaled("logit") == -one["smiling"].scaled("logit") == complement(one["smiling"])
+    assert complement(absent) == one["smiling"].scaled("logit")
+
+
+def test_only_one_minus_a_whole_head_is_a_sum_of_logits() -> None:
+    for composition in (1 - 0.5 * S, 0.9 - S, 1 + S, 1 - S - A, S + A, -S):
+        assert composition.sum_of_logits is None
+        assert weights([composition], [FACES]).on_logit.tolist() == [False]
+        expected = sum(c * p(h.index) for c, h in composition.terms) + composition.constant
+        torch.testing.assert_close(composition.score({FACES: LOGITS}), expected)
+    assert S.sum_of_logits == S.scaled("logit")
+    assert (S + A).scaled("logit").sum_of_logits == (S + A).scaled("logit")
+
+
+def test_counterfactuals_of_an_absence_raise_the_head() -> None:
+    """Eligible are the images on which the head is not predicted; the logit rises along its own direction."""
+    x = linear_images(40, spread=0.25)
+    clf = LinearClassifier(directions(2, overlap=0.3), [0.2, 0.0], ("hat", "smile"))
+    found = latent_shift(x, 1 - clf["hat"], autoencoder=LinearAutoencoder(), drop=0.1)
+    logits = clf.logits(found.reconstructions)[:, 0]
+    eligible = torch.tensor([outcome is not Outcome.NOT_ELIGIBLE for outcome in found.outcomes])
+    assert eligible.tolist() == (logits <= 0).tolist()
+    assert 5 < int(eligible.sum()) < 35
+    before = torch.sigmoid(-logits)
+    np.testing.assert_allclose(found.base_before, before.detach().numpy())
+    reached = torch.tensor([outcome is Outcome.REACHED for outcome in found.outcomes])
+    assert reached.sum() > 3
+    after = clf.logits(found.images)[:, 0]
+    torch.testing.assert_close(
+        after.sigmoid()[reached] - logits.sigmoid()[reached],
+        torch.full((int(reached.sum()),), 0.1, dtype=torch.float64),
+        atol=0.011,
+        rtol=0,
+    )
+    # z_λ = z0 − λ ∂(1 − p)/∂z, so the logit rises by λ·p(1 − p)·|a|²
+    slope = (logits.sigmoid() * (1 - logits.sigmoid()))[reached] * (clf.weight[0] ** 2).sum()
+    torch.testing.assert_close((after - logits)[reached], torch.from_numpy(found.lambdas)[reached] * slope)
+
+
 # --- scores -------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +287,7 @@ def test_a_head_without_weight_may_be_nan() -> None:
         ("5_o_clock_shadow+5_o_clock_shadow", 2.0 * B),
         ("2*5_o_clock_shadow", 2.0 * B),
         ("faces:smiling", S),
+        ("smiling + 1", S + 1),
     ],
 )
 def test_texts_that_are_read(text: str, expected: Composition) -> None:
@@ -195,7 +303,20 @@ def test_a_name_reads_back_as_the_same_composition(terms: list[tuple[float, str]
     np.testing.assert_allclose([c for c, _ in again.terms], [c for c, _ in composition.terms], rtol=1e-5)
 
 
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.sampled_from(range(4))), min_size=1, max_size=5), st.floats(-9, 9))
+def test_printed_text_reads_back_exactly(terms: list[tuple[float, int]], constant: float) -> None:
+    heads = [Head(OTHER, "hat"), *(Head(FACES, t) for t in TARGETS[:3])]
+    for on in ("logit", "probability"):
+        composition = Composition(tuple((c, heads[i]) for c, i in terms), on=on, constant=constant)
+        known = {c.name: c for c in composition.classifiers}
+        assert parse(str(composition), known, on=on) == composition
+
+
 def test_names_as_people_write_them() -> None:
+    assert (1 - S).name == str(1 - S) == "1 - smiling"
+    assert (0.5 - S - A / 2).name == "0.5 - smiling - 0.5*arched_eyebrows"
+    assert (S - A + 1).name == "smiling - arched_eyebrows + 1"
+    assert (-S - 1).name == "-smiling - 1"
     assert (S + 0.3 * A).name == "smiling + 0.3*arched_eyebrows"
     assert (S - A).name == "smiling - arched_eyebrows"
     assert (-0.25 * S).name == "-0.25*smiling"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 import cfalign
+from cfalign import SearchOptions
 from cfalign._errors import BadInput, BadModel
 from cfalign._explanation.saliency import METHODS, Scored, attributions, saliency_maps, similarity
 from cfalign._heads.composition import head
@@ -157,10 +160,50 @@ def test_latent_shift_refuses_what_it_cannot_use() -> None:
         method.attribute(x, target=[0, 1])
     with pytest.raises(BadInput, match="one tensor of images"):
         method.attribute(x[0], target=0)
+    with pytest.raises(BadInput, match="Expected a target, one of the 3 columns"):
+        method.attribute(x)
     with pytest.raises(BadInput, match="link must be"):
         cfalign.LatentShift(clf.logits, LinearAutoencoder(), link="odds")  # type: ignore[arg-type]
     with pytest.raises(BadModel, match=r"expected \[n\] or \[n, target\]"):
         cfalign.LatentShift(lambda v: np.zeros(3), LinearAutoencoder()).attribute(x, target=0)  # type: ignore[arg-type, return-value]
+
+
+def batch_normed() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2)).double()
+
+
+@pytest.mark.parametrize("link", ["logit", "probability"])
+def test_batch_statistics_of_a_model_in_training_mode_do_not_move(link: Any) -> None:
+    net, x, options = batch_normed(), linear_images(3), SearchOptions(drop=0.01, eligible=1e-9)
+    outputs = net if link == "logit" else nn.Sequential(net, nn.Sigmoid())
+    expected = cfalign.LatentShift(outputs.eval(), LinearAutoencoder(), link=link, options=options)
+    found = expected.attribute(x, target=1)
+    assert found.isfinite().any()
+    outputs.train()
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    given = x.clone()
+    again = expected.attribute(x, target=1)
+    assert all(module.training for module in outputs.modules())
+    assert all(torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
+    assert len(before) == 3
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert torch.equal(x, given)
+    assert torch.equal(again.nan_to_num(7.0), found.nan_to_num(7.0)), "as in evaluation mode"
+
+
+def test_a_forward_func_may_fail_and_change_its_input() -> None:
+    x, clf = linear_images(3), linear()
+
+    def fails(images: Tensor) -> Tensor:
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(BadModel, match=r"forward_func, given images of shape .* raised RuntimeError: no such layer"):
+        cfalign.LatentShift(fails, LinearAutoencoder()).attribute(x, target=0)
+    given = x.clone()
+    method = cfalign.LatentShift(lambda v: clf.logits(v.sub_(0.1).add_(0.1)), LinearAutoencoder())
+    method.attribute(x, target=0)
+    assert torch.equal(x, given)
 
 
 def test_similarity_pair_by_pair_and_image_by_image() -> None:

@@ -62,7 +62,7 @@ class Plan:
     def walks(self) -> tuple[Base, ...]:
         """The bases, then the raised attributes."""
         lowered = [Base(b, self.panel[b], "both" if b in self.attributes else "drop") for b in self.bases]
-        able = [a for a in self.attributes if self.panel[a].is_head or self.panel[a].on == "logit"]
+        able = [a for a in self.attributes if self.panel[a].sum_of_logits is not None]
         raised = [Base(raised_label(a), complement(self.panel[a]), "off") for a in able]
         return (*lowered, *(raised if self.options.both_ways else ()))
 

@@ -12,21 +12,26 @@ from torch import Tensor
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput, BadModel
-from cfalign._heads.composition import head
+from cfalign._heads.composition import Composition, head
+from cfalign._models.guard import undisturbed, user_code
 from cfalign._types import Autoencoder
 
 Link = Literal["logit", "probability"]
 
 
 class LatentShift(Attribution):  # type: ignore[misc]
-    """x0 − x_λ per pixel and channel: what has to leave the image for the score of a target to fall.
+    """x0 − x_λ per pixel and channel (Eqs. 1 and 2): what has to leave the image for the score of a target to fall.
 
     ``forward_func``: images [n, c, h, w] in [0, 1] → outputs [n, target] or [n], logits unless ``link`` is
-    ``"probability"``; differentiable. ``autoencoder``: any object with ``encode`` and ``decode``.
+    ``"probability"``; differentiable. ``autoencoder``: any object with ``encode`` and ``decode``. ``options``: the
+    search, as in ``cfalign.latent_shift``. Raises BadInput for an unknown link.
 
     >>> clf, ae = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
+    >>> method = cfa.LatentShift(clf.logits, ae)
+    >>> method
+    LatentShift('logits', link='logit')
     >>> x = cfa.synthetic.render(cfa.synthetic.sample(2, seed=0))
-    >>> cfa.LatentShift(clf.logits, ae).attribute(x, target=clf.targets.index("no_beard")).shape
+    >>> method.attribute(x, target=clf.targets.index("no_beard")).shape
     torch.Size([2, 3, 64, 64])
     """
 
@@ -43,6 +48,10 @@ class LatentShift(Attribution):  # type: ignore[misc]
         super().__init__(forward_func)
         self.autoencoder, self.link, self.options = autoencoder, link, options
 
+    def __repr__(self) -> str:
+        called = getattr(self.forward_func, "__name__", type(self.forward_func).__name__)
+        return f"LatentShift({called!r}, link={self.link!r})"
+
     def attribute(
         self,
         inputs: Tensor,
@@ -51,31 +60,40 @@ class LatentShift(Attribution):  # type: ignore[misc]
         additional_forward_args: Any = None,
         batch: int = 64,
     ) -> Tensor:
-        """Attributions, the shape of ``inputs`` [n, c, h, w] in [0, 1]; positive where pixels darken on the way to the
-        counterfactual.
+        """Attributions of the shape of ``inputs`` [n, c, h, w] in [0, 1].
 
-        ``target``: a column of the outputs, or one per image; None for outputs [n]. ``additional_forward_args``
-        (one, or a tuple) go to ``forward_func`` as they are. Images on which the target is not predicted, or for which
-        there is no counterfactual, have NaN: nothing can be attributed. BadInput as in ``cfalign.latent_shift``.
+        They are positive where pixels darken on the way to the counterfactual, and NaN for images on which the target
+        is not predicted or for which there is no counterfactual. The model and the autoencoder are left as they came.
+
+        Args:
+            inputs: the images; they are not changed.
+            target: a column of the outputs for all images, or one per image; None for outputs [n].
+            additional_forward_args: one argument, or a tuple of them, given to ``forward_func`` as they are.
+            batch: images per pass.
+
+        Raises BadInput for inputs and targets that cannot be used and as ``cfalign.latent_shift`` does, BadModel where
+        ``forward_func`` fails or returns another shape.
         """
         if not isinstance(inputs, Tensor) or inputs.ndim != 4:
             raise BadInput("LatentShift attributes one tensor of images [n, c, h, w] in [0, 1].")
         columns = _targets(target, len(inputs))
-        arguments = additional_forward_args
-        outputs = _Outputs(self.forward_func, arguments if isinstance(arguments, tuple) else (arguments,), self.link)
-        with torch.no_grad():
-            outputs.targets = tuple(str(i) for i in range(_columns(outputs, inputs[:1])))
+        outputs = _Outputs(self.forward_func, additional_forward_args, self.link)
         result = torch.full_like(inputs, torch.nan)
-        for column in sorted(set(columns)):
-            rows = torch.tensor([at for at, c in enumerate(columns) if c == column])
-            found = latent_shift(
-                inputs[rows].detach(), head(outputs, str(column)), autoencoder=self.autoencoder, options=self.options,
-                batch=batch,
-            )  # fmt: skip
-            walked = torch.tensor([o.walked for o in found.outcomes])[:, None, None, None].to(found.images.device)
-            change = torch.where(walked, found.reconstructions - found.images, torch.nan)
-            result[rows] = change.to(result)
+        with undisturbed(outputs, self.autoencoder):
+            outputs.count_targets(inputs[:1])
+            if target is None and len(outputs.targets) > 1:
+                raise BadInput(
+                    f"Expected a target, one of the {len(outputs.targets)} columns of the outputs, got None."
+                )
+            for column in sorted(set(columns)):
+                rows = torch.tensor([at for at, c in enumerate(columns) if c == column])
+                result[rows] = self._attributed(inputs[rows], head(outputs, str(column)), batch).to(result)
         return result
+
+    def _attributed(self, images: Tensor, base: Composition, batch: int) -> Tensor:
+        found = latent_shift(images.detach(), base, autoencoder=self.autoencoder, options=self.options, batch=batch)
+        walked = torch.tensor([o.walked for o in found.outcomes])[:, None, None, None].to(found.images.device)
+        return torch.where(walked, found.reconstructions - found.images, torch.nan)
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -94,21 +112,25 @@ class _Outputs:
     differentiable = True
     targets: tuple[str, ...] = ()
 
-    def __init__(self, forward_func: Callable[..., Tensor], arguments: tuple[Any, ...], link: Link) -> None:
+    def __init__(self, forward_func: Callable[..., Tensor], arguments: Any, link: Link) -> None:
         self.forward_func, self.link = forward_func, link
-        self.arguments = () if arguments == (None,) else arguments
+        given = arguments if isinstance(arguments, tuple) else (arguments,)
+        self.arguments = () if given == (None,) else given
+
+    @torch.no_grad()
+    def count_targets(self, image: Tensor) -> None:
+        """Name the heads after the columns of the outputs for one image [1, c, h, w]."""
+        self.targets = tuple(str(column) for column in range(self.logits(image.clone()).shape[1]))
 
     def logits(self, images: Tensor, /) -> Tensor:
-        out = self.forward_func(images, *self.arguments)
+        """Images [n, c, h, w] to logits [n, target]. Raises BadModel for outputs of another shape."""
+        with user_code(f"forward_func, given images of shape {list(images.shape)},"):
+            out = self.forward_func(images, *self.arguments)
         if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(images):
-            came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            came = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise BadModel(f"forward_func returned {came} for {len(images)} images; expected [n] or [n, target].")
         out = out[:, None] if out.ndim == 1 else out
         return torch.logit(out.clamp(1e-7, 1 - 1e-7)) if self.link == "probability" else out
-
-
-def _columns(outputs: _Outputs, image: Tensor) -> int:
-    return int(outputs.logits(image).shape[1])
 
 
 def _targets(target: int | Sequence[int] | Tensor | None, count: int) -> list[int]:

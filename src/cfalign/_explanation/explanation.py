@@ -174,7 +174,7 @@ def mirrored(base: Composition, options: SearchOptions) -> tuple[Composition, Se
     A drop of the complement is a rise of the score; the floor, mirrored, is a ceiling, and the eligible are those not
     predicted.
     """
-    if base.is_head or base.on == "logit":
+    if base.sum_of_logits is not None:
         return complement(base), replace(options, eligible=1 - options.eligible)
     return complement(base), replace(options, floor=options.floor - 1, eligible=-options.eligible)
 

@@ -1,15 +1,16 @@
-"""The algebra of heads: f' = Σ cᵢ fᵢ (Eqs. 4 and 5).
+"""The algebra of heads: f' = Σ cᵢ fᵢ + constant (Eqs. 4 and 5).
 
-One value object serves Python (``clf["smiling"] + 0.3 * clf["arched_eyebrows"]``) and the command line
-(``"smiling + 0.3*arched_eyebrows"``); a single head is the composition with one term of coefficient 1.
+Python (``clf["smiling"] + 0.3 * clf["arched_eyebrows"]``) and the command line (``"smiling + 0.3*arched_eyebrows"``)
+give the same value object. A single head is the composition with one term of coefficient 1.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NoReturn, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -19,13 +20,8 @@ from cfalign._types import Classifier
 
 Scale = Literal["probability", "logit"]
 
-
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-
-
 _CONSTANT = re.compile(rf"\s*([+-])?\s*({_NUMBER})\s*(?=[+-]|$)")
-
-
 _TERM = re.compile(rf"\s*([+-])?\s*(?:({_NUMBER})\s*\*\s*)?([\w.:]*[^\W\d][\w.:]*)\s*")
 
 
@@ -36,6 +32,9 @@ class Head:
     classifier: Classifier
     target: str
 
+    def __repr__(self) -> str:
+        return f"Head({self.classifier.name!r}, {self.target!r})"
+
     @property
     def index(self) -> int:
         """Column of the head in ``classifier.logits``."""
@@ -44,16 +43,38 @@ class Head:
 
 @dataclass(frozen=True)
 class Composition:
-    """A weighted sum of heads. On ``"probability"`` (default) its score is Σ cᵢ·pᵢ + constant, unclipped, so it may
-    leave [0, 1]; on ``"logit"`` its score is the probability sigmoid(Σ cᵢ·logitᵢ + constant).
+    """A weighted sum of heads plus a constant (Eqs. 4 and 5); one head of a classifier is the simplest.
 
-    Equal when terms, coefficients, constant and scale are; terms of the same head are merged in order of appearance.
+    Built with ``+``, ``-``, ``*`` and ``/`` from ``clf["target"]``. Its score depends on the scale:
+
+    * on ``"probability"`` (default) Σ cᵢ·pᵢ + constant, unclipped, so it may leave [0, 1];
+    * on ``"logit"`` the probability sigmoid(Σ cᵢ·logitᵢ + constant).
+
+    The constant has the unit of the sum. So ``1 - clf["a"]`` is the probability that ``a`` is absent, 1 − p =
+    sigmoid(−logit), and an image is eligible for a counterfactual of it where the logit of ``a`` is negative;
+    on logits the same is ``-clf["a"].scaled("logit")``. A NaN logit of a head gives a NaN score.
+
+    Compositions are equal when terms, coefficients, constant and scale are. Terms of one head are merged in order of
+    appearance. ``str()`` gives the exact text, which ``parse`` reads; ``name`` has six digits.
+
+    Raises BadInput without a term, for a coefficient or constant that is not finite, for the product or ratio of two
+    compositions, for division by zero, and for a sum of compositions on different scales.
+
+    >>> clf = cfa.classifiers.load("embedded")
+    >>> clf["smiling"] + 0.3 * clf["arched_eyebrows"]
+    Composition('smiling + 0.3*arched_eyebrows', classifier='embedded')
+    >>> 1 - clf["smiling"] / 2
+    Composition('1 - 0.5*smiling', classifier='embedded')
+    >>> -clf["smiling"].scaled("logit")
+    Composition('-smiling', on='logit', classifier='embedded')
     """
 
     terms: tuple[tuple[float, Head], ...]
     on: Scale = "probability"
     constant: float = 0.0
     """Added to the sum, in its unit: what centring a head takes away."""
+
+    __array_ufunc__ = None  # so that a NumPy number leaves arithmetic to this class
 
     def __post_init__(self) -> None:
         merged: dict[Head, float] = {}
@@ -62,11 +83,30 @@ class Composition:
         object.__setattr__(self, "terms", tuple((c, h) for h, c in merged.items()))
         if not self.terms:
             raise BadInput('A composition needs at least one head, e.g. "smiling + 0.3*arched_eyebrows".')
+        for number in (*merged.values(), self.constant):
+            _check_finite(number)
+
+    def __repr__(self) -> str:
+        owners = tuple(classifier.name for classifier in self.classifiers)
+        scale = "" if self.on == "probability" else f", on={self.on!r}"
+        whose = f"classifier={owners[0]!r}" if len(owners) == 1 else f"classifiers={owners!r}"
+        return f"Composition({str(self)!r}{scale}, {whose})"
+
+    def __str__(self) -> str:
+        several = len(self.classifiers) > 1
+        labels = [f"{head.classifier.name}:{head.target}" if several else head.target for _, head in self.terms]
+        return self._text(labels, _exact)
 
     @property
     def is_head(self) -> bool:
         """Whether this is one plain head."""
         return len(self.terms) == 1 and self.terms[0][0] == 1.0 and self.constant == 0.0
+
+    @property
+    def _is_absence(self) -> bool:
+        """Whether this is 1 − p of one head."""
+        alone = len(self.terms) == 1 and self.terms[0][0] == -1.0
+        return alone and self.constant == 1.0 and self.on == "probability"
 
     @property
     def classifiers(self) -> tuple[Classifier, ...]:
@@ -75,63 +115,141 @@ class Composition:
 
     @property
     def name(self) -> str:
-        """Canonical text, e.g. ``smiling + 0.3*arched_eyebrows``; parsing it gives the same terms, to six digits."""
-        text = ""
-        for coefficient, head in self.terms:
-            sign = "-" if coefficient < 0 else "+"
-            size = "" if abs(coefficient) == 1.0 else f"{abs(coefficient):.6g}*"
-            lead = ("-" if sign == "-" else "") if not text else f" {sign} "
-            text += f"{lead}{size}{head.target}"
-        return text if self.constant == 0 else f"{text} {'-' if self.constant < 0 else '+'} {abs(self.constant):.6g}"
+        """Text with six digits, e.g. ``smiling + 0.3*arched_eyebrows``: its label in tables."""
+        return self._text([head.target for _, head in self.terms], "{:.6g}".format)
+
+    def _text(self, labels: list[str], number: Callable[[float], str]) -> str:
+        parts = []
+        for (coefficient, _), label in zip(self.terms, labels, strict=True):
+            size = "" if abs(coefficient) == 1.0 else f"{number(abs(coefficient))}*"
+            parts.append(("-" if coefficient < 0 else "+", f"{size}{label}"))
+        if self.constant:
+            constant = ("-" if self.constant < 0 else "+", number(abs(self.constant)))
+            first = self.constant > 0 and self.terms[0][0] < 0  # 1 - a rather than -a + 1
+            parts.insert(0 if first else len(parts), constant)
+        text = " ".join(f"{sign} {part}" for sign, part in parts)
+        return text.removeprefix("+ ") if parts[0][0] == "+" else f"-{text.removeprefix('- ')}"
 
     def scaled(self, on: Scale) -> Composition:
-        """The same terms composed on another scale."""
+        """The same terms and constant composed on another scale; a constant then counts in the other unit.
+
+        The score of a head stays what it is, and so does that of ``1 - head``, which on logits is ``-head``.
+        """
+        if on == "logit" and self._is_absence:
+            return Composition(self.terms, on="logit")
         return replace(self, on=on)
 
+    @property
+    def sum_of_logits(self) -> Composition | None:
+        """The composition on logits that has the same score; None where a sum of probabilities has none.
+
+        There the gradient does not vanish where a probability is near 0 or 1.
+        """
+        same = self.on == "logit" or self.is_head or self._is_absence
+        return self.scaled("logit") if same else None
+
     def score(self, logits: Mapping[Classifier, Tensor]) -> Tensor:
-        """Scores [n] from the logits [n, target] of every classifier that it names."""
-        columns = [(c, logits[head.classifier][:, head.index]) for c, head in self.terms]
-        start = torch.full_like(columns[0][1], self.constant)
-        if self.on == "logit" or self.is_head:
+        """Scores [n] from the logits [n, target] of every classifier that it names; NaN where a logit is."""
+        exact = self.sum_of_logits
+        terms, constant = (self.terms, self.constant) if exact is None else (exact.terms, exact.constant)
+        columns = [(c, logits[head.classifier][:, head.index]) for c, head in terms]
+        start = torch.full_like(columns[0][1], constant)
+        if exact is not None:
             return torch.sigmoid(sum((c * column for c, column in columns), start))
         return sum((c * torch.sigmoid(column) for c, column in columns), start)
 
-    def __add__(self, other: Composition | float) -> Composition:
-        if isinstance(other, int | float):
-            return replace(self, constant=self.constant + float(other))
+    def __add__(self, other: Composition | SupportsFloat) -> Composition:
         if not isinstance(other, Composition):
-            return NotImplemented
+            number = _number(other)
+            return NotImplemented if number is None else replace(self, constant=self.constant + number)
         terms, constant = self.terms + other.terms, self.constant + other.constant
         if other.on == self.on:
             return Composition(terms, on=self.on, constant=constant)
         if not any(c.is_head and c.on == "probability" for c in (self, other)):  # a plain head fits both scales
             raise BadInput(
-                f"Compositions on {self.on} and on {other.on} cannot be added; use .scaled() on one of them."
+                f"Expected compositions on one scale, got {self} on {self.on} and {other} on {other.on}; bring one to "
+                f"the scale of the other with .scaled({self.on!r}) or .scaled({other.on!r})."
             )
         return Composition(terms, on="logit", constant=constant)
 
     __radd__ = __add__
 
-    def __mul__(self, factor: float) -> Composition:
-        terms = tuple((c * float(factor), h) for c, h in self.terms)
-        return Composition(terms, on=self.on, constant=self.constant * float(factor))
+    def __mul__(self, factor: Composition | SupportsFloat) -> Composition:
+        if isinstance(factor, Composition):
+            self._refuse("multiplied by", factor)
+        number = _number(factor)
+        if number is None:
+            return NotImplemented
+        terms = tuple((c * number, h) for c, h in self.terms)
+        return Composition(terms, on=self.on, constant=self.constant * number)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Composition | SupportsFloat) -> Composition:
+        if isinstance(divisor, Composition):
+            self._refuse("divided by", divisor)
+        number = _number(divisor)
+        if number == 0:
+            raise BadInput(f"Expected a number other than zero to divide {self} by, got {divisor!r}.")
+        if number is None:
+            return NotImplemented
+        terms = tuple((c / number, h) for c, h in self.terms)
+        return Composition(terms, on=self.on, constant=self.constant / number)
+
+    def __rtruediv__(self, other: SupportsFloat) -> Composition:
+        if _number(other) is None:
+            return NotImplemented
+        raise BadInput(
+            f"Expected a weighted sum of heads, got {other!r} divided by {self}; divide a composition by a number."
+        )
+
+    def _refuse(self, done: str, other: Composition) -> NoReturn:
+        raise BadInput(
+            f"Expected a weighted sum of heads, got {self} {done} {other}; heads can be added and subtracted, and "
+            "multiplied or divided by numbers."
+        )
 
     def __neg__(self) -> Composition:
         return self * -1.0
 
-    def __sub__(self, other: Composition | float) -> Composition:
-        if isinstance(other, int | float):
-            return self + -float(other)
+    def __sub__(self, other: Composition | SupportsFloat) -> Composition:
         if not isinstance(other, Composition):
-            return NotImplemented
+            number = _number(other)
+            return NotImplemented if number is None else self + -number
         plain = other.is_head and other.on == "probability"
         return self + -(other.scaled(self.on) if plain else other)
 
+    def __rsub__(self, other: SupportsFloat) -> Composition:
+        return -self + other
+
+
+def _number(value: object) -> float | None:
+    """The finite number that ``value`` is; None for what is no number. Raises BadInput for NaN and infinity."""
+    if not isinstance(value, SupportsFloat):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):  # an array or tensor of several numbers
+        return None
+    _check_finite(number)
+    return number
+
+
+def _exact(number: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return repr(number).removesuffix(".0")
+
+
+def _check_finite(number: float) -> None:
+    if not math.isfinite(number):
+        raise BadInput(
+            f"Expected finite numbers as coefficients, divisors and constant of a composition, got {number!r}; check "
+            "where the number comes from."
+        )
+
 
 def head(classifier: Classifier, target: str) -> Composition:
-    """One head of a classifier; an unknown target is an error that names the nearest valid ones."""
+    """One head of a classifier. Raises BadInput, with the nearest valid names, for an unknown target."""
     if target not in classifier.targets:
         raise BadInput(
             f"Classifier {classifier.name!r} has no target {target!r}; {nearest(target, classifier.targets)}."
@@ -140,17 +258,24 @@ def head(classifier: Classifier, target: str) -> Composition:
 
 
 def complement(base: Composition) -> Composition:
-    """What falls as ``base`` rises: 1 − s for a head or a composition on logits, −s for one on probabilities; either
-    has minus the gradient of s.
+    """What falls as ``base`` rises.
+
+    1 − s where the score s is a sigmoid of a sum of logits, as that of one head is; −s for other sums of
+    probabilities. Either has minus the gradient of s.
     """
-    return (-base).scaled("logit") if base.is_head or base.on == "logit" else -base
+    return -(base.sum_of_logits or base)
 
 
 def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: Scale = "probability") -> Composition:
     """``"smiling + 0.3*arched_eyebrows"`` to a composition; a number alone, as in ``"smiling - 0.1"``, is its constant.
 
     ``classifiers``: one classifier, or several by name; ``name:target`` picks among them, a bare target is looked up
-    in order. Unknown targets and malformed text raise BadInput.
+    in order. ``on``: the scale, and with it the unit of the constant. Raises BadInput for unknown targets and for text
+    that is no weighted sum.
+
+    >>> clf = cfa.classifiers.load("embedded")
+    >>> clf.compose("1 - smiling") == 1 - clf["smiling"]
+    True
     """
     known = {classifiers.name: classifiers} if isinstance(classifiers, Classifier) else dict(classifiers)
     terms: list[tuple[float, Head]] = []
@@ -170,9 +295,9 @@ def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: 
             terms.append((value, _find(match.group(3), known)))
         position = match.end()
     if position and not terms:
-        raise BadInput(f"Cannot read {text!r}: a number alone is no composition; expected at least one target.")
+        raise BadInput(f"Cannot read {text!r}: expected at least one target, got a number alone.")
     if not terms:
-        raise BadInput('An empty composition was given; expected a target or a sum such as "smiling + 0.3*young".')
+        raise BadInput('Expected a target or a sum such as "smiling + 0.3*young", got an empty composition.')
     return Composition(tuple(terms), on=on, constant=constant)
 
 

@@ -48,11 +48,13 @@ def weights(compositions: Sequence[Composition], classifiers: Sequence[Classifie
         offsets[classifier] = total
         total += len(classifier.targets)
     coefficients = torch.zeros(len(compositions), total)
-    for row, composition in enumerate(compositions):
+    summed = [c.sum_of_logits or c for c in compositions]
+    for row, composition in enumerate(summed):
         for coefficient, term in composition.terms:
             coefficients[row, offsets[term.classifier] + term.index] += coefficient
-    on_logit = torch.tensor([c.is_head or c.on == "logit" for c in compositions], dtype=torch.bool)
-    return Weights(coefficients, on_logit, torch.tensor([c.constant for c in compositions], dtype=torch.float32))
+    on_logit = torch.tensor([c.on == "logit" for c in summed], dtype=torch.bool)
+    constants = torch.tensor([c.constant for c in summed], dtype=torch.float32)
+    return Weights(coefficients, on_logit, constants)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class ComposedClassifier:
     def logits(self, images: Tensor, /) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to logits [n, 1]."""
         known = {member: logits(images, [member]) for member in self.members}
-        composition = self.composition
-        if composition.on == "logit" or composition.is_head:
-            columns = [c * known[h.classifier][:, h.index] for c, h in composition.terms]
-            return (torch.stack(columns).sum(dim=0) + composition.constant)[:, None]
-        return torch.logit(composition.score(known).clamp(EDGE, 1 - EDGE))[:, None]
+        exact = self.composition.sum_of_logits
+        if exact is None:
+            return torch.logit(self.composition.score(known).clamp(EDGE, 1 - EDGE))[:, None]
+        columns = [c * known[h.classifier][:, h.index] for c, h in exact.terms]
+        return (torch.stack(columns).sum(dim=0) + exact.constant)[:, None]
