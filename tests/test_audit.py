@@ -467,6 +467,13 @@ def test_a_chunk_of_nothing_but_nan_does_not_end_the_run(tmp_path: Path) -> None
     assert run.record()["outcomes"]["smiling"]["not_finite"] > 3
 
 
+def test_a_head_of_nan_is_noticed_after_a_chunk_without_images(tmp_path: Path) -> None:
+    images = worlds.write_images_after_unreadable(tmp_path / "images", 40, unreadable=20)
+    with pytest.raises(BadModel, match="'smiling' returned NaN or infinity for all of 12 images"):
+        run_audit(tmp_path / "run", images, classifier=worlds.nan_heads(), reference=None)
+    assert not (tmp_path / "run" / "matrix.csv").exists()
+
+
 def test_nan_of_an_autoencoder_is_not_blamed_on_the_classifier(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="The autoencoder returned NaN or infinity for all of 16 images"):
         run_audit(tmp_path / "run", autoencoder=worlds.nan_autoencoder())

@@ -20,7 +20,7 @@ from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, RunMismatch
 from cfalign._heads.reference import Reference
 from cfalign._runs.run import Run
-from cfalign.classifiers import wrap
+from cfalign.classifiers import black_box, wrap
 
 OPTIONS = AuditOptions(limit=25, chunk=16)
 
@@ -141,8 +141,6 @@ def test_different_black_boxes_are_different_runs(made: Bank, tmp_path: Path) ->
 
 
 def test_a_head_of_the_same_name_is_its_own_concept(made: Bank, tmp_path: Path) -> None:
-    from cfalign.classifiers import black_box
-
     module = worlds.LinearHeads(worlds.MIXING[:, :1])
     subject = black_box(lambda x: torch.sigmoid(module(x)), ["smiling"], name="mine")
     run = audit(made, subject, options=OPTIONS, out=tmp_path / "run")
@@ -264,6 +262,15 @@ def test_a_classifier_that_answers_nan_to_a_bank(made: Bank, tmp_path: Path) -> 
     with pytest.raises(BadModel, match=r"'friendly' returned NaN or infinity for all"):
         audit(made, broken, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_head_of_nan_is_noticed_after_a_shard_without_images(tmp_path: Path) -> None:
+    images = worlds.write_images_after_unreadable(tmp_path / "images", 40, unreadable=20)
+    made = bank(images, worlds.heads(), autoencoder=worlds.autoencoder(), options=OPTIONS, out=tmp_path / "bank")
+    broken = black_box(lambda x: torch.full((len(x), 1), float("nan")), ["friendly"])
+    with pytest.raises(BadModel, match="'friendly' returned NaN or infinity for all of 12 images"):
+        audit(made, broken, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "matrix.csv").exists()
 
 
 def test_grey_images_go_through(tmp_path: Path) -> None:

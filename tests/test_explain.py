@@ -23,6 +23,7 @@ from cfalign._errors import BadInput
 from cfalign._explanation.explanation import difference_map, explain, mirrored
 from cfalign._explanation.options import ExplainOptions
 from cfalign._figures.svg import Walk, alignment_plot
+from cfalign._heads.reference import Reference
 from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
@@ -65,6 +66,37 @@ def test_the_two_ends_of_a_walk() -> None:
         for lam, frame in zip(base.lambdas.tolist(), base.frames, strict=True):
             assert torch.allclose(frame, ae.decode(z0 + sign * lam * gradient)[0].detach(), atol=1e-6)
         assert np.allclose(np.diff(base.lambdas), base.lambdas[-1] / 4)
+
+
+def test_a_saturated_head_is_explained_without_lambda(tmp_path: Path) -> None:
+    """At a logit of 1400 the gradient of the probability is 0 in float64, so λ has no value; the walk has."""
+    x, _ = world(0.9)
+    heads = directions(3, overlap=0.5) * np.array([[1000.0], [1.0], [1.0]])
+    ae = LinearAutoencoder()
+    z = ae.encode(x[None])[0].numpy()
+    clf = LinearClassifier(heads, np.array([1400.0, 0.0, 0.0]) - heads @ z)
+    explanation = explain(x, "head_0", classifier=clf, autoencoder=ae)
+    (base,) = explanation.bases
+    assert base.outcome is Outcome.REACHED
+    assert math.isclose(base.base_scores[-1], 0.4, abs_tol=0.01)
+    assert np.isnan(base.lambdas).all()
+    moved = (1400.0 - logit(base.base_scores[-1])) * 0.5 / 1000
+    assert math.isclose(base.psi["head_1"], (0.5 - expit(-moved)) / 0.6, abs_tol=0.01)
+    files = explanation.write(tmp_path)
+    told = json.loads(files["numbers"].read_text(), parse_constant=pytest.fail)
+    assert told["bases"][0]["lambda"] is None
+    assert "λ" not in files["alignment of head_0"].read_text("utf-8")
+
+
+def test_a_reference_with_a_judge_looks_at_the_walk() -> None:
+    x, clf = world(0.9)
+    judge = LinearClassifier(directions(3, overlap=0.2)[1:2], [0.0], ("head_1",), name="second")
+    for reference, more in ((clf, []), (Reference(clf), []), (Reference(clf, judge), ["judge:head_1"])):
+        explanation = explain(
+            x, "head_0", classifier=clf, autoencoder=LinearAutoencoder(), reference=reference, options=QUICK
+        )
+        assert list(explanation.heads) == [*clf.targets, *more]
+        assert set(explanation.bases[0].psi) == {"head_1", "head_2", *more}
 
 
 @pytest.mark.parametrize("scale", ["probability", "logit"])

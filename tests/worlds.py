@@ -125,6 +125,17 @@ def write_images(folder: Path, count: int, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_images_after_unreadable(folder: Path, count: int, *, unreadable: int, seed: int = 0) -> Path:
+    """The same, but the first so many files in the order of an audit with this seed hold no image."""
+    from cfalign._analysis.statistics import generator
+
+    write_images(folder, count)
+    files = sorted(folder.iterdir())
+    for i in generator(seed, "order").permutation(count)[:unreadable]:
+        files[i].write_bytes(b"no image")
+    return folder
+
+
 # -- what the command line can name -----------------------------------------------------------------------------------
 
 
