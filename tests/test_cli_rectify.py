@@ -12,7 +12,7 @@ import pytest
 import worlds
 from cfalign import classifiers
 from cfalign._errors import BadInput
-from cfalign._rectification import RectificationOptions
+from cfalign._rectification.options import RectificationOptions
 from cfalign.benchmarks.planted_rectification import planted_rectification
 
 WORLDS = Path(worlds.__file__)

@@ -25,7 +25,7 @@ from cfalign._explanation.explanation import explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import head
 from cfalign._heads.panel import weights
-from cfalign._rectification import RectificationOptions
+from cfalign._rectification.options import RectificationOptions
 from cfalign._results import Counterfactuals, Outcome
 from cfalign.classifiers import black_box
 from cfalign.datasets import TensorImages

@@ -21,7 +21,8 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._heads.composition import head
 from cfalign._heads.panel import panel
 from cfalign._models.guard import modules_of, undisturbed
-from cfalign._rectification import RectificationOptions, rectify
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify
 
 SIZE = 8
 IMAGES = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 0.8, size=(6, 3, SIZE, SIZE)).astype(np.float32))

@@ -26,7 +26,7 @@ from cfalign._paper.figure_10 import iterations
 from cfalign._paper.printed_alignment import ALIGNMENT
 from cfalign._paper.rectified_collection import collection
 from cfalign._paper.single_image import explained_image
-from cfalign._rectification import RectificationOptions
+from cfalign._rectification.options import RectificationOptions
 from cfalign.datasets import Labels, Leftover, TensorImages
 from linear_world import FromSingle, HeadsFromSingle, directions, linear_images
 

@@ -17,8 +17,10 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition
 from cfalign._heads.scoring import respond
-from cfalign._rectification import Ending, RectificationOptions, Rectified, rectify
 from cfalign._rectification.mixture import Mixture, start_of
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify
+from cfalign._rectification.rectified import Ending, Rectified
 from cfalign._rectification.roots import next_point
 from cfalign._rectification.workbench import Workbench, prepare
 from cfalign._runs.progress import silent

@@ -39,7 +39,9 @@ from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import Composition
 from cfalign._heads.reference import Reference
-from cfalign._rectification import RectificationOptions, Rectified, rectify
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify
+from cfalign._rectification.rectified import Rectified
 from cfalign._results import Cell, Counterfactuals, Effect, Finding, GroupGap, Outcome
 from cfalign._runs.run import Run
 

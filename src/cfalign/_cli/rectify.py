@@ -21,8 +21,9 @@ from cfalign._errors import BadInput
 from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._figures.style import interval, number, signed
 from cfalign._heads.composition import Composition, parse
-from cfalign._rectification import Quality, Reading, RectificationOptions, Rectified
-from cfalign._rectification import rectify as run_rectify
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify as run_rectify
+from cfalign._rectification.rectified import Quality, Reading, Rectified
 from cfalign._results import Floats
 from cfalign._runs.codec import write_json, write_text
 from cfalign._types import Autoencoder

@@ -137,9 +137,17 @@ def _labels(axes: Axes, walk: Walk, shown: list[str]) -> None:
         words = f"{style.clip(head, 26)} " + ("(base)" if own else f"ψ {style.signed(walk.psi(head))}")
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
-            words, (1.0, share[head]), (1.06, y), xycoords="axes fraction", textcoords="axes fraction",
-            fontsize=7.5, color=colour, va="center", annotation_clip=False, arrowprops={**leader, "relpos": (0.0, 0.5)},
-        )  # fmt: skip
+            words,
+            xy=(1.0, share[head]),
+            xytext=(1.06, y),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            fontsize=7.5,
+            color=colour,
+            va="center",
+            annotation_clip=False,
+            arrowprops={**leader, "relpos": (0.0, 0.5)},
+        )
     if not shown:
         axes.text(1.05, 0.9, "no head moved with it", fontsize=7.5, color=style.MUTED, transform=axes.transAxes)
 

@@ -14,7 +14,7 @@ from cfalign._figures import style
 from cfalign._figures.plots.pixels import new_figure
 from cfalign._paper.figure_job import Entry, FigureJob, PaperFigure
 from cfalign._paper.rectified_collection import Collection, collection_lines
-from cfalign._rectification import Rectified
+from cfalign._rectification.rectified import Rectified
 
 LEAST = 0.1
 """Every panel reaches at least ± this, so that noise does not look like a curve."""

@@ -15,7 +15,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._figures.plots.pixels import save_png
 from cfalign._paper.figure_inputs import CLASSES, FigureInputs
 from cfalign._paper.rectified_collection import Collection, collection, with_common_shortcut
-from cfalign._rectification import RectificationOptions
+from cfalign._rectification.options import RectificationOptions
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.progress import Progress, silent
 

@@ -24,7 +24,9 @@ from cfalign._heads.composition import Composition, head
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._paper.figure_inputs import CLASSES, FigureInputs
-from cfalign._rectification import Ending, Quality, RectificationOptions, Rectified, rectify
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify
+from cfalign._rectification.rectified import Ending, Quality, Rectified
 from cfalign._runs.progress import Progress, silent
 from cfalign.classifiers.composed_classifier import ComposedClassifier
 from cfalign.synthetic import render, sample, switched

@@ -42,14 +42,18 @@ class _Journey:
     def record(self, step: int, beta: Floats, train: MixturePsi, validation: MixturePsi | None, decodes: int) -> None:
         """Keep a point; one with validation images counts for early stopping."""
         nothing = (float("nan"),) * len(beta)
-        self.curve.append(
-            Step(
-                step, _plain(beta), _plain(train.mean()), _plain(_mean_logit(train)), len(train),
-                nothing if validation is None else _plain(validation.mean()),
-                nothing if validation is None else _plain(_mean_logit(validation)),
-                0 if validation is None else len(validation), decodes,
-            )
-        )  # fmt: skip
+        point = Step(
+            step=step,
+            beta=_plain(beta),
+            psi_train=_plain(train.mean()),
+            psi_logit_train=_plain(_mean_logit(train)),
+            n_train=len(train),
+            psi_validation=nothing if validation is None else _plain(validation.mean()),
+            psi_logit_validation=nothing if validation is None else _plain(_mean_logit(validation)),
+            n_validation=0 if validation is None else len(validation),
+            decodes=decodes,
+        )
+        self.curve.append(point)
         if validation is None:
             return
         size = float(np.linalg.norm(validation.mean(self.driven)))

@@ -101,8 +101,18 @@ class Workbench:
     options: RectificationOptions
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Images by part, and those that could not be read."""
+        return {
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+            "skipped": self.skipped,
+        }
+
+    @property
     def shortcuts(self) -> int:
-        """How many there are."""
+        """Number of shortcuts."""
         return int(self.memory.values.shape[1]) - 1
 
     def standards(self) -> tuple[Floats, Floats]:
@@ -184,6 +194,19 @@ def _reasons(outcomes: Sequence[Outcome], known: NDArray[np.bool_]) -> dict[str,
     return reasons
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Images as they were read, with what was made of them."""
+
+    latents: Tensor
+    """z0 [image, *latent]."""
+    values: Floats
+    """Values of the parts on the images as they came, [image, part]."""
+    indices: Rows
+    """Position of every image in the source."""
+    skipped: int
+
+
 def prepare(
     source: ImageSource,
     parts: Sequence[Composition],
@@ -195,48 +218,23 @@ def prepare(
 ) -> Workbench:
     """Read images until ``limit`` are predicted positive, split them, take all gradients.
 
-    ``parts_of``: as ``parts_named`` gives it; by default the shares of the options, in the order drawn. BadInput when
-    the target or a shortcut does not vary over the training images.
+    ``parts_of``: as ``parts_named`` gives it; by default the shares of the options, in the order drawn. Raises BadInput
+    when the target or a shortcut does not vary over the training images.
     """
     classifiers = tuple(dict.fromkeys(c for part in parts for c in part.classifiers))
-    table = weights(parts, classifiers)
+    table, models = weights(parts, classifiers), Models(autoencoder, classifiers, options.batch)
     order = generator(options.seed, "rectification").permutation(len(source.ids))
     if parts_of is not None:
         order = order[parts_of[order] >= 0]
-    latents: list[Tensor] = []
-    on_images: list[Floats] = []
-    indices: list[int] = []
-    skipped = positives = 0
-    progress("images", 0, options.limit)
-    for loaded in in_batches(source, batch=options.batch, indices=order.tolist()):
-        skipped += len(loaded.skipped)
-        if not len(loaded):
-            continue
-        images = loaded.images.to(device_of(autoencoder))
-        z, x0 = reconstruct(images, autoencoder)
-        latents.append(z)
-        on_images.append(values_of(respond(images, classifiers, batch=options.batch), table))
-        indices += loaded.indices
-        positives += _positives(values_of(respond(x0, classifiers, batch=options.batch), table), table, options)
-        progress("images", min(positives, options.limit), options.limit)
-        if positives >= options.limit:
-            break
-    progress("images", options.limit, options.limit)
-    if not indices:
-        raise BadInput(f"None of the {skipped} images in {source.source!r} can be read.")
-    models = Models(autoencoder, classifiers, options.batch)
-    memory = remember(torch.cat(latents), table, models=models)
-    if parts_of is None:
-        ends = np.round(len(indices) * np.cumsum([options.train, options.validation])).astype(int)
-        drawn = np.searchsorted(ends, np.arange(len(indices)), side="right")
-    else:
-        drawn = parts_of[indices]
+    read = _read(source, order, table, models, options, progress)
+    memory = remember(read.latents, table, models=models)
+    drawn = _drawn(len(read.indices), options) if parts_of is None else parts_of[read.indices]
     train, validation, test = (np.flatnonzero(drawn == part) for part in range(3))
     bench = Workbench(
         memory=memory,
-        image_values=np.concatenate(on_images),
-        indices=np.array(indices, dtype=np.int64),
-        skipped=skipped,
+        image_values=read.values,
+        indices=read.indices,
+        skipped=read.skipped,
         train=train,
         validation=validation,
         test=test,
@@ -247,10 +245,50 @@ def prepare(
     return bench
 
 
+def _read(
+    source: ImageSource,
+    order: Rows,
+    table: Weights,
+    models: Models,
+    options: RectificationOptions,
+    progress: Progress,
+) -> _Read:
+    """Images in the given order, until ``limit`` of them are predicted positive on their reconstruction."""
+    latents: list[Tensor] = []
+    on_images: list[Floats] = []
+    indices: list[int] = []
+    skipped = positives = 0
+    progress("images", 0, options.limit)
+    for loaded in in_batches(source, batch=options.batch, indices=order.tolist()):
+        skipped += len(loaded.skipped)
+        if not len(loaded):
+            continue
+        images = loaded.images.to(device_of(models.autoencoder))
+        z, x0 = reconstruct(images, models.autoencoder)
+        at_x, at_x0 = (values_of(respond(x, models.classifiers, batch=options.batch), table) for x in (images, x0))
+        latents.append(z)
+        on_images.append(at_x)
+        indices += loaded.indices
+        positives += _positives(at_x0, table, options)
+        progress("images", min(positives, options.limit), options.limit)
+        if positives >= options.limit:
+            break
+    progress("images", options.limit, options.limit)
+    if not indices:
+        raise BadInput(f"None of the {skipped} images in {source.source!r} can be read.")
+    return _Read(torch.cat(latents), np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped)
+
+
+def _drawn(count: int, options: RectificationOptions) -> Rows:
+    """0, 1, 2 for training, validation and test, [image], by the shares of the options."""
+    ends = np.round(count * np.cumsum([options.train, options.validation])).astype(int)
+    return np.asarray(np.searchsorted(ends, np.arange(count), side="right"))
+
+
 def parts_named(split: Sequence[str | None], count: int) -> NDArray[np.int64]:
     """0, 1, 2 for the images of training, validation and test, [image]; −1 for the others.
 
-    BadInput where one of the three has no image, and for another number of images.
+    Raises BadInput where one of the three has no image, and for another number of images.
     """
     if len(split) != count:
         raise BadInput(f"Expected the part of each of the {count} images, got {len(split)}.")

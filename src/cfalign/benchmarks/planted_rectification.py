@@ -20,7 +20,9 @@ from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._rectification import RectificationOptions, Rectified, rectify
+from cfalign._rectification.options import RectificationOptions
+from cfalign._rectification.rectification import rectify
+from cfalign._rectification.rectified import Rectified
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign.classifiers.composed_classifier import ComposedClassifier
