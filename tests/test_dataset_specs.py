@@ -374,7 +374,7 @@ def test_every_command_takes_a_spec(tmp_path: Path) -> None:
         folder=tmp_path,
     )
     assert ended.code == 2  # six images of the split train are too few: the data set's own split is what counts
-    assert re.search(r"Training needs at least \d+ images, 6 came", ended.err)
+    assert re.search(r"Training needs at least \d+ images, got 6", ended.err)
     ended = worlds.cfalign("query", tmp_path / "run", "--images", spec, "--sheet", tmp_path / "s.png", folder=tmp_path)
     assert ended.code == 0, ended.err
     ended = worlds.cfalign(

@@ -29,7 +29,7 @@ def _is_value(thing: Any) -> bool:
 INSIDE = {
     f"{room}.{name}": getattr(module, name)
     for room, module in PUBLIC.items()
-    if inspect.ismodule(module) and room != "classifiers"
+    if inspect.ismodule(module)
     for name in module.__all__
     if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
 }

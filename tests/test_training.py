@@ -292,7 +292,7 @@ def test_an_autoencoder_can_supply_reconstructions(tmp_path: Path) -> None:
             return latents * 0.8
 
     options = replace(HEADS, steps=10, reconstructed=0.5)
-    with pytest.raises(BadInput, match="no autoencoder came"):
+    with pytest.raises(BadInput, match="Expected an autoencoder, because"):
         train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=options)
     train_classifier(images, labels_for(is_red(images)), out=tmp_path / "clf", options=options, autoencoder=Darkening())
     assert 0 < sum(calls) < 320
@@ -640,9 +640,9 @@ def test_options_of_a_classifier_that_cannot_work(fields: dict[str, Any], compla
 
 def test_too_little_or_foreign_input(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(BadInput, match=r"Training needs at least 64 images, 63 came; give more"):
+    with pytest.raises(BadInput, match=r"Training needs at least 64 images, got 63; give more"):
         train_autoencoder(faces(70), out=out, options=TINY)
-    with pytest.raises(BadInput, match=r"at least 8 held-out images, 7 came"):
+    with pytest.raises(BadInput, match=r"at least 8 held-out images, got 7"):
         train_autoencoder(faces(72), out=out, options=TINY)
     with pytest.raises(BadInput, match="batch is 128, but there are only 108 training images"):
         train_autoencoder(faces(), out=out, options=replace(TINY, batch=128))
@@ -660,7 +660,7 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
 
 def test_an_output_folder_with_other_things_in_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match="holds files that are of no training"):
+    with pytest.raises(BadInput, match="holds files of something other than a training"):
         train_autoencoder(faces(), out=tmp_path, options=TINY)
     with pytest.raises(BadInput, match=r"notes\.txt is a file"):
         train_autoencoder(faces(), out=tmp_path / "notes.txt", options=TINY)

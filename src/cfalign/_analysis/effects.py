@@ -90,20 +90,9 @@ def effects(
         together: (present, attribute) → how much more of the attribute there is where the first is present, as a share
             of a full switch. Without it ``carried`` is empty.
     """
-    used = [row for row in rows if len(row)]
     attributes = tuple(dict.fromkeys(row.base for row in rows))
-    found = tuple(dict.fromkeys(row.base for row in used))
-    watched = [(witnesses or {}).get(a, a) for a in found]
-    problem = _Problem(
-        rows=used,
-        heads=heads,
-        attributes=found,
-        watched=watched,
-        audited=audited,
-        spans=np.array([(spans or {}).get(a, 1.0) for a in found]),
-        together=np.array([[(together or {}).get((b, a), np.nan) for a in found] for b in found]),
-    )
-    solved = _solved(problem, options, seed) if used and audited else {}
+    problem = _posed(rows, heads, audited, witnesses or {}, spans or {}, together or {})
+    solved = _solved(problem, options, seed) if problem.rows and audited else {}
     q = q_values(np.array([s.p for s in solved.values()]))
     q_of = dict(zip(solved, q.tolist(), strict=True))
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
@@ -113,6 +102,27 @@ def effects(
         for pair in pairs
     ]
     return Unmixed(result, {pair: s.carried for pair, s in solved.items() if np.isfinite(s.carried[0])})
+
+
+def _posed(
+    rows: Sequence[Row],
+    heads: Sequence[str],
+    audited: Sequence[str],
+    witnesses: Mapping[str, str],
+    spans: Mapping[str, float],
+    together: Mapping[tuple[str, str], float],
+) -> _Problem:
+    used = [row for row in rows if len(row)]
+    found = tuple(dict.fromkeys(row.base for row in used))
+    return _Problem(
+        rows=used,
+        heads=heads,
+        attributes=found,
+        watched=[witnesses.get(a, a) for a in found],
+        audited=audited,
+        spans=np.array([spans.get(a, 1.0) for a in found]),
+        together=np.array([[together.get((b, a), np.nan) for a in found] for b in found]),
+    )
 
 
 def _effect(audited: str, attribute: str, numbers: _Solved, outgoing: float, n: int, q: float) -> Effect:

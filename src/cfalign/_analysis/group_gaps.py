@@ -75,7 +75,7 @@ def group_gaps(
     groups: Groups,
     scores: Mapping[str, Floats],
 ) -> list[GroupGap]:
-    """A row for every effect, in their order.
+    """The gap of every effect's head and attribute, in the order of ``effects``; NaN where it is unknown.
 
     Args:
         carried: (audited, attribute) → mean, low and high of what the effects add up to, as ``effects.effects`` gives.
@@ -91,11 +91,7 @@ def group_gaps(
     for e in effects:
         gap, low, high = carried.get((e.audited, e.attribute), (np.nan,) * 3)
         direct = 0.0 if e.own else e.effect
-        parts = {
-            other.attribute: other.effect * groups.together[e.attribute, other.attribute]
-            for other in foreign[e.audited]
-            if other.attribute != e.attribute
-        }
+        parts = _parts(e.attribute, foreign[e.audited], groups)
         n_with, n_without = sizes[e.attribute]
         rows.append(
             GroupGap(
@@ -113,6 +109,12 @@ def group_gaps(
             )
         )
     return rows
+
+
+def _parts(attribute: str, effects: Sequence[Effect], groups: Groups) -> dict[str, float]:
+    """What each other effect adds to the gap between images with the attribute and images without."""
+    others = [e for e in effects if e.attribute != attribute]
+    return {e.attribute: e.effect * groups.together[attribute, e.attribute] for e in others}
 
 
 def _named(parts: Mapping[str, float]) -> str:

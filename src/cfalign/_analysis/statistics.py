@@ -79,14 +79,11 @@ def horseshoe(
         streams: one generator per regression, so that none depends on which others are solved beside it.
     """
     regressions, _, coefficients = design.shape
-    rows = np.count_nonzero(weight, axis=1)
     total = samples + samples // 4
-    normal = np.stack([s.standard_normal((total, coefficients)) for s in streams], axis=1)
-    local, auxiliary = (np.stack([s.standard_exponential((total, coefficients)) for s in streams], 1) for _ in range(2))
-    spread = np.stack([s.standard_gamma((coefficients + 1) / 2, (total, 1)) for s in streams], axis=1)
-    spread_auxiliary = np.stack([s.standard_exponential((total, 1)) for s in streams], axis=1)
-    variance = np.stack(
-        [s.standard_gamma((n + noise_weight) / 2, (total, 1)) for s, n in zip(streams, rows, strict=True)], axis=1
+    shapes = (np.count_nonzero(weight, axis=1) + noise_weight) / 2
+    chances = [_chance(s, total, coefficients, shape) for s, shape in zip(streams, shapes, strict=True)]
+    normal, local, auxiliary, spread, spread_auxiliary, variance = (
+        np.stack(parts, axis=1) for parts in zip(*chances, strict=True)
     )
     weighted = np.swapaxes(design * weight[..., None], -1, -2)
     gram, moment = weighted @ design, (weighted @ response[..., None])[..., 0]
@@ -110,6 +107,21 @@ def horseshoe(
         if i >= total - samples:
             drawn[i - total + samples] = b
     return drawn
+
+
+def _chance(stream: np.random.Generator, total: int, coefficients: int, shape: float) -> tuple[Floats, ...]:
+    """All that one regression's sampler draws: normal, λ², its auxiliary, τ², its auxiliary, σ², [sample, …] each.
+
+    ``shape``: of the gamma distribution that 1 / σ² comes from.
+    """
+    return (
+        stream.standard_normal((total, coefficients)),
+        stream.standard_exponential((total, coefficients)),
+        stream.standard_exponential((total, coefficients)),
+        stream.standard_gamma((coefficients + 1) / 2, (total, 1)),
+        stream.standard_exponential((total, 1)),
+        stream.standard_gamma(shape, (total, 1)),
+    )
 
 
 def auroc(scores: Floats, labels: Floats) -> float:

@@ -30,9 +30,9 @@ class Weights:
         return Weights(self.coefficients[rows], self.on_logit[rows], self.constants[rows])
 
     def value(self, logits: Tensor) -> Tensor:
-        """What is descended, [n]; row i of ``logits`` [n, head] under row i of the weights.
+        """The value that a search lowers, [n]: row i of ``logits`` [n, head] under row i of the weights.
 
-        A head without a weight plays no part, even where it is NaN or infinite.
+        A head whose weight is 0 has no influence, even where its logit is NaN or infinite.
         """
         coefficients, on_logit, constants = (
             part.to(logits.device) for part in (self.coefficients, self.on_logit, self.constants)
@@ -42,7 +42,10 @@ class Weights:
 
 
 def weights(compositions: Sequence[Composition], classifiers: Sequence[Classifier]) -> Weights:
-    """Rows of coefficients over the heads of ``classifiers``, which must hold every head named."""
+    """Rows of coefficients over the heads of ``classifiers``, among which are all classifiers of the compositions.
+
+    A composition with the score of a sum of logits, such as a head or ``1 - head``, is a row on logits.
+    """
     offsets, total = {}, 0
     for classifier in classifiers:
         offsets[classifier] = total
@@ -73,8 +76,9 @@ class Panel:
         return self.compositions[self.labels.index(label)]
 
     def scores(self, logits: Tensor) -> Floats:
-        """Logits [n, head of ``classifiers``] to scores [n, label] in float64: probabilities, but for compositions on
-        probabilities, which may leave [0, 1].
+        """Logits [n, head of ``classifiers``] to scores [n, label] in float64.
+
+        They are probabilities, except that compositions on probabilities may leave [0, 1]. NaN where a logit is.
         """
         parts = logits.detach().cpu().double().split([len(c.targets) for c in self.classifiers], dim=1)
         of = dict(zip(self.classifiers, parts, strict=True))

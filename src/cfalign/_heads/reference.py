@@ -1,9 +1,8 @@
 """Trusted attribute heads, and a judge of them: an independently trained classifier of the same attributes.
 
-A counterfactual lowers the score of the head it descends; how far the attribute itself moved is another question, since
-part of a descent along a gradient fools that head alone. The judge answers it: its scores stand beside those of the
-reference heads in every run, tell the share of a change that an independent network follows, and say in the unmixing
-by how much every attribute moved. Not in the paper.
+A counterfactual lowers the score of its base, but part of that change fools this head alone. The judge measures how far
+the attribute itself moved: its scores stand beside those of the reference heads in every run, give the share of a
+change that an independent network follows, and tell the unmixing by how much every attribute moved. Not in the paper.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cfalign._types import Classifier
 
 @dataclass(frozen=True)
 class Reference:
-    """Trusted attribute heads and who watches them, for ``audit``, ``bank`` and ``explain``.
+    """Trusted attribute heads and an independent judge of them, for ``audit``, ``bank`` and ``explain``.
 
     >>> heads = cfa.classifiers.load("embedded")
     >>> cfa.Reference(heads, judge=cfa.classifiers.load("embedded:oracle"))
@@ -28,8 +27,8 @@ class Reference:
 
     classifier: Classifier
     judge: Classifier | None = None
-    """An independently trained classifier of the same attributes. Attributes that are no target of it are their own
-    judges, as all are without one."""
+    """An independently trained classifier of the same attributes. An attribute that is no target of it is judged by its
+    own reference head, and so are all attributes without a judge."""
 
     def __repr__(self) -> str:
         judge = "" if self.judge is None else f", judge={self.judge.name!r}"
@@ -37,9 +36,9 @@ class Reference:
 
 
 def judged(table: Panel, attributes: Sequence[str], judge: Classifier | None) -> tuple[Panel, dict[str, str]]:
-    """The panel with a column of the judge for every attribute that it knows, and those columns' labels by attribute.
+    """The panel with a column of the judge for every attribute that the judge knows, and their labels by attribute.
 
-    ``attributes``: labels of the panel. BadInput when the judge knows none of them; compositions have no judge.
+    ``attributes``: labels of the panel; compositions have no judge. Raises BadInput when the judge knows no attribute.
     """
     if judge is None or not any(table[label].is_head for label in attributes):
         return table, {}
@@ -61,5 +60,5 @@ def judged(table: Panel, attributes: Sequence[str], judge: Classifier | None) ->
 
 
 def witnesses(attributes: Sequence[str], judges: Mapping[str, str]) -> list[str]:
-    """The column that says how far each attribute moved: the judge's, or its own."""
+    """The column that tells how far each attribute moved: the judge's, or the attribute's own."""
     return [judges.get(a, a) for a in attributes]

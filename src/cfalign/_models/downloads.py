@@ -128,7 +128,7 @@ def fetch(
 
     Raises BadInput when the server cannot be reached or refuses (with the address and the folder to put the file in),
     when the answer was cut off (what came is kept, and the next call goes on), and when a file is not the one
-    expected; StorageFailed when the disk refuses. A busy server is asked again.
+    expected, and StorageFailed when the disk refuses. A busy server is asked again.
     """
     place = folder or cache_folder()
     try:

@@ -9,7 +9,7 @@ from cfalign._errors import BadInput
 
 
 def imported(package: str, *, extra: str) -> Any:
-    """The module ``package``; BadInput that names the extra where it is not installed."""
+    """The module ``package``. Raises BadInput, which names the extra, where it is not installed."""
     try:
         return import_module(package)
     except ImportError as error:

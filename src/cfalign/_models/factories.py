@@ -23,7 +23,7 @@ def is_factory(spec: str) -> bool:
 def call_factory(spec: str) -> Any:
     """Import the file and call the factory without arguments; a name that is no callable is returned as it is.
 
-    BadInput when the file or the name is missing or the user's code raises, naming the user's error and line.
+    Raises BadInput when the file or the name is missing or the user's code raises, naming the user's error and line.
     """
     file, _, name = spec.rpartition(":") if not spec.endswith(".py") else (spec, "", "")
     if not name:

@@ -45,7 +45,7 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 def read_weights(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State (floating tensors as float32) and config of a file that holds a ``kind`` (``autoencoder``, ``classifier``).
 
-    BadInput when the file is missing, damaged, of another origin or of another kind.
+    Raises BadInput when the file is missing, damaged, of another origin or of another kind.
     """
     file = Path(path)
     if not file.is_file():
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
     suffix. No code is run: a pickle that needs more than tensors and plain values is refused, unless ``trust`` is set;
     then the file may run any code it likes, and classes that are not installed are read as empty placeholders.
 
-    BadInput when the file is missing, empty, cut short, of another kind, or needs ``trust``.
+    Raises BadInput when the file is missing, empty, cut short, of another kind, or needs ``trust``.
     """
     content = read_object(path, trust=trust)
     if isinstance(content, nn.Module):
@@ -113,7 +113,7 @@ def read_object(path: str | Path, *, trust: bool = False) -> Any:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """The file, which is there and not empty."""
+    """The opened file. Raises BadInput when it is missing, empty or cannot be read."""
     if file.is_dir():
         raise BadInput(f"{file} is a folder, expected a file of weights.")
     try:
@@ -129,7 +129,7 @@ def _opened(file: Path) -> BinaryIO:
 def checked_archive(file: Path) -> list[str]:
     """Names of the entries of a ZIP archive as torch writes it.
 
-    BadInput when it is missing, empty, no archive, cut short, or would unpack to far more than it is.
+    Raises BadInput when it is missing, empty, no archive, cut short, or would unpack to far more than its size.
     """
     with _opened(file) as handle:
         if handle.read(2) != b"PK":
@@ -214,7 +214,7 @@ class _Lenient:
 
 
 def built(build: Callable[[dict[str, Any]], Network], config: dict[str, Any], path: str | Path) -> Network:
-    """The network that a weight file describes; BadInput when this version cannot make it."""
+    """The network that a weight file describes. Raises BadInput when this version cannot build it."""
     try:
         return build(config)
     except (KeyError, TypeError, ValueError) as error:
@@ -223,8 +223,9 @@ def built(build: Callable[[dict[str, Any]], Network], config: dict[str, Any], pa
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load strictly; BadInput names the keys that are missing, unexpected or of another size. The module ends in
-    evaluation mode.
+    """Load all weights and put the module in evaluation mode, without parameter gradients.
+
+    Raises BadInput, with the first keys, for weights that are missing, unexpected or of another shape.
     """
     try:
         module.load_state_dict(dict(state), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from cfalign._errors import BadInput
 class AttributeNetwork(nn.Module):
     """Images [n, channels, size, size] in [0, 1] → logits [n, target], one pass for all heads.
 
-    ``residual`` adds a residual block after every halving but the first; ``hidden`` 0 leaves out the layer before the
-    heads; ``dropout`` acts on what the heads read, while training.
+    ``widths``: channels after every halving of the side. ``residual`` adds a residual block after every halving but
+    the first. ``hidden``: width of the layer before the heads, 0 for none. ``dropout``: share of the heads' inputs that
+    is dropped in training. Raises BadInput where ``size`` cannot be halved so often.
     """
 
     def __init__(
@@ -33,7 +35,8 @@ class AttributeNetwork(nn.Module):
         side = size // 2 ** len(widths)
         if side * 2 ** len(widths) != size or side < 1:
             raise BadInput(
-                f"A classifier with {len(widths)} halvings needs a multiple of {2 ** len(widths)}, got {size}."
+                f"A classifier with {len(widths)} halvings needs a size that is a multiple of {2 ** len(widths)}, got "
+                f"{size}."
             )
         self.config: dict[str, Any] = {
             "kind": "classifier",
@@ -45,17 +48,7 @@ class AttributeNetwork(nn.Module):
             "residual": residual,
             "dropout": dropout,
         }
-        layers: list[nn.Module] = []
-        kernel = 3 if residual else 4
-        for at, (before, after) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
-            layers += [
-                nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.SiLU(),
-            ]
-            if residual and at:
-                layers.append(Residual(after))
-        self.features = nn.Sequential(*layers)
+        self.features = _halvings((channels, *widths), residual=residual)
         read = widths[-1] * side * side
         between = [nn.Linear(read, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()] if hidden else []
         drop = [nn.Dropout(dropout)] if dropout else []
@@ -64,6 +57,21 @@ class AttributeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         return self.head(self.features(images * 2 - 1))  # type: ignore[no-any-return]
+
+
+def _halvings(widths: Sequence[int], *, residual: bool) -> nn.Sequential:
+    """A strided convolution from each width to the next."""
+    layers: list[nn.Module] = []
+    kernel = 3 if residual else 4
+    for at, (before, after) in enumerate(pairwise(widths)):
+        layers += [
+            nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.SiLU(),
+        ]
+        if residual and at:
+            layers.append(Residual(after))
+    return nn.Sequential(*layers)
 
 
 class Residual(nn.Module):

@@ -92,8 +92,7 @@ def black_box(
             without it, its code and everything that it holds are hashed, and what cannot be hashed (a session, an open
             file) is never taken for the same.
 
-    Raises:
-        BadInput: Something other than the above was given.
+    Raises BadInput for any other value of these.
 
     Example:
         >>> import torch

@@ -48,9 +48,8 @@ def load(spec: str, *, trust: bool = False) -> Classifier:
             - a ``.json`` file with a composition, as ``cfalign rectify`` saves it.
         trust: Whether a file may run code when it is read (a pickle). Such a file is refused otherwise.
 
-    Raises:
-        BadInput: There is no such model, it cannot be read, or a package for it is missing.
-        BadModel: A server does not keep its contract.
+    Raises BadInput for a model that does not exist, cannot be read or needs a package that is missing, and BadModel
+    for a server that breaks its contract.
 
     Example:
         >>> import cfalign as cfa
@@ -58,7 +57,7 @@ def load(spec: str, *, trust: bool = False) -> Classifier:
         >>> clf
         WrappedClassifier('embedded', AttributeNetwork, link='sigmoid': 5_o_clock_shadow, arched_eyebrows, ...)
         >>> clf["smiling"]
-        Composition('smiling', on probability, of 'embedded')
+        Composition('smiling', classifier='embedded')
     """
     classifier = _load(spec, trust=trust)
     if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):

@@ -13,10 +13,16 @@ EDGE = 1e-6  # how near a sum of probabilities may come to 0 and 1, where logits
 
 
 class ComposedClassifier:
-    """One target: the composition's score. Differentiable where every classifier in it is.
+    """A composition as a classifier with one target, whose probability is the composition's score.
 
-    On probabilities the score Σ cᵢpᵢ + constant is clipped to [1e-6, 1 − 1e-6], for a logit to exist; there the
-    gradient is zero.
+    It is differentiable where every classifier in it is. A sum of probabilities Σ cᵢ·pᵢ + constant is clipped to
+    [1e-6, 1 − 1e-6], because only there a logit exists; its gradient is zero where it was clipped. One head, ``1 -
+    head`` and sums of logits keep their exact logit.
+
+    >>> clf = cfa.classifiers.load("embedded")
+    >>> both = cfa.classifiers.ComposedClassifier(0.5 * clf["smiling"] + 0.5 * clf["young"], name="both")
+    >>> both.targets, both["both"]
+    (('both',), Composition('both', classifier='both'))
     """
 
     spec: str | None = None

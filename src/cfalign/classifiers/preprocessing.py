@@ -1,4 +1,4 @@
-"""What turns images in [0, 1] into a model's input: resize, crop, normalise. All of it is differentiable."""
+"""From images in [0, 1] to a model's input: resize, crop, normalise. All steps are differentiable."""
 
 from __future__ import annotations
 
@@ -17,27 +17,36 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Images [n, c, h, w] in [0, 1] to what a model expects, in the order of the fields; None leaves a step out."""
+    """Images [n, c, h, w] in [0, 1] to what a model expects, in the order of the fields; None leaves a step out.
+
+    Raises BadInput unless there are as many means as standard deviations, all of them above 0.
+
+    >>> import torch
+    >>> prepare = cfa.classifiers.Preprocessing(resize=256, crop=(224, 224), mean=(0.5,), std=(0.25,))
+    >>> prepare(torch.rand(2, 3, 300, 400)).shape
+    torch.Size([2, 3, 224, 224])
+    """
 
     channels: int | None = None
-    """How many the model takes; None: any number. Checked by the classifier, which can say its name."""
+    """Number of channels that the model takes; None for any number. The classifier checks it."""
     grey: bool = False
-    """Whether the mean over the channels comes first."""
+    """Whether the channels are averaged first."""
     square: bool = False
-    """Whether the longer side is then cut at its centre to the shorter one."""
+    """Whether images are then cropped at their centre to a square."""
     resize: int | tuple[int, int] | None = None
-    """The shorter side, the other one following it; or (height, width)."""
+    """Length of the shorter side in pixels, at the same aspect ratio; or (height, width)."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     clip: bool = False
-    """Whether what a bicubic filter throws beyond [0, 1] is cut, as it is in 8-bit images."""
+    """Whether values that a bicubic filter puts outside [0, 1] are clipped, as they are in 8-bit images."""
     crop: tuple[int, int] | None = None
-    """(height, width) of the centre; smaller images are surrounded by black."""
+    """(height, width) of the crop at the centre; smaller images are padded with black."""
     crop_down: bool = False
-    """Where the centre lies between two pixels: the earlier one; otherwise the even one of the two."""
+    """Whether a centre between two pixels is rounded down; otherwise it is rounded to the even one."""
     mean: tuple[float, ...] | None = None
-    """Per channel, or one for all, of images in [0, 1]."""
+    """Mean per channel, or one for all, of images in [0, 1]; it is subtracted."""
     std: tuple[float, ...] | None = None
+    """Standard deviation per channel, or one for all; images are divided by it."""
 
     def __post_init__(self) -> None:
         mean, std = self.mean or (), self.std or ()
@@ -100,7 +109,7 @@ def _square(x: Tensor) -> Tensor:
 def resized_and_normalised(
     size: int | None, normalize: tuple[Sequence[float], Sequence[float]] | None
 ) -> Preprocessing:
-    """Bilinear to squares of side ``size``, then (means, stds); BadInput where those are something else."""
+    """Bilinear to squares of side ``size``, then (means, stds). Raises BadInput where those are something else."""
     square = None if size is None else (size, size)
     if normalize is None:
         return Preprocessing(resize=square)

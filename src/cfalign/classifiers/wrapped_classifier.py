@@ -116,14 +116,13 @@ def wrap(
             other), or ``"probability"`` (they are probabilities already).
         normalize: (means, standard deviations) per channel of images in [0, 1].
         size: Side of the square images that the module expects, in pixels; images are resized bilinearly.
-        prepare: In place of ``normalize`` and ``size``, any differentiable callable from images [n, c, h, w] in [0, 1]
-            to what the module expects, such as ``cfalign.classifiers.Preprocessing``.
+        prepare: In place of ``normalize`` and ``size``, any differentiable callable from images to what the module
+            expects, such as ``cfalign.classifiers.Preprocessing``.
         name: Tells classifiers apart that share a target.
         version: A text that changes whenever the module does. It stands for the module when runs are resumed; without
             it, weights, code and attributes are hashed.
 
-    Raises:
-        BadInput: Something other than the above was given.
+    Raises BadInput for any other value of these.
 
     Example:
         >>> import torch
@@ -135,7 +134,7 @@ def wrap(
         >>> clf.logits(torch.rand(4, 3, 16, 16)).shape
         torch.Size([4, 2])
         >>> clf["smiling"] + 0.3 * clf["young"]
-        Composition('smiling + 0.3*young', on probability, of 'mine')
+        Composition('smiling + 0.3*young', classifier='mine')
     """
     return WrappedClassifier(
         module, targets, link=link, normalize=normalize, size=size, prepare=prepare, name=name, version=version

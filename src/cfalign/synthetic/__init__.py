@@ -7,7 +7,7 @@
     truth = effect(model, faces[:50])                       # [len(INTERVENABLE), heads]
 
 Modules: `factors` (names, derived labels), `sampling` (faces, correlations), `drawing` (anti-aliased shapes),
-`head`, `features`, `accessories` (the layers), `renderer` (their order), `interventions` (ground truth).
+`person`, `facial_features`, `accessories` (the layers), `renderer` (their order), `interventions` (ground truth).
 """
 
 from cfalign.synthetic.factors import ATTRIBUTES, DERIVED, FACTORS, HAIR_COLOURS, INTERVENABLE, NON_CELEBA, OFF, ON

@@ -3,27 +3,25 @@
     report = train_autoencoder("photos/", out="models/autoencoder", options=AutoencoderTraining(size=64))
     report = train_classifier("photos/", "labels.csv", out="models/classifier")
 
-Both write ``<kind>.safetensors`` and ``measurement.json`` and go on where they were stopped.
+Both write ``<kind>.safetensors`` and ``measurement.json``. A training that was stopped goes on where it was.
 
-======================  ====================================================================================
-``autoencoder``         ``train_autoencoder``
-``classifier``          ``train_classifier``
-``options``             what can be chosen
-----------------------  ------------------------------------------------------------------------------------
-``material``            images, labels and split, in a folder known to be this training's
-``splitting``           which images are trained on, which measured on
-``pixels``              every image decoded once, as bytes
-``folder``              the files in ``out``
-``objectives``          what is minimised: the mean loss, or one that minds groups
-``loop``                steps, moving average, checkpoints, interruption
-``augmentation``        small random changes of training images
-``confounded``          classifiers trained on confounded subsets of labelled images
-``workers``             many small trainings side by side
-``components``          principal components, which an autoencoder can consist of
-``held_out``            PSNR, AUROC
-``planted``             classifiers with a planted shortcut at doses: the material of benchmarks
-``robust``              the same by methods of robust training; ``last_layer``: one of them
-======================  ====================================================================================
+========================  ==================================================================================
+``autoencoder``           ``train_autoencoder``
+``classifier``            ``train_classifier``
+``options``               their settings
+------------------------  ----------------------------------------------------------------------------------
+``preparation``           images, labels and split, in a folder that belongs to one training
+``splitting``             which images are trained on, and which are measured on
+``decoded_images``        every image decoded once, as bytes
+``output_folder``         the files in ``out``
+``augmentation``          small random changes of training images
+``objectives``            losses: the mean, or one that weighs groups or environments
+``loop``                  steps, moving average, checkpoints, interruption
+``principal_components``  the components of the autoencoder without training steps
+``held_out``              PSNR and AUROC
+``processes``             many small trainings side by side
+``recipes``               the embedded models, and the material of the benchmarks
+========================  ==================================================================================
 """
 
 from cfalign._runs.progress import Progress

@@ -41,7 +41,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class AutoencoderReport:
-    """What came out; the same as ``measurement`` says in JSON."""
+    """Files and quality of a trained autoencoder; the file ``measurement`` says the same in JSON."""
 
     weights: Path
     """``autoencoder.safetensors``"""
@@ -52,18 +52,19 @@ class AutoencoderReport:
     psnr_sd: float
     """Standard deviation over the held-out images."""
     psnr_mean_image: float
-    """What the mean training image would get: the least that an autoencoder must beat."""
+    """Mean PSNR of the mean training image: the least that an autoencoder must beat, in dB."""
     train: int
     """Images trained on."""
     held_out: int
     """Images measured on."""
     skipped: tuple[Skipped, ...]
+    """Images that could not be read."""
     steps: int
-    """0 for components."""
+    """Batches trained on; 0 for components."""
     seconds: float
-    """Of finding the components, or of training, all sittings together; without decoding and measuring."""
+    """Time of training or of finding the components, over all sittings; without decoding and measuring."""
     already_finished: bool
-    """The folder held this training, finished; nothing was trained."""
+    """Whether the folder held this training, finished, so that nothing was trained."""
 
 
 def train_autoencoder(
@@ -74,14 +75,15 @@ def train_autoencoder(
     labels: LabelsGiven | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> AutoencoderReport:
-    """Fit one to ``images`` (a folder, tensor, array or source) and measure on held-out ones.
+    """Train an autoencoder on ``images`` (a folder, tensor, array or source) and measure it on held-out ones.
 
-    ``labels`` serves the split alone (``splitting`` says how). ``out`` receives ``autoencoder.safetensors`` and
-    ``measurement.json``; a training that was stopped there goes on (components, which take minutes at most, begin
-    anew), one that is finished is not repeated. Stages of ``progress``: decode, components or train, measure.
+    ``labels`` serve the split alone, through a column ``split`` or one that names persons. ``out`` receives
+    ``autoencoder.safetensors`` and ``measurement.json``. A training that was stopped there goes on (components, which
+    take minutes at most, begin anew), and one that is finished is not repeated. Stages of ``progress``: decode,
+    components or train, measure.
 
-    BadInput: images, table or options that cannot serve, and a loss that is no longer finite; RunMismatch: ``out``
-    belongs to another training; StorageFailed: the disk refuses.
+    Raises BadInput for images, a table or options that cannot be used and for a loss that is no longer finite,
+    RunMismatch where ``out`` belongs to another training, and StorageFailed where the disk refuses.
     """
     options = AutoencoderTraining() if options is None else options
     source = open_images(images, size=options.size)
@@ -97,13 +99,9 @@ def train_autoencoder(
             made = _components(material, options, progress=progress)
         else:
             made = _trained(convolutional, material, options, checkpoint=plan.folder.checkpoint, progress=progress)
-        network = made.network
-        scores = _measured(network, material, device=options.device, progress=progress)
-    content = {
-        **described(plan, material), "latent": network.config["latent"], "steps": made.steps,
-        "seconds": round(made.seconds, 1), "parameters": _learnt(network), "psnr": scores,
-    }  # fmt: skip
-    plan.folder.end(network, network.config, content)
+        scores = _measured(made.network, material, device=options.device, progress=progress)
+    content = {**described(plan, material), **made.described(), "psnr": scores}
+    plan.folder.end(made.network, made.network.config, content)
     return _report(content, plan.folder, already_finished=False)
 
 
@@ -119,6 +117,15 @@ class _Made:
     network: Network
     steps: int
     seconds: float
+
+    def described(self) -> dict[str, Any]:
+        """What the measurement says about the network."""
+        return {
+            "latent": self.network.config["latent"],
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+            "parameters": _learnt(self.network),
+        }
 
 
 def _convolutional(options: AutoencoderTraining) -> VectorAutoencoder | None:
@@ -137,11 +144,11 @@ def _trained(
     progress: Progress,
 ) -> _Made:
     state = TrainingState(network, options, steps=options.total_steps(len(material.train)))
-    fit(
-        state,
-        lambda rows: _loss(network, material.pixels.images(rows, device=options.device), options),
-        rows=material.train, options=options, checkpoint=checkpoint, progress=progress,
-    )  # fmt: skip
+
+    def loss(rows: Tensor) -> Tensor:
+        return _loss(network, material.pixels.images(rows, device=options.device), options)
+
+    fit(state, loss, rows=material.train, options=options, checkpoint=checkpoint, progress=progress)
     result = state.result
     assert isinstance(result, VectorAutoencoder)
     return _Made(result, state.step, state.seconds)
@@ -192,8 +199,11 @@ def _measured(network: Network, material: TrainingImages, *, device: str, progre
         progress("measure", sum(len(errors) for errors, _ in parts), len(material.held_out))
     ours, plain = (psnr(np.concatenate(errors)) for errors in zip(*parts, strict=True))
     return {
-        "mean": float(ours.mean()), "sd": float(ours.std(ddof=1)), "n": len(ours), "mean_image": float(plain.mean()),
-    }  # fmt: skip
+        "mean": float(ours.mean()),
+        "sd": float(ours.std(ddof=1)),
+        "n": len(ours),
+        "mean_image": float(plain.mean()),
+    }
 
 
 def _mean_image(pixels: DecodedImages, rows: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class ClassifierReport:
-    """What came out; the same as ``measurement`` says in JSON."""
+    """Files and quality of a trained classifier; the file ``measurement`` says the same in JSON."""
 
     weights: Path
     """``classifier.safetensors``"""
     measurement: Path
     """``measurement.json``"""
     targets: tuple[TargetAuroc, ...]
-    """Per attribute, on the held-out images."""
+    """AUROC of every attribute on the held-out images."""
     auroc: float
     """Mean over the attributes that have one; NaN when none has."""
     ci_low: float
@@ -59,11 +59,13 @@ class ClassifierReport:
     held_out: int
     """Images measured on."""
     skipped: tuple[Skipped, ...]
+    """Images that could not be read."""
     steps: int
+    """Batches trained on."""
     seconds: float
-    """Training alone, all sittings together."""
+    """Time of training over all sittings; without decoding and measuring."""
     already_finished: bool
-    """The folder held this training, finished; nothing was trained."""
+    """Whether the folder held this training, finished, so that nothing was trained."""
 
 
 def train_classifier(
@@ -76,56 +78,80 @@ def train_classifier(
     objective: Objective | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> ClassifierReport:
-    """Train on ``images`` (a folder, tensor, array or source) with ``labels``, and measure on held-out ones.
+    """Train a classifier on ``images`` (a folder, tensor, array or source) and measure it on held-out ones.
 
-    Labels may be soft (in [0, 1]; above 0.5 counts as positive when measured); missing ones (NaN) do not count, and
-    images without any are kept out. ``autoencoder`` serves ``options.reconstructed``. ``objective`` takes the place of
-    the mean loss (a copy of it: its memory is not touched). ``out`` receives ``classifier.safetensors`` and
-    ``measurement.json``; a training that was stopped there goes on, one that is finished is not repeated. Stages of
-    ``progress``: decode, train, measure.
+    Labels lie in [0, 1], and above 0.5 counts as positive when measured. Missing ones (NaN) do not count, and images
+    without any are left out. ``autoencoder`` serves ``options.reconstructed``. A copy of ``objective`` takes the place
+    of the mean loss. ``out`` receives ``classifier.safetensors`` and ``measurement.json``. A training that was stopped
+    there goes on, and one that is finished is not repeated. Stages of ``progress``: decode, train, measure.
 
-    BadInput: images, table, attributes or options that cannot serve, and a loss that is no longer finite; RunMismatch:
-    ``out`` belongs to another training; StorageFailed: the disk refuses.
+    Raises BadInput for images, a table, attributes or options that cannot be used and for a loss that is no longer
+    finite, RunMismatch where ``out`` belongs to another training, and StorageFailed where the disk refuses.
     """
     options = ClassifierTraining() if options is None else options
-    if options.reconstructed and autoencoder is None:
-        raise BadInput(f"reconstructed is {options.reconstructed}, but no autoencoder came to reconstruct with.")
+    _check_autoencoder(autoencoder, options)
     source = open_images(images, size=options.size)
     table, left_out, labelled = _usable(aligned(labels, source), options)
     with seeded(options.seed):
-        network = AttributeNetwork(
-            table.targets,
-            size=options.size,
-            widths=options.widths,
-            hidden=options.hidden,
-            residual=options.residual,
-            dropout=options.dropout,
-        )
-        extra = {"labels": _label_hash(table)}
-        if options.reconstructed:
-            extra["autoencoder"] = fingerprint(autoencoder)
-        if objective is not None:
-            extra["objective"] = fingerprint(objective)
+        network = _network(table.targets, options)
+        extra = _identity(table, autoencoder if options.reconstructed else None, objective)
         plan = planned(source, table, labelled, out=out, kind="classifier", options=options, extra=extra)
         if (found := plan.folder.finished()) is not None:
             plan.folder.clean()
             return _report(found, plan.folder, already_finished=True)
         material = prepared(plan, options, progress=progress)
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
-        objective = copy.deepcopy(objective)
-        state = TrainingState(network, options, steps=options.total_steps(len(material.train)), objective=objective)
-        loss = _Loss(network, material, values, options, autoencoder, objective)
-        fit(
-            state, loss, rows=material.train, options=options, checkpoint=plan.folder.checkpoint, progress=progress
-        )  # fmt: skip
+        loss = _Loss(network, material, values, options, autoencoder, copy.deepcopy(objective))
+        state = _trained(loss, checkpoint=plan.folder.checkpoint, progress=progress)
         scores = _scores(state.result, material, device=options.device, progress=progress)
+    held_out = values[material.held_out].double().numpy()
     content = {
-        **described(plan, material), "unlabelled": len(source.ids) - len(labelled), "left_out": left_out,
-        "steps": state.step, "seconds": round(state.seconds, 1), "parameters": parameters(network),
-        "auroc": _measured(scores, values[material.held_out].double().numpy(), table.targets, seed=options.seed),
-    }  # fmt: skip
+        **described(plan, material),
+        "unlabelled": len(source.ids) - len(labelled),
+        "left_out": left_out,
+        "steps": state.step,
+        "seconds": round(state.seconds, 1),
+        "parameters": parameters(network),
+        "auroc": _measured(scores, held_out, table.targets, seed=options.seed),
+    }
     plan.folder.end(state.result, network.config, content)
     return _report(content, plan.folder, already_finished=False)
+
+
+def _check_autoencoder(autoencoder: Autoencoder | None, options: ClassifierTraining) -> None:
+    if options.reconstructed and autoencoder is None:
+        raise BadInput(
+            f"Expected an autoencoder, because `reconstructed` is {options.reconstructed}, got none; give "
+            "autoencoder=…, or set reconstructed=0."
+        )
+
+
+def _trained(loss: _Loss, *, checkpoint: Path, progress: Progress) -> TrainingState:
+    options, rows = loss.options, loss.material.train
+    state = TrainingState(loss.network, options, steps=options.total_steps(len(rows)), objective=loss.objective)
+    fit(state, loss, rows=rows, options=options, checkpoint=checkpoint, progress=progress)
+    return state
+
+
+def _network(targets: Sequence[str], options: ClassifierTraining) -> AttributeNetwork:
+    return AttributeNetwork(
+        targets,
+        size=options.size,
+        widths=options.widths,
+        hidden=options.hidden,
+        residual=options.residual,
+        dropout=options.dropout,
+    )
+
+
+def _identity(table: Labels, autoencoder: Autoencoder | None, objective: Objective | None) -> dict[str, str]:
+    """What makes a training another one, beside its options and images."""
+    identity = {"labels": _label_hash(table)}
+    if autoencoder is not None:
+        identity["autoencoder"] = fingerprint(autoencoder)
+    if objective is not None:
+        identity["objective"] = fingerprint(objective)
+    return identity
 
 
 class _Loss:

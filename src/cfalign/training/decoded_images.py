@@ -50,7 +50,7 @@ def decode_all(
 ) -> DecodedImages:
     """The images at these positions. Above ``limit`` bytes they lie in ``folder``, where a second call finds them.
 
-    StorageFailed when the disk has no room for them.
+    Raises StorageFailed when the disk has no room for them.
     """
     shape = (3, *source.shape)
     if len(indices) * int(np.prod(shape)) <= limit:

@@ -1,4 +1,4 @@
-"""How good a network is on images that it was not trained on."""
+"""Quality on held-out images: PSNR of an autoencoder, AUROC of a classifier."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True)
 class TargetAuroc:
-    """How well one head orders the held-out images."""
+    """AUROC of one head on the held-out images."""
 
     target: str
     auroc: float
     """In [0, 1], 0.5 is chance; NaN where there is no positive or no negative."""
     positives: int
+    """Held-out images with a label above 0.5."""
     negatives: int
+    """Held-out images with a label of at most 0.5."""
     reason: str | None
-    """Why ``auroc`` is NaN."""
+    """Why ``auroc`` is NaN; None where it is a number."""
 
 
 @dataclass(frozen=True)

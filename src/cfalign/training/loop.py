@@ -1,4 +1,4 @@
-"""Step after step, with a moving average of the weights, checkpoints, and an orderly end when interrupted."""
+"""The steps of a training, with a moving average of the weights, checkpoints, and a clean end after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def fit(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global random state of the CPU begins at ``seed`` inside and is as it was afterwards."""
+    """Inside, the CPU's global random generator starts from ``seed``. Afterwards it is as it was before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reaches for every accelerator
         yield
@@ -217,7 +217,7 @@ class _Clock:
 
 @contextmanager
 def _orderly_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of the step; a second one does not. Handlers of other programs are left alone."""
+    """The first Ctrl-C waits for the end of the step, a second one does not. Other programs' handlers stay in place."""
     came = False
 
     def note(number: int, frame: object) -> None:

@@ -1,7 +1,7 @@
-"""What a classifier's training makes least: the mean loss, or one that minds which group or environment a face is of.
+"""Objectives of a classifier's training: the mean loss, or one that weighs groups or environments of images.
 
-An objective turns the losses of a batch's images into the one number that is minimised. Its buffers are its memory and
-go into checkpoints.
+An objective turns the losses of a batch's images into the one number that is minimised. Its buffers are its memory, and
+checkpoints hold them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 
 class Objective(nn.Module, ABC):
-    """Losses of a batch's images, and their positions in the source, to a loss."""
+    """From the losses of a batch's images, and the images' positions in the source, to one loss."""
 
     @abstractmethod
     def forward(self, losses: Float[Tensor, " image"], positions: Int64[Tensor, " image"]) -> Float[Tensor, ""]:
-        """``losses``: of every image, the mean over its known labels."""
+        """The loss. ``losses``: each image's mean over its known labels."""
 
     def of_labels(
         self,

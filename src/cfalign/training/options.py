@@ -1,4 +1,4 @@
-"""What can be chosen about a training, checked when it is chosen."""
+"""Settings of a training; every value is checked when it is set."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ _Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 @options(kw_only=True)
 class Training:
-    """What both trainings share. Any value that cannot work is BadInput."""
+    """Settings of both trainings. Raises BadInput for a value that cannot work."""
 
     size: Count = 64
     """Side of the square images, in pixels: a multiple of 2 to the number of widths."""
     epochs: Positive = 20.0
-    """How often every training image is seen."""
+    """Number of times that every training image is seen."""
     steps: Count | None = None
-    """Number of batches; where given, instead of ``epochs``."""
+    """Number of batches; replaces ``epochs`` where it is given."""
     batch: Annotated[int, Field(ge=2)] = 32
     """Images per step."""
     learning_rate: Positive = 3e-3
-    """At its highest: it rises over the first ``warmup`` of the steps and falls to 0 along a cosine."""
+    """Highest learning rate: it rises linearly during ``warmup`` and then falls to 0 along a cosine."""
     warmup: ShareBelowOne = 0.02
-    """Share of the steps, in [0, 1)."""
+    """Share of the steps in which the learning rate rises, in [0, 1)."""
     weight_decay: NotNegative = 1e-3
-    """Of weights; never of biases and normalisation."""
+    """Weight decay of AdamW; biases and normalisation layers have none."""
     average: ShareBelowOne = 0.998
     """The weights kept are a moving average with this decay, in [0, 1); 0 keeps those of the last step."""
     horizontal_flip: bool = True
     """Mirror half of the training images. Turn it off where left and right differ, as in chest X-rays or text."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the images kept for the measurement, in (0, 1), where no table says which."""
+    """Share of the images held out for the measurement, in (0, 1), where no table decides."""
     seed: Whole = 0
     """Seed of every random draw."""
     device: str = "cpu"
-    """Where it is trained, as PyTorch names devices."""
+    """Device of the training, as PyTorch names devices."""
     checkpoint_every: NotNegative = 30.0
-    """Seconds; less often where writing takes long."""
+    """Seconds between two checkpoints; more where writing takes long."""
 
     def __post_init__(self) -> None:
         try:
@@ -72,7 +72,7 @@ class Training:
         return self.steps if self.steps is not None else max(1, round(self.epochs * (images // self.batch)))
 
     def require_enough(self, images: int) -> None:
-        """BadInput where so many training images are too few for these choices."""
+        """Raise BadInput where so many training images are too few for these settings."""
         self.total_steps(images)
 
     def identity(self) -> dict[str, Any]:
@@ -82,10 +82,13 @@ class Training:
 
 @options(kw_only=True)
 class AutoencoderTraining(Training):
-    """How to make an autoencoder with one vector as latent: from principal components, or by training convolutions.
+    """Settings of an autoencoder whose latent is one vector, from principal components or from trained convolutions.
 
-    Steps, rates, decay, average and checkpoints belong to ``convolutional``; components take no steps, and begin anew
-    where they were interrupted.
+    Steps, rates, decay, average and checkpoints belong to ``convolutional``. Components take no steps and begin anew
+    after an interruption. Raises BadInput for a value that cannot work or has no effect.
+
+    >>> cfa.training.AutoencoderTraining(size=32, latent=64).architecture
+    'components'
     """
 
     architecture: Literal["components", "convolutional"] = "components"
@@ -93,12 +96,12 @@ class AutoencoderTraining(Training):
     ``cfalign/autoencoders`` compares them.
     """
     latent: Count | None = None
-    """Length of the latent vector; by default 512 components (an eighth of the training images where that is less), or
-    256 of ``convolutional``.
+    """Length of the latent vector; by default 512 for components (an eighth of the training images where that is
+    less), and 256 for ``convolutional``.
     """
     whiten_from: Whole = 30
-    """The strongest components, so many, are divided by the deviation of the next instead of their own, so that
-    brightness does not drift; 0 whitens all (``components``).
+    """Number of the strongest components that are divided by the deviation of the next one instead of their own, so
+    that brightness does not drift; 0 whitens all (``components``).
     """
     encoder: _Widths = (32, 64, 128)
     """Channels after each halving (``convolutional``)."""
@@ -120,7 +123,7 @@ class AutoencoderTraining(Training):
         return super().total_steps(images) if self.architecture == "convolutional" else 0
 
     def require_enough(self, images: int) -> None:
-        """BadInput where so many training images are too few for these choices."""
+        """Raise BadInput where so many training images are too few for these settings."""
         super().require_enough(images)
         if self.architecture == "components":
             count, values = self.latent_length(images), 3 * self.size**2
@@ -135,18 +138,22 @@ class AutoencoderTraining(Training):
 
 @options(kw_only=True)
 class ClassifierTraining(Training):
-    """How to train a classifier with one head per attribute."""
+    """Settings of a classifier with one head per attribute. Raises BadInput for a value that cannot work.
+
+    >>> cfa.training.ClassifierTraining(size=64, epochs=5.0, targets=("smiling", "young")).batch
+    64
+    """
 
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Which attributes of the table; None takes every one that has both values among the training images."""
+    """Attributes to learn; None for all that have both values among the training images."""
     widths: _Widths = (32, 64, 128, 192)
     """Channels after each halving."""
     hidden: Whole = 0
-    """Width of a layer before the heads; 0 for none."""
+    """Width of the layer before the heads; 0 for none."""
     residual: bool = True
-    """A residual block after every halving but the first."""
+    """Whether a residual block follows every halving but the first."""
     dropout: ShareBelowOne = 0.3
-    """Share of what the heads read that is dropped while training, in [0, 1)."""
+    """Share of the heads' inputs that is dropped in training, in [0, 1)."""
     epochs: Positive = 12.0
     batch: Annotated[int, Field(ge=2)] = 64
     learning_rate: Positive = 2e-3
@@ -154,22 +161,23 @@ class ClassifierTraining(Training):
     weight_decay: NotNegative = 0.05
     average: ShareBelowOne = 0.995
     label_smoothing: ShareBelowOne = 0.0
-    """Labels become smoothing/2 and 1 − smoothing/2; in [0, 1)."""
+    """Share by which labels move towards 0.5: 0 and 1 become smoothing/2 and 1 − smoothing/2; in [0, 1)."""
     balance: NotNegative = 0.0
-    """Weight of positives is (negatives/positives) to this power: 0 leaves rare attributes rare, 1 balances them."""
+    """Power of negatives/positives that weighs positive labels: 0 for no weights, 1 for equal classes."""
     zoom: ShareBelowOne = 0.08
-    """Images are scaled by up to this share either way."""
+    """Largest change of scale of training images, as a share, in [0, 1)."""
     rotation: NotNegative = 6.0
-    """… turned by up to so many degrees either way."""
+    """Largest rotation of training images, in degrees either way."""
     shift: ShareBelowOne = 0.03
-    """… moved by up to this share of the side."""
+    """Largest shift of training images, as a share of the side, in [0, 1)."""
     contrast: ShareBelowOne = 0.0
-    """… stretched around their mean by up to this share."""
+    """Largest change of contrast around the image's mean, as a share, in [0, 1)."""
     brightness: NotNegative = 0.0
-    """… brightened or darkened by up to this much, of 1."""
+    """Largest change of brightness; images range over [0, 1]."""
     blur: Share = 0.0
-    """Share of the batches of which half is blurred, so that blurry reconstructions are read too; in [0, 1]."""
+    """Share of the batches in which half of the images are blurred, so that heads read blurry reconstructions; in
+    [0, 1]."""
     pixel_noise: NotNegative = 0.0
-    """Highest standard deviation of noise on the pixels."""
+    """Largest standard deviation of noise on the pixels; images range over [0, 1]."""
     reconstructed: Share = 0.0
-    """Share of the images replaced by their reconstruction where an autoencoder is given; in [0, 1]."""
+    """Share of the training images replaced by their reconstructions, which needs an autoencoder; in [0, 1]."""

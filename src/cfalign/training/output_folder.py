@@ -1,4 +1,4 @@
-"""The folder that a training writes to: what it belongs to, how far it is, what came out.
+"""The folder that a training writes to: its identity, its checkpoint, its result.
 
 ``training.json`` says what the folder belongs to, ``checkpoint.pt`` how far the training is, ``measurement.json`` that
 it is finished and how good the weights beside it are.
@@ -38,31 +38,31 @@ class OutputFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """How far the training is; absent before the first half minute and after the end."""
+        """The state to resume from; absent in the first half minute and after the end."""
         return self.path / "checkpoint.pt"
 
     @property
     def measurement(self) -> Path:
-        """Present once the training is finished."""
+        """The quality of the network; present once the training is finished."""
         return self.path / _MEASUREMENT
 
     @property
     def weights(self) -> Path:
-        """Where the network goes."""
+        """The trained network."""
         return self.path / f"{self.identity['kind']}.safetensors"
 
     def finished(self) -> dict[str, Any] | None:
-        """The measurement, when this very training is finished."""
+        """The measurement of this training; None while it is not finished."""
         if not (self.measurement.is_file() and self.weights.is_file()):
             return None
         return _json(self.measurement)
 
     def begin(self) -> None:
-        """Say what the folder belongs to. StorageFailed when it cannot be written."""
+        """Write the identity of the training. Raises StorageFailed when it cannot be written."""
         write_json(self.path / _RECORD, self.identity)
 
     def end(self, network: nn.Module, config: Mapping[str, Any], measurement: Mapping[str, Any]) -> None:
-        """Write the weights, then the measurement, and remove what served on the way."""
+        """Write the weights, then the measurement, and remove the checkpoint and the decoded images."""
         described = {**config, "name": self.path.resolve().name, "cfalign": __version__}
         try:
             with written(self.weights) as temporary:
@@ -84,8 +84,8 @@ def open_folder(
 ) -> OutputFolder:
     """The folder ``out``: new, empty, or of the same training.
 
-    RunMismatch, naming what differs, when it belongs to another training; BadInput when it holds something else.
-    Nothing is written yet.
+    Nothing is written yet. Raises RunMismatch, which names the differences, when it belongs to another training, and
+    BadInput when it holds something else.
     """
     data = {"images": len(source.ids), "hash": source.fingerprint()[:16], **extra}
     identity = as_json({"schema": SCHEMA, "kind": kind, "options": options.identity(), "data": data})
@@ -96,12 +96,14 @@ def open_folder(
     if record.is_file():
         refuse_other(_json(record), identity, path)
     elif path.is_dir() and any(not p.name.startswith(".") and p.name not in FILES for p in path.iterdir()):
-        raise BadInput(f"The output folder {path} holds files that are of no training; give an empty or new folder.")
+        raise BadInput(
+            f"The output folder {path} holds files of something other than a training; give an empty or new folder."
+        )
     return OutputFolder(path, identity)
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all. StorageFailed when the disk refuses."""
+    """Write a checkpoint whole or not at all. Raises StorageFailed when the disk refuses."""
     with written(path) as temporary, temporary.open("wb") as handle:
         try:
             torch.save(dict(content), handle)
@@ -112,7 +114,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint, None where there is none. BadInput when it is damaged."""
+    """The checkpoint; None where there is none. Raises BadInput when it is damaged."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a training works on: images, labels and their split, in a folder that is known to be its own."""
+"""Material of a training: images, labels and their split, in a folder that belongs to it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Decoded images and which rows of them serve what."""
+    """Decoded images, and which of them are trained on and measured on."""
 
     pixels: DecodedImages
     train: Tensor
-    """Rows in ``pixels`` [k]."""
+    """Rows of ``pixels`` to train on, [k] int64."""
     held_out: Tensor
+    """Rows of ``pixels`` to measure on, [m] int64."""
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -48,7 +49,7 @@ class TrainingImages:
 
 
 def aligned(labels: LabelsGiven, source: ImageSource) -> Labels:
-    """The labels of these images, read or checked. BadInput as ``read_labels``, and for labels of other images."""
+    """The labels of these images. Raises BadInput as ``read_labels`` does, and for labels of other images."""
     table = labels if isinstance(labels, Labels) else read_labels(labels, ids=source.ids)
     if table.ids != source.ids:
         raise BadInput(
@@ -68,7 +69,10 @@ def planned(
     options: Training,
     extra: dict[str, Any],
 ) -> TrainingPlan:
-    """Split the candidates and claim the folder; nothing is written. BadInput as in the parts."""
+    """Split the candidates and open the folder; nothing is written.
+
+    Raises BadInput for too few images, and as ``split_images`` and ``open_folder`` do.
+    """
     split = split_images(candidates, labels=labels, share=options.held_out, seed=options.seed)
     enough(len(split.train), len(split.held_out), skipped=0)
     options.require_enough(len(split.train))
@@ -78,7 +82,7 @@ def planned(
 
 
 def prepared(plan: TrainingPlan, options: Training, *, progress: Progress) -> TrainingImages:
-    """Decode the images; the folder is written to from here on. BadInput when too few can be read."""
+    """Decode the images and begin to write to the folder. Raises BadInput when too few images can be read."""
     split, folder = plan.split, plan.folder
     pixels = decode_all(plan.source, sorted((*split.train, *split.held_out)), folder=folder.path, progress=progress)
     material = TrainingImages(pixels, pixels.rows(split.train), pixels.rows(split.held_out))

@@ -25,7 +25,7 @@ def principal_components(
     """Mean, ``count`` orthonormal components (the strongest first) and the standard deviation along each.
 
     Randomised subspace iteration with the global random state; ``mirrored`` adds every image's mirror image.
-    BadInput where there are too few images for so many components.
+    Raises BadInput where there are too few images for so many components.
     """
     enough_images(len(rows), count=count, values=pixels.values[0].numel(), mirrored=mirrored)
     rows = rows[torch.randperm(len(rows))[: _MOST // (2 if mirrored else 1)]]
@@ -40,7 +40,7 @@ def principal_components(
 
 
 def enough_images(images: int, *, count: int, values: int, mirrored: bool) -> None:
-    """BadInput where images of so many values cannot have ``count`` components."""
+    """Raise BadInput where images of so many values cannot have ``count`` components."""
     counted = min(images * (2 if mirrored else 1), _MOST)
     if count >= min(counted, values):
         kind = "images and mirror images" if mirrored else "images"

@@ -38,10 +38,8 @@ def in_processes(
                 work(*job)
                 progress(stage, finished, total)
         return
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(jobs)), mp_context=get_context("spawn"),
-        initializer=torch.set_num_threads, initargs=(1,),
-    ) as pool:  # fmt: skip
+    context, most = get_context("spawn"), min(workers, len(jobs))
+    with ProcessPoolExecutor(most, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(work, *job) for job in jobs]
         try:
             for finished, one in enumerate(as_completed(running), start=done + 1):

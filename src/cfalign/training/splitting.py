@@ -1,4 +1,4 @@
-"""Which images are trained on, and which are kept for the measurement."""
+"""Which images are trained on, and which are held out for the measurement."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class Split:
     kept_out: int
     """Images in neither part: in another part of the table, or without a row."""
     how: str
-    """What decided, in a few words."""
+    """The rule of the split, in a few words."""
 
 
 def split_images(candidates: Sequence[int], *, labels: Labels | None, share: float, seed: int) -> Split:
     """Split the images at these positions.
 
-    A column ``split`` decides: "train" is trained on, "val" held out, all else kept out of both. Without a part
-    "val", and without such a column, a random ``share`` is held out: whole persons where the table has a column
-    that names them (identity, person_id, patient_id, …), so that nobody is in both parts.
+    A column ``split`` decides: "train" is trained on, "val" is held out, and other parts are left out. Without a part
+    "val", or without such a column, a random ``share`` is held out. Where the table has a column that names persons
+    (identity, person_id, patient_id, …), whole persons are held out, so that nobody is in both parts. Raises BadInput
+    for a column ``split`` without a part "train".
     """
     if labels is None or labels.split is None:
         train, held_out, how = _random(candidates, labels=labels, share=share, seed=seed)
@@ -54,13 +55,13 @@ def split_images(candidates: Sequence[int], *, labels: Labels | None, share: flo
 
 
 def enough(train: int, held_out: int, *, skipped: int) -> None:
-    """BadInput where too few images are left."""
+    """Raise BadInput where too few images are left."""
     lost = f" ({skipped} could not be read)" if skipped else ""
     if train < LEAST_TRAIN:
-        raise BadInput(f"Training needs at least {LEAST_TRAIN} images, {train} came{lost}; give more images.")
+        raise BadInput(f"Training needs at least {LEAST_TRAIN} images, got {train}{lost}; give more images.")
     if held_out < LEAST_HELD_OUT:
         raise BadInput(
-            f"The measurement needs at least {LEAST_HELD_OUT} held-out images, {held_out} came{lost}; give more "
+            f"The measurement needs at least {LEAST_HELD_OUT} held-out images, got {held_out}{lost}; give more "
             'images, a larger held_out, or a larger part "val" of the column "split".'
         )
 

@@ -31,7 +31,7 @@ class Description:
 
 
 def description_file(file: Path) -> Path:
-    """Where the JSON of a model file lies, ``model.pt.json`` before ``model.json``; BadInput where there is none."""
+    """The JSON of a model file: ``model.pt.json``, else ``model.json``. Raises BadInput where there is neither."""
     first, second = file.with_name(f"{file.name}.json"), file.with_suffix(".json")
     for path in (first, second):
         if path.is_file():
@@ -42,7 +42,7 @@ def description_file(file: Path) -> Path:
 
 
 def read_description(path: Path) -> Description:
-    """The content, checked; BadInput names the first mistake."""
+    """The checked content. Raises BadInput for the first mistake."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

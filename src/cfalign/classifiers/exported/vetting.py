@@ -46,7 +46,7 @@ LEFT_OUT = ("metadata", "as_string", "as_strings", "guards_code")
 def vet(file: Path) -> str | None:
     """What in the file is not of the plain form, in a few words; None when nothing is.
 
-    BadInput when it is damaged, or of the format before PyTorch 2.8.
+    Raises BadInput when it is damaged, or of the format before PyTorch 2.8.
     """
     try:
         with ZipFile(file) as archive:

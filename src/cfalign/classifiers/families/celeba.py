@@ -18,8 +18,8 @@ NAME = "branched-tiny"
 def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     """Branched-Tiny of Vandenhende et al.: logits of CelebA's 40 attributes, 224 px, bilinear without antialiasing.
 
-    ``name``: ``branched-tiny`` (the file in the user's cache folder) or a checkpoint. BadInput when it is not there or
-    its weights do not fit, key by key.
+    ``name``: ``branched-tiny`` (the file in the user's cache folder) or a checkpoint. Raises BadInput when the file is
+    missing, or when its keys or shapes do not fit.
     """
     path = located(NAME)[0] if name == NAME else Path(name).expanduser()
     if not path.is_file():

@@ -29,7 +29,7 @@ class Checkpoint:
     def rows(self, key: str) -> int:
         """Length of a tensor's first axis: the number of classes, when ``key`` is the last layer's.
 
-        BadInput when it is not there.
+        Raises BadInput when it is not there.
         """
         tensor = self.state.get(key)
         if tensor is None or not tensor.ndim:
@@ -40,7 +40,7 @@ class Checkpoint:
 def read(path: str | Path, *, trust: bool = False) -> Checkpoint:
     """The tensors of a checkpoint, without what a trainer or a parallel module puts before their names.
 
-    BadInput when the file cannot be read (see ``weights.read_checkpoint``) or holds no tensors.
+    Raises BadInput when the file cannot be read (see ``weights.read_checkpoint``) or holds no tensors.
     """
     file = Path(path).expanduser()
     content = read_checkpoint(file, trust=trust)
@@ -55,7 +55,7 @@ def read(path: str | Path, *, trust: bool = False) -> Checkpoint:
 
 
 def refuse_code(folder: Path) -> None:
-    """BadInput when a library's pickle in the folder (``.bin``) would run code, or cannot be read at all."""
+    """Raises BadInput when a library's pickle in the folder (``.bin``) would run code, or cannot be read at all."""
     for file in sorted(folder.glob("*.bin")):
         read_checkpoint(file)
 

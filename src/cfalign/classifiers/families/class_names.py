@@ -26,7 +26,7 @@ def names_of(count: int, path: Path, *, own: Sequence[str] | None, published: Se
     """Targets for the ``count`` outputs of a checkpoint: its own names, else the published ones if they are as many,
     else ``class_0``, ``class_1``, …
 
-    BadInput when the checkpoint names another number of classes than it has outputs.
+    Raises BadInput when the checkpoint names another number of classes than it has outputs.
     """
     if own is not None:
         if len(own) != count:

@@ -42,7 +42,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     Softmax over the classes of ``id2label``; a sigmoid each where ``problem_type`` is multi-label or there is one.
     A folder never touches the network. ``trust``: whether code that comes with the model may run.
 
-    BadInput when something is missing, weights do not fit, or the processor does what cfalign cannot.
+    Raises BadInput when something is missing, weights do not fit, or the processor does what cfalign cannot.
     """
     transformers = imported("transformers", extra="hf")
     folder = Path(name).expanduser()
@@ -91,7 +91,7 @@ def _head(name: str, config: Any) -> tuple[Any, tuple[str, ...]]:
 def preprocessing(processor: Any, *, channels: int) -> Preprocessing:
     """The same steps as an image processor of transformers, on float images.
 
-    BadInput when its settings are unknown here, or an image does not come out the same but for 8-bit rounding.
+    Raises BadInput when its settings are unknown here, or an image does not come out the same but for 8-bit rounding.
     """
     kind = type(processor).__name__
     settings = processor.to_dict()

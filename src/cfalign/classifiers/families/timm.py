@@ -28,7 +28,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
 
     A file brings its own number of classes, and their names when it holds them (``classes``); it gets the
     preprocessing of the model's default configuration, and a softmax over its outputs, or a sigmoid when there is one.
-    Nothing is downloaded for it. BadInput when something is missing or does not fit.
+    Nothing is downloaded for it. Raises BadInput when something is missing or does not fit.
     """
     timm = imported("timm", extra="timm")
     source, _, rest = name.partition(":")
@@ -96,7 +96,7 @@ def _labels(timm: Any, network: nn.Module) -> list[str] | None:
 
 
 def preprocessing(config: Mapping[str, Any]) -> Preprocessing:
-    """The same steps as timm's evaluation transform; BadInput for the few that are not told apart by size and crop."""
+    """The steps of timm's evaluation transform. Raises BadInput for those that size and crop do not describe."""
     channels, height, width = config["input_size"]
     scaled = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
     squash = config["crop_mode"] == "squash"

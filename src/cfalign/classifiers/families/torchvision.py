@@ -23,7 +23,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
 
     A file brings its own number of classes, and their names when it holds them (``classes``); it gets the
     preprocessing of the model's default weights, and a softmax over its outputs, or a sigmoid when there is one.
-    Nothing is downloaded for it. BadInput when something is missing or does not fit.
+    Nothing is downloaded for it. Raises BadInput when something is missing or does not fit.
     """
     models = imported("torchvision.models", extra="torchvision")
     model, _, rest = name.partition(":")

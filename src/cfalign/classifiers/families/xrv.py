@@ -65,7 +65,7 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     ``trust``. A file holds the state of a DenseNet; it brings its own number of classes, and their names when it holds
     them (``targets``), else those of the library where they are as many.
 
-    BadInput when something is missing or does not fit.
+    Raises BadInput when something is missing or does not fit.
     """
     with warnings.catch_warnings():  # it switches off all warnings of the process
         models = imported("torchxrayvision.models", extra="xrv")

@@ -1,7 +1,7 @@
 """Subsets of labelled images in which a target and a confounder go together, and a small classifier trained on each.
 
-What ``planted`` does with rendered faces, on images that somebody labelled: nothing can be intervened on, but how
-strongly the two attributes are correlated in training (the *dose*) can be chosen by choosing the images.
+``planted_shortcuts`` does the same with rendered faces. On labelled photographs no attribute can be set, but the choice
+of the images decides how strongly the two attributes are correlated in training (the *dose*).
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ def sizes(counts: Sequence[int], doses: Sequence[float], *, least: int, most: in
     reasons = {}
     for dose in doses:
         if dose not in kept:
-            rare = min(
-                (k for k, need in enumerate(wanted(least, dose)) if need > counts[k]), key=lambda k: counts[k]
-            )  # fmt: skip
-            (t, c), need = GROUPS[rare], wanted(least, dose)[rare]
+            needs = wanted(least, dose)
+            short = [k for k, need in enumerate(needs) if need > counts[k]]
+            rare = min(short, key=lambda k: counts[k])
+            (t, c), need = GROUPS[rare], needs[rare]
             reasons[dose] = (
                 f"{pair[0]} from {pair[1]} at dose {dose:g}: only {counts[rare]} training images have {pair[0]}={t} "
                 f"and {pair[1]}={c}, {need} are needed for the smallest subset of {least}."
@@ -114,9 +114,8 @@ def sizes(counts: Sequence[int], doses: Sequence[float], *, least: int, most: in
 def chosen(members: Sequence[Positions], one: Confounded, *, images: int) -> Positions:
     """Positions of the subset, sorted: drawn from each group without replacement, by the classifier's name alone."""
     rng = np.random.default_rng([one.seed, zlib.crc32(one.name.encode())])
-    drawn = [
-        rng.permutation(group)[:need] for group, need in zip(members, wanted(images, one.dose), strict=True)
-    ]  # fmt: skip
+    needs = wanted(images, one.dose)
+    drawn = [rng.permutation(group)[:need] for group, need in zip(members, needs, strict=True)]
     for group, need in zip(drawn, wanted(images, one.dose), strict=True):
         if len(group) < need:
             raise BadInput(f"{one.name} needs {need} images of a group that has {len(group)}; ask for fewer images.")
@@ -146,10 +145,8 @@ def train_all(
     """Train what is missing below ``folder``, ``workers`` at a time, one thread each; a stopped run goes on."""
     missing = [task for task in tasks if not _weights(task.one, folder).is_file()]
     jobs = [(task, *_material(task, source, labels), folder, recipe) for task in missing]
-    in_processes(
-        train_one, jobs, workers=workers, stage="confounded classifiers", done=len(tasks) - len(missing),
-        progress=progress,
-    )  # fmt: skip
+    done = len(tasks) - len(missing)
+    in_processes(train_one, jobs, workers=workers, stage="confounded classifiers", done=done, progress=progress)
 
 
 def _material(task: Task, source: ImageSource, labels: Labels) -> tuple[ImageSource, Labels]:
@@ -167,10 +164,10 @@ def train_one(task: Task, source: ImageSource, labels: Labels, folder: Path, rec
 
 
 def load_confounded(one: Confounded, folder: Path) -> Classifier:
-    """The trained classifier; BadInput where it was not trained yet."""
+    """The trained classifier. Raises BadInput where it was not trained yet."""
     file = _weights(one, folder)
     if not file.is_file():
-        raise BadInput(f"{one.name} was not trained yet in {folder}.")
+        raise BadInput(f"{one.name} was not trained yet in {folder}; `train_all` trains it.")
     return from_weights(file, name=one.name)
 
 

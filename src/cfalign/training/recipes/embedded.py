@@ -1,9 +1,8 @@
 """The recipe of the embedded models: ``python -m cfalign.training.recipes.embedded`` (``make embedded``).
 
 Renders faces, trains an autoencoder, the attribute heads, an independent oracle, classifiers with a planted shortcut
-beside twins without one, and one whose heads all have the same shortcut; writes half-precision weights into the
-package with their hashes.
-Resumes where it was stopped. About an hour on two cores.
+beside twins without one, and one whose heads all have the same shortcut. Writes half-precision weights with their
+hashes into the package. Takes about an hour on two cores and goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -49,10 +48,19 @@ EVERYWHERE = "big_nose_everywhere"
 COMMON = "big_nose"
 """The shortcut of all other heads of ``EVERYWHERE``, the classifier of the paper's Figs. 7, 8 and 10."""
 COMPANIONS = {
-    "mouth_slightly_open": 1, "male": 1, "bushy_eyebrows": 1, "arched_eyebrows": -1, "smiling": 1,
-    "high_cheekbones": 1, "pointy_nose": -1, "wearing_lipstick": -1, "heavy_makeup": -1, "oval_face": -1,
-    "young": -1, "attractive": 0,
-}  # fmt: skip
+    "mouth_slightly_open": 1,
+    "male": 1,
+    "bushy_eyebrows": 1,
+    "arched_eyebrows": -1,
+    "smiling": 1,
+    "high_cheekbones": 1,
+    "pointy_nose": -1,
+    "wearing_lipstick": -1,
+    "heavy_makeup": -1,
+    "oval_face": -1,
+    "young": -1,
+    "attractive": 0,
+}
 """Its heads, and whether a big nose speaks for or against them in training. 0: the faces have no correlation, but the
 label follows from big_nose among others, so that its use is legitimate."""
 
@@ -86,14 +94,19 @@ _PLAIN = ClassifierTraining(
 )
 RECIPE = EmbeddedRecipe(
     autoencoder=AutoencoderTraining(
-        architecture="convolutional", latent=128, encoder=(24, 48, 96), decoder=(96, 48, 24), epochs=14.0,
-        horizontal_flip=False, held_out=0.03,
+        architecture="convolutional",
+        latent=128,
+        encoder=(24, 48, 96),
+        decoder=(96, 48, 24),
+        epochs=14.0,
+        horizontal_flip=False,
+        held_out=0.03,
     ),
     attributes=replace(_PLAIN, widths=(16, 32, 64, 96), hidden=128, epochs=5.0, reconstructed=0.25),
     oracle=replace(_PLAIN, widths=(24, 48, 96), hidden=64, epochs=5.0, label_smoothing=0.1, seed=7),
     planted=replace(_PLAIN, widths=(16, 32, 64, 64), hidden=64, epochs=6.0, label_smoothing=0.06),
     everywhere=replace(_PLAIN, widths=(16, 32, 64, 96), hidden=128, epochs=5.0, label_smoothing=0.06),
-)  # fmt: skip
+)
 
 
 def rendered(faces: Faces) -> TensorImages:

@@ -140,15 +140,19 @@ def _train_some(some: Sequence[Imperfect], folder: Path) -> None:
     labels = labelled(images, ATTRIBUTES, faces.soft_labels())
     for wanted in some:
         options = recipe(wanted)
+        balanced = wanted.network.startswith("balanced")
         train_classifier(
-            images, labels, out=folder / wanted.name, options=options,
+            images,
+            labels,
+            out=folder / wanted.name,
+            options=options,
             autoencoder=autoencoders.load("embedded") if options.reconstructed else None,
-            objective=BalancedLabels(balancing(faces.labels())) if wanted.network.startswith("balanced") else None,
-        )  # fmt: skip
+            objective=BalancedLabels(balancing(faces.labels())) if balanced else None,
+        )
 
 
 def load_reference(wanted: Imperfect, folder: Path) -> Classifier:
-    """The trained heads; BadInput where they were not trained yet."""
+    """The trained heads. Raises BadInput where they were not trained yet."""
     file = weights_of(wanted, folder)
     if not file.is_file():
         raise BadInput(f"{wanted.name} was not trained yet in {folder}; `cfalign benchmark references` does it.")

@@ -103,14 +103,13 @@ def plant_all(
     A stopped run goes on where it was.
     """
     missing = [p for p in dict.fromkeys(wanted) if not _weights(p, folder).is_file()]
-    in_processes(
-        plant, [(p, folder) for p in missing], workers=workers, stage="planted classifiers",
-        done=len(wanted) - len(missing), progress=progress,
-    )  # fmt: skip
+    jobs = [(p, folder) for p in missing]
+    done = len(wanted) - len(missing)
+    in_processes(plant, jobs, workers=workers, stage="planted classifiers", done=done, progress=progress)
 
 
 def load_plant(wanted: Plant, folder: Path) -> Classifier:
-    """The trained classifier; BadInput where it was not trained yet."""
+    """The trained classifier. Raises BadInput where it was not trained yet."""
     file = _weights(wanted, folder)
     if not file.is_file():
         raise BadInput(f"{wanted.name} was not trained yet in {folder}; `cfalign train planted` does it.")

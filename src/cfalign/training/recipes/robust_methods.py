@@ -125,7 +125,7 @@ def train_all_robust(
 
 
 def load_robust(wanted: Robust, folder: Path) -> Classifier:
-    """The trained classifier; BadInput where it was not trained yet."""
+    """The trained classifier. Raises BadInput where it was not trained yet."""
     file = weights_of(wanted, folder)
     if not file.is_file():
         raise BadInput(f"{wanted.name} was not trained yet in {folder}; `cfalign benchmark robustness` does it.")
@@ -201,18 +201,19 @@ def upweighted(logits: Float[Tensor, " face"], labels: Bool[Tensor, " face"]) ->
 
 
 _OBJECTIVES: dict[str, Callable[[Robust, _ConfoundedFaces, Path], Objective]] = {
-    "erm": _erm, "group_dro": _group_dro, "jtt": _jtt, "rex": _rex,
-}  # fmt: skip
+    "erm": _erm,
+    "group_dro": _group_dro,
+    "jtt": _jtt,
+    "rex": _rex,
+}
 
 
 def _last_layer(wanted: Robust, folder: Path) -> None:
     plant = wanted.plant
     faces = balanced(plant, each=DFR_GROUP)
     label = faces.labels()[:, ATTRIBUTES.index(plant.target)] > 0.5
-    retrained(
-        weights_of(Robust(plant, "erm"), folder), rendered(faces), label,
-        out=folder / wanted.name, options=recipe(plant),
-    )  # fmt: skip
+    first = weights_of(Robust(plant, "erm"), folder)
+    retrained(first, rendered(faces), label, out=folder / wanted.name, options=recipe(plant))
 
 
 def balanced(wanted: Plant, *, each: int) -> Faces:
