@@ -15,6 +15,7 @@ from cfalign import Outcome, latent_shift
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, Head, complement, head, parse
 from cfalign._heads.panel import Panel, labelled, panel, weights
+from cfalign.classifiers import ComposedClassifier
 from linear_world import LATENTS, LinearAutoencoder, LinearClassifier, directions, linear_images
 
 TARGETS = ("smiling", "arched_eyebrows", "5_o_clock_shadow", "young")
@@ -173,6 +174,14 @@ def test_one_minus_a_head_is_the_probability_that_it_is_absent() -> None:
     assert ((score >= 0.5) == (value >= 0))[:3].all()
     assert absent.scaled("logit") == -one["smiling"].scaled("logit") == complement(one["smiling"])
     assert complement(absent) == one["smiling"].scaled("logit")
+
+
+def test_an_absence_as_a_classifier_keeps_its_exact_logit() -> None:
+    images = torch.full((2, 3, 4, 4), 0.5, dtype=torch.float64)
+    sure = LinearClassifier(np.zeros((1, LATENTS)), [90.0], ("hat",))
+    absent = ComposedClassifier(1 - sure["hat"], name="no_hat")
+    assert absent.logits(images).tolist() == [[-90.0]] * 2
+    assert ComposedClassifier(0.9 - sure["hat"], name="low").logits(images).min() > -14, "a sum of probabilities ends"
 
 
 def test_only_one_minus_a_whole_head_is_a_sum_of_logits() -> None:

@@ -71,7 +71,7 @@ def test_torchvision_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     for spec in ("torchvision:squeezenet1_1", "torchvision:squeezenet1_1:IMAGENET1K_V1"):
-        with pytest.raises(BadInput, match=r"could not be had: URLError: .*; put https://.* into .*checkpoints, or"):
+        with pytest.raises(BadInput, match=r"could not be loaded: URLError: .*; put https://.* into .*checkpoints, or"):
             load(spec)
     weights = models.SqueezeNet1_1_Weights.DEFAULT
     network = models.squeezenet1_1().eval()
@@ -94,7 +94,7 @@ def test_timm_preprocessing_of_every_configuration() -> None:
     border = [c for c in configurations if c["crop_mode"] == "border"]
     oblong = [c for c in configurations if c["crop_mode"] == "center" and c["input_size"][1] != c["input_size"][2]]
     for told in (*border, *oblong):
-        with pytest.raises(BadInput, match="which cannot be had here; name a factory"):
+        with pytest.raises(BadInput, match="which cfalign does not have; name a factory"):
             preprocessing(told)
     assert 0 < len(border) + len(oblong) < 20, "of 1800 models"
     rest = [c for c in configurations if c not in border and c not in oblong]
@@ -137,7 +137,7 @@ def test_timm_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BadInput, match=r"weights of timm:resnet10t could not be had: .*; give a file of your own"):
+    with pytest.raises(BadInput, match=r"weights of timm:resnet10t could not be loaded: .*; give a file of your own"):
         load("timm:resnet10t")
 
 
@@ -211,7 +211,7 @@ def test_folders_of_transformers_that_do_not_fit(tmp_path: Path) -> None:
     for change, sentence in (
         (lambda s: s.pop("classifier.bias"), r"missing classifier\.bias"),
         (lambda s: s.update(extra=torch.zeros(1)), "unexpected extra"),
-        (lambda s: s.update({"classifier.bias": torch.zeros(4)}), "could not be had|mismatched"),
+        (lambda s: s.update({"classifier.bias": torch.zeros(4)}), "could not be loaded|mismatched"),
     ):
         state = dict(whole)
         change(state)
@@ -220,22 +220,22 @@ def test_folders_of_transformers_that_do_not_fit(tmp_path: Path) -> None:
             load(spec)
     save_file(whole, weights, metadata={"format": "pt"})
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BadInput, match="could not be had"):
+    with pytest.raises(BadInput, match="could not be loaded"):
         load(spec)
     save_file(whole, weights, metadata={"format": "pt"})
     settings = tmp_path / "preprocessor_config.json"
     content = json.loads(settings.read_text())
     for change, sentence in (
         ({"resample": 1}, "Pillow's filter 1; expected one of"),
-        ({"size": {"longest_edge": 32}}, "could not be had|expected height and width"),
-        ({"do_pad": True, "pad_size": {"height": 40, "width": 40}}, "could not be had|does not know"),
+        ({"size": {"longest_edge": 32}}, "could not be loaded|expected height and width"),
+        ({"do_pad": True, "pad_size": {"height": 40, "width": 40}}, "could not be loaded|does not know"),
     ):
         settings.write_text(json.dumps({**content, **change}))
         with pytest.raises(BadInput, match=sentence):
             load(spec)
     settings.unlink()
     with pytest.raises(
-        BadInput, match=r"could not be had: .*; expected a folder with config\.json, preprocessor_config"
+        BadInput, match=r"could not be loaded: .*; expected a folder with config\.json, preprocessor_config"
     ):
         load(spec)
     regression = tiny_vit(tmp_path / "other", problem_type="regression")

@@ -76,3 +76,34 @@ def test_docstrings_are_there_and_their_examples_run(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for example in doctest.DocTestFinder().find(value, name, extraglobs={"cfa": cfalign}):
         assert runner.run(example).failed == 0, f"an example of {example.name} fails; what it printed is above"
+
+
+def printable() -> list[tuple[object, str]]:
+    clf, autoencoder = cfalign.classifiers.load("embedded"), cfalign.autoencoders.load("embedded")
+    faces = cfalign.synthetic.sample(2, seed=0)
+    images = cfalign.synthetic.render(faces)
+    found = cfalign.latent_shift(images, clf["smiling"], autoencoder=autoencoder)
+    source = cfalign.datasets.TensorImages(images)
+    composed = cfalign.classifiers.ComposedClassifier(1 - clf["smiling"], name="sad")
+    return [
+        (clf, "WrappedClassifier('embedded', AttributeNetwork, link='sigmoid': 5_o_clock_shadow, "),
+        (composed, "ComposedClassifier('sad', Composition('1 - smiling', classifier='embedded'): sad)"),
+        (cfalign.classifiers.black_box(print, ["bright"], name="box"), "BlackBox('box', print: bright)"),
+        (autoencoder, "WrappedAutoencoder('embedded', VectorAutoencoder, size 64)"),
+        (cfalign.Reference(clf), "Reference('embedded')"),
+        (cfalign.LatentShift(clf.logits, autoencoder), "LatentShift('logits', link='logit')"),
+        (faces, "Faces(2 faces)"),
+        (found, "Counterfactuals(2: "),
+        (source, "TensorImages('tensor', 2 images, 64x64)"),
+        (source.load(range(2)), "Loaded(2 images, 64x64, 0 skipped)"),
+        (cfalign.Run("nowhere"), "Run('nowhere', no run yet)"),
+        (cfalign.SearchOptions(), "SearchOptions(drop=0.6, "),
+    ]
+
+
+def test_printed_objects_say_what_they_are() -> None:
+    for thing, beginning in printable():
+        assert repr(thing).startswith(beginning)
+        assert " at 0x" not in repr(thing)
+        assert "tensor(" not in repr(thing)
+        assert len(repr(thing)) < 400

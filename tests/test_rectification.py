@@ -338,6 +338,12 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
         RectificationOptions(**wrong)
 
 
+def test_a_printed_result_says_what_changed() -> None:
+    found = rectify(T, [HAT], images=IMAGES, autoencoder=LinearAutoencoder(), options=options())
+    change = f"{HAT.name} ψ {found.before[0].psi:.2f} → {found.after[0].psi:.2f}"
+    assert repr(found) == f"Rectified('{found.composition}', {change}, converged)"
+
+
 def test_labels_give_accuracy_and_auroc_on_the_test_images() -> None:
     truth = (respond(IMAGES, [CLF])[:, 0] > 0).double().numpy()
     truth[::7] = np.nan

@@ -80,6 +80,10 @@ class Counterfactuals:
     def __len__(self) -> int:
         return len(self.outcomes)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.outcomes.count(o)} {o.value}" for o in Outcome if o in self.outcomes)
+        return f"Counterfactuals({len(self)}: {counts or 'none'})"
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -1,7 +1,7 @@
-"""The published model files of the paper, fetched into the user's cache when they are asked for, and only then.
+"""The published model files of the paper, downloaded into the user's cache on request only.
 
-A file that was begun goes on where it stopped, if the server allows. It is checked by its SHA-256 where that is known,
-else by the one it had when it was first fetched, which ``sha256.json`` beside the files remembers.
+A download that was interrupted goes on where it stopped, if the server allows. A file is checked by its published
+SHA-256, or else by the one that it had when it was first fetched, which ``sha256.json`` beside the files records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENVIRONMENT = "CFALIGN_CACHE"
 _PINS = "sha256.json"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
-Progress = Callable[[str, int, int], None]
+DownloadProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes here, and the bytes in all (0 where the server does not say)."""
 
 
@@ -122,7 +122,7 @@ def located(name: str, *, folder: Path | None = None) -> tuple[Path, ...]:
 
 
 def fetch(
-    model: PublishedModel, *, folder: Path | None = None, base: str = BASE, progress: Progress = lambda *_: None
+    model: PublishedModel, *, folder: Path | None = None, base: str = BASE, progress: DownloadProgress = lambda *_: None
 ) -> tuple[Path, ...]:
     """The model's files, downloaded where they are not there yet, checked in any case.
 
@@ -138,7 +138,7 @@ def fetch(
         raise StorageFailed(f"Could not write to {place}: {error.strerror or error}.") from error
 
 
-def _fetched(asset: Asset, place: Path, url: str, progress: Progress) -> Path:
+def _fetched(asset: Asset, place: Path, url: str, progress: DownloadProgress) -> Path:
     target, known = place / asset.file, pinned(asset, folder=place)
     if target.is_file():
         found = pooch.file_hash(str(target))
@@ -172,7 +172,7 @@ def _since(asset: Asset) -> str:
     return "published" if asset.sha256 else "first fetched"
 
 
-def _resumed(url: str, part: Path, progress: Progress) -> None:
+def _resumed(url: str, part: Path, progress: DownloadProgress) -> None:
     """Download into ``part``, going on after the bytes that it holds. Raises BadInput as ``fetch``."""
     mark = part.with_name(f"{part.name}.etag")  # which version of the file the bytes are of
     start = part.stat().st_size if part.is_file() else 0
@@ -200,7 +200,7 @@ def _resumed(url: str, part: Path, progress: Progress) -> None:
     mark.unlink(missing_ok=True)
 
 
-def _received(answer: requests.Response, part: Path, mark: Path, start: int, progress: Progress) -> bool:
+def _received(answer: requests.Response, part: Path, mark: Path, start: int, progress: DownloadProgress) -> bool:
     """Write the answer to ``part``; whether it is whole."""
     begin = start if answer.status_code == 206 else 0  # a server without ranges begins anew
     if etag := answer.headers.get("ETag"):
@@ -215,7 +215,9 @@ def _received(answer: requests.Response, part: Path, mark: Path, start: int, pro
     return not total or part.stat().st_size == total
 
 
-def _copy(answer: requests.Response, file: IO[bytes], name: str, done: int, total: int, progress: Progress) -> None:
+def _copy(
+    answer: requests.Response, file: IO[bytes], name: str, done: int, total: int, progress: DownloadProgress
+) -> None:
     progress(name, done, total)
     for chunk in answer.iter_content(_CHUNK):
         file.write(chunk)

@@ -1,4 +1,4 @@
-"""What identifies a model: a hash of everything that decides its answers."""
+"""The identity of a model: a hash of everything that decides its answers."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from torch import Tensor, nn
 from cfalign._models.own_code import attributes, closure, is_own, named_globals, package_of
 
 UNKNOWN = "unknown"
-"""How the hash of a model begins that holds something that cannot be compared; no two such hashes are equal."""
+"""Start of the hash of a model that holds something that cannot be compared; no two such hashes are equal."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), type(Ellipsis), type(NotImplemented))
 _NEUTRAL = (
     *(type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Thread),
     *(logging.Logger, logging.Handler, logging.LoggerAdapter, Executor, torch.device),
 )
-"""What decides no answer."""
+"""Objects that decide no answer."""
 _BUILT_IN = (
     *(BuiltinMethodType, MethodWrapperType, WrapperDescriptorType, GetSetDescriptorType, MemberDescriptorType),
     *(type(str.join), type(dict.__dict__["fromkeys"])),
@@ -90,7 +90,7 @@ class _Hasher:
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
-        """What cannot be compared, by type."""
+        """Types of the objects that cannot be compared."""
         self._known: dict[int, bytes] = {}
         self._path: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no address is used twice

@@ -1,4 +1,4 @@
-"""The user's models behind the protocols: leave them as they came, know where they live, say when their code fails."""
+"""The user's models: left as they came, found on their device, and named when their code fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _modules(thing: Any, seen: set[int], depth: int) -> Iterator[nn.Module]:
 
 
 def _parts(thing: Any) -> Iterator[Any]:
-    """What a function, a class of the user's, a container or an object holds."""
+    """The objects that a function, a class of the user's, a container or an object holds."""
     if isinstance(thing, list | tuple | set | frozenset):
         yield from thing
     elif isinstance(thing, Mapping):
@@ -71,7 +71,7 @@ def _behind(thing: Any) -> Iterator[Any]:
 
 
 def device_of(model: Any) -> torch.device:
-    """Where the model's first parameters or buffers live; the CPU when it has none."""
+    """The device of the model's first parameter or buffer; the CPU when it has none."""
     for module in _modules(model, set(), DEPTH):
         for tensor in (*module.parameters(), *module.buffers()):
             return tensor.device
@@ -125,7 +125,7 @@ def _same_randomness() -> Iterator[None]:
 
 @contextmanager
 def user_code(who: str) -> Iterator[None]:
-    """Whatever the user's model raises inside becomes BadModel: "<who> raised <error>", in one line."""
+    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>", in one line."""
     try:
         yield
     except (CfalignError, MemoryError):

@@ -111,6 +111,11 @@ class Rectified:
     """Images by part: train, validation, test, skipped."""
     options: RectificationOptions
 
+    def __repr__(self) -> str:
+        pairs = zip(self.against, self.before, self.after, strict=True)
+        changes = ", ".join(f"{c.name} ψ {one.psi:.2f} → {two.psi:.2f}" for c, one, two in pairs)
+        return f"Rectified({str(self.composition)!r}, {changes}, {self.ending.value})"
+
     @property
     def name(self) -> str:
         """Such as ``heavy_makeup_rectified``."""

@@ -1,9 +1,22 @@
-"""Classifiers: named heads over one image batch.
+"""Classifiers: named heads over one batch of images.
 
-``load`` (``by_spec``) · ``wrap`` a torch module (``wrapped_classifier``, with its ``preprocessing`` and
-``outputs``) · ``black_box`` any callable · ``composed_classifier`` a composition of heads as one head, and
-``saved_composition`` on disk · ``families`` of libraries · ``exported`` files and servers · ``attribute_network`` the
-one that cfalign trains
+    clf = load("embedded")                              # by spec: a name, a file, a factory, FAMILY:NAME, an address
+    clf = wrap(network, ["smiling", "young"])           # a torch module
+    clf = black_box(function, ["smiling"])              # any callable, without gradients
+    clf["smiling"] + 0.3 * clf["young"]                 # a composition
+
+=======================  ===================================================================================
+``by_spec``              ``load``, and ``planted``, the shipped classifiers with a planted shortcut
+``wrapped_classifier``   ``wrap``, and ``WrappedClassifier``, which it returns
+``black_box``            ``black_box``, and ``BlackBox``, which it returns
+``preprocessing``        from images in [0, 1] to a model's input
+``outputs``              from a model's outputs to logits
+``composed_classifier``  a composition of heads as a classifier of its own
+``saved_composition``    a composition as a file
+``attribute_network``    the network that cfalign trains
+``families``             one module per family of ``FAMILY:NAME``
+``exported``             TorchScript, ``torch.export``, ONNX, and servers
+=======================  ===================================================================================
 """
 
 from cfalign.classifiers.black_box import BlackBox, black_box

@@ -24,7 +24,7 @@ class BlackBox:
 
     differentiable = False
     spec: str | None = None
-    """What ``load`` made it from."""
+    """The spec that ``load`` made it from; None where it was made otherwise."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ class ComposedClassifier:
     """
 
     spec: str | None = None
-    """What ``load`` made it from."""
+    """The spec that ``load`` made it from; None where it was made otherwise."""
 
     def __init__(self, composition: Composition, *, name: str) -> None:
         self.composition, self.name, self.targets = composition, name, (name,)

@@ -1,4 +1,4 @@
-"""What a model gives back, as logits: one column per target, whatever its link."""
+"""From a model's outputs to logits, one column per target, under every link."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfalign._errors import BadInput, BadModel
 from cfalign._heads.scoring import in_columns
 
 Link = Literal["sigmoid", "softmax", "probability"]
-"""What turns outputs into probabilities; ``"probability"``: they are already."""
+"""The function from outputs to probabilities; with ``"probability"`` they already are."""
 
 
 def as_logits(out: Tensor, link: Link) -> Tensor:

@@ -1,4 +1,4 @@
-"""A composition of heads on disk, as JSON: what ``cfalign rectify`` writes and ``load`` reads."""
+"""A composition of heads as a JSON file, which ``cfalign rectify`` writes and ``load`` reads."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ class SavedComposition:
         return tuple(dict.fromkeys(t.classifier for t in self.terms))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The content of the JSON file."""
         return {"kind": KIND, **asdict(self)}
 
 
 def saved(composition: Composition, *, name: str, specs: Mapping[str, str] | None = None) -> SavedComposition:
-    """What to write. ``specs``: classifier name → spec, for those that ``classifiers.load`` has not made.
+    """A composition with the specs of its classifiers, to be written as JSON.
 
-    Raises BadInput when a classifier has no spec.
+    ``specs``: classifier name → spec, for classifiers that ``classifiers.load`` has not made. Raises BadInput when a
+    classifier has no spec.
     """
     terms = []
     for coefficient, term in composition.terms:

@@ -1,4 +1,4 @@
-"""A user's torch module as a classifier: named targets, link, and what is done to images before it."""
+"""A user's torch module as a classifier with named targets, a link and preprocessing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WrappedClassifier:
 
     differentiable = True
     spec: str | None = None
-    """What ``load`` made it from, so that a composition of its heads can be saved."""
+    """The spec that ``load`` made it from, so that a composition of its heads can be saved; None otherwise."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WrappedClassifier:
         if link not in get_args(Link):
             raise BadInput(f"link must be 'sigmoid', 'softmax' or 'probability', got {link!r}.")
         if prepare is not None and (size is not None or normalize is not None):
-            raise BadInput("Give either prepare or size and normalize: prepare does all that comes before the module.")
+            raise BadInput("Expected either prepare or size and normalize, got both; prepare does all preprocessing.")
         self.module, self.link, self.name = module, link, name
         self.targets = checked_targets(targets)
         if link == "softmax" and len(self.targets) < 2:
@@ -74,7 +74,7 @@ class WrappedClassifier:
 
 
 def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
-    """What a model gets of images [n, c, h, w] in [0, 1]. Raises BadModel for another number of channels."""
+    """Images [n, c, h, w] in [0, 1] as the model takes them. Raises BadModel for another number of channels."""
     channels = getattr(prepare, "channels", None)
     if channels is not None and channels != images.shape[1]:
         raise BadModel(f"Classifier {name!r} takes images of {channels} channels, but these have {images.shape[1]}.")
@@ -83,7 +83,7 @@ def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
 
 
 def described_classifier(classifier: WrappedClassifier | object, what: str) -> str:
-    """The ``repr`` of a classifier: class, name, what it holds, its first targets."""
+    """The ``repr`` of a classifier: class, name, content, first targets."""
     targets: tuple[str, ...] = getattr(classifier, "targets", ())
     shown = ", ".join(targets[:3]) + (f", … {len(targets)} targets" if len(targets) > 3 else "")
     return f"{type(classifier).__name__}({getattr(classifier, 'name', '')!r}, {what}: {shown})"

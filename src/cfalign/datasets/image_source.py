@@ -33,6 +33,10 @@ class Loaded:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        height, width = self.images.shape[-2:]
+        return f"Loaded({len(self)} images, {height}x{width}, {len(self.skipped)} skipped)"
+
 
 @runtime_checkable
 class ImageSource(Protocol):

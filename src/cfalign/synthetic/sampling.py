@@ -55,6 +55,9 @@ class Faces:
     def __len__(self) -> int:
         return int(self.factors.shape[0])
 
+    def __repr__(self) -> str:
+        return "Faces(1 face)" if len(self) == 1 else f"Faces({len(self)} faces)"
+
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Faces:
         """The faces at `index` (integer, slice, list, index or mask tensor); an integer gives one face."""
         if isinstance(index, int):

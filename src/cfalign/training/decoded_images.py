@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cfalign._runs.codec import write_json, written
+from cfalign._runs.progress import Progress
 from cfalign.datasets import ImageSource, Skipped, in_batches
-
-Progress = Callable[[str, int, int], None]
-"""(stage, done, total); called at the start of a stage and after every unit."""
 
 IN_MEMORY = 2 * 1024**3
 _BATCH = 256

@@ -1,4 +1,4 @@
-"""The JSON beside an exported model: what its file cannot say."""
+"""The JSON beside an exported model, with what the model's file does not contain."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Description:
-    """What the JSON says; None where it is silent."""
+    """Content of the JSON; None for keys that it does not have."""
 
     link: Link
-    """What turns outputs into probabilities."""
+    """The function from outputs to probabilities."""
     targets: tuple[str, ...] | None = None
+    """Names of the outputs, in lower snake case."""
     normalize: tuple[Numbers, Numbers] | None = None
     """Means and standard deviations of images in [0, 1], one number per channel."""
     size: int | None = None
     """Side of the square images that the model expects."""
     channels: int | None = None
-    """1: the mean over the channels is given."""
+    """Number of input channels, 1 or 3; a model of 1 gets the mean over the channels."""
 
 
 def description_file(file: Path) -> Path:
@@ -88,9 +89,9 @@ def _checked(content: dict[str, Any]) -> Description:
 
 
 def describe(file: Path, *, size: int | None, channels: int | None) -> Description:
-    """The JSON beside a model file, with ``size`` and ``channels`` of the file where the JSON is silent.
+    """The JSON beside a model file, completed by the ``size`` and ``channels`` of the file.
 
-    Raises BadInput where both speak and differ.
+    Raises BadInput where JSON and file differ.
     """
     place = description_file(file)
     content = read_description(place)

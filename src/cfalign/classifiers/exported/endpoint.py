@@ -29,7 +29,7 @@ HEADERS = {"Accept": "application/json", "User-Agent": "cfalign"}
 
 
 class Endpoint:
-    """Images [n, c, h, w] in [0, 1] to probabilities [n, target], asked from a server in batches."""
+    """Images [n, c, h, w] in [0, 1] to probabilities [n, target], which a server gives batch by batch."""
 
     def __init__(self, address: str, *, timeout: float, attempts: int, pause: float) -> None:
         self._address, self._timeout, self._attempts, self._pause = address, timeout, attempts, pause
@@ -43,7 +43,7 @@ class Endpoint:
 
     @property
     def digest(self) -> str:
-        """Hash of the address and of what the server says of itself; whether its model changed cannot be seen."""
+        """Hash of the address and the server's description; a change of the model behind it is not seen."""
         said = (self._address, self.targets, self._size, self._channels)
         return sha256(repr(said).encode()).hexdigest()[:16]
 
@@ -81,7 +81,7 @@ class Endpoint:
         return scores
 
     def _ask(self, content: Any) -> Any:
-        """The server's JSON to a GET (no content) or POST."""
+        """The server's answer to a GET (without content) or POST, read as JSON."""
         method = "GET" if content is None else "POST"
         try:
             with (
@@ -139,10 +139,11 @@ class Endpoint:
 
 
 def load(address: str, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS, pause: float = PAUSE) -> BlackBox:
-    """The classifier at the address. Asks for its description; images follow when it is used.
+    """The classifier at the address, whose description is asked for at once.
 
-    ``timeout``: seconds without any byte; ``attempts`` and ``pause``: see ``_models.http.session``. After a timeout, a
-    lost connection or an answer 5xx the server is asked again, after 4xx it is not.
+    ``timeout``: seconds without a byte. ``attempts`` and ``pause``: see ``_models.http.session``. The server is asked
+    again after a timeout, a lost connection or an answer 5xx, but not after 4xx. Raises BadInput when it cannot be
+    reached, and BadModel when its description breaks the contract.
     """
     try:
         parts = urlsplit(address)

@@ -25,7 +25,7 @@ _LOCATION = re.compile(rb"\x0a\x08location\x12")  # in an ONNX file: the key "lo
 
 @dataclass(frozen=True)
 class FileModule:
-    """A module from a file, and what the file says of its input."""
+    """A module from a file, and its input as the file describes it."""
 
     module: nn.Module
     size: int | None = None
@@ -37,8 +37,10 @@ class FileModule:
 
 
 class ExportedModule(nn.Module):
-    """Takes images of three channels in batches of any size, and gives the inner module what that takes: the mean over
-    the channels where it has one, batches filled up or cut where the file has them fixed.
+    """A file's module for images of three channels in batches of any size.
+
+    A module of one channel gets the mean over the channels. A module of fixed batch sizes gets batches that are filled
+    up or split.
     """
 
     def __init__(self, read: FileModule, *, channels: int) -> None:
@@ -53,7 +55,7 @@ class ExportedModule(nn.Module):
 
 
 def as_classifier(read: FileModule, file: Path) -> WrappedClassifier:
-    """The classifier; a trial run counts its targets. Raises BadInput where the file and its description differ."""
+    """The classifier, whose targets a trial run counts. Raises BadInput where file and description differ."""
     description = describe(file, size=read.size, channels=read.channels)
     module = ExportedModule(read, channels=description.channels or 3)
     for part in module.modules():
@@ -73,7 +75,7 @@ def as_classifier(read: FileModule, file: Path) -> WrappedClassifier:
 
 
 def trial_outputs(run: Any, description: Description, file: Path, *, device: torch.device | str = "cpu") -> int:
-    """How many outputs the model has for two grey images. Raises BadInput when it cannot take them."""
+    """The number of outputs, from a run on two grey images. Raises BadInput when the model cannot take them."""
     side = description.size or USUAL
     images = torch.full((2, 3, side, side), 0.5, device=device)
     try:

@@ -1,4 +1,4 @@
-"""What an exported model takes: batches of certain sizes, square images, one or three channels."""
+"""Input of an exported model: batch sizes, square images, one or three channels."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def batched(run: Callable[[Tensor], Tensor], images: Tensor, *, least: int = 1, 
 
 
 def square_side(height: int | None, width: int | None, file: Path) -> int | None:
-    """The side that an input of fixed size has. Raises BadInput for a rectangle."""
+    """The side of an input of fixed size; None where it is left open. Raises BadInput for a rectangle."""
     if height is not None and width is not None and height != width:
         raise BadInput(f"{file} takes images of {height}×{width}; expected a square, or sizes left open at export.")
     return height if height is not None else width
 
 
 def channel_count(channels: int | None, file: Path) -> int | None:
-    """1, 3 or None (left open). Raises BadInput for another fixed number."""
+    """The fixed number of channels, 1 or 3; None where it is left open. Raises BadInput for another number."""
     if channels not in (None, 1, 3):
         raise BadInput(f"{file} takes images of {channels} channels; expected 1 or 3.")
     return channels

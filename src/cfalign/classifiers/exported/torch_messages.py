@@ -1,4 +1,4 @@
-"""What torch says while it reads a file: its warnings are silenced, its errors become a few words."""
+"""Messages of torch while it reads a file: warnings are silenced, errors are shortened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfalign._models.guard import described
 
 
 def reason(error: Exception) -> str:
-    """What is wrong, out of the many lines of a C++ or TorchScript message."""
+    """The cause of an error, from the many lines of a C++ or TorchScript message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error: " in line]
     if "Traceback of TorchScript" in str(error) and telling:
@@ -24,7 +24,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's warnings and log lines about its own deprecations; what fails is raised."""
+    """Silence torch's warnings and log lines. Errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,8 +1,8 @@
 """Whether a file of ``torch.export`` can be loaded without running code of its own.
 
 ``torch.export.load`` falls back to full pickles, loads native libraries, evaluates expressions, and writes names from
-the file into Python code that it then runs. So it is called only for a file of the plain form, everything in it on a
-list: tensors, ATen operators, arithmetic on sizes, identifiers.
+the file into Python code that it then runs. So it is called only for files of the plain form, in which everything is
+on a list: tensors, ATen operators, arithmetic on sizes, identifiers.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ WORDS = {
 }
 NAME, QUOTED = re.compile(r"[A-Za-z_]\w*"), re.compile(r"'[\w.]*'")
 LEFT_OUT = ("metadata", "as_string", "as_strings", "guards_code")
-"""Told to people, handed to an ATen operator as text, or not handed on."""
+"""Keys whose text is shown to people, passed to an ATen operator as text, or dropped."""
 
 
 def vet(file: Path) -> str | None:
-    """What in the file is not of the plain form, in a few words; None when nothing is.
+    """The first part of the file that is not of the plain form, in a few words; None without one.
 
     Raises BadInput when it is damaged, or of the format before PyTorch 2.8.
     """
@@ -69,8 +69,9 @@ def vet(file: Path) -> str | None:
 
 
 def copied(file: Path) -> io.BytesIO:
-    """The archive written anew, as ``vet`` has read it, for torch's own reader may see another table of contents in a
-    file that is made for it; without guards, which are Python code.
+    """A copy of the archive as ``vet`` has read it, without guards, which are Python code.
+
+    A malicious file may show torch's own reader another table of contents; the copy has only one.
     """
     copy = io.BytesIO()
     with ZipFile(file) as archive, ZipFile(copy, "w") as anew:

@@ -19,12 +19,12 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds."""
+    """Content of a weight file."""
 
     path: Path
     state: dict[str, Tensor]
     names: tuple[str, ...] | None
-    """Of its classes, where it tells them under ``classes``, ``class_names`` or ``targets``."""
+    """Names of its classes, from the key ``classes``, ``class_names`` or ``targets``; None without one."""
 
     def rows(self, key: str) -> int:
         """Length of a tensor's first axis: the number of classes, when ``key`` is the last layer's.
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def read(path: str | Path, *, trust: bool = False) -> Checkpoint:
-    """The tensors of a checkpoint, without what a trainer or a parallel module puts before their names.
+    """The tensors of a checkpoint, without the prefixes that trainers and parallel modules put before their names.
 
     Raises BadInput when the file cannot be read (see ``weights.read_checkpoint``) or holds no tensors.
     """

@@ -1,4 +1,4 @@
-"""Calls of a library that makes or downloads a model: whatever goes wrong there becomes one sentence."""
+"""Calls of a library that builds or downloads a model: every error there becomes one sentence."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cfalign._models.guard import described
 
 @contextmanager
 def library_call(what: str, *, instead: str) -> Iterator[None]:
-    """Any error inside becomes BadInput: "<what> could not be had: <error>; <instead>."
+    """Any error inside becomes BadInput: "<what> could not be loaded: <error>; <instead>."
 
-    What the library prints goes to stderr, since stdout is for results.
+    The library's own output goes to stderr, because stdout is for results.
     """
     try:
         with redirect_stdout(sys.stderr):
@@ -22,4 +22,4 @@ def library_call(what: str, *, instead: str) -> Iterator[None]:
     except (CfalignError, MemoryError):
         raise
     except Exception as error:
-        raise BadInput(f"{what} could not be had: {described(error)}; {instead}.") from error
+        raise BadInput(f"{what} could not be loaded: {described(error)}; {instead}.") from error

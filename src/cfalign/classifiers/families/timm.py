@@ -103,7 +103,7 @@ def preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     if config["crop_mode"] not in ("center", "squash") or not (squash or height == width):
         raise BadInput(
             f"This model's images are prepared in timm's mode {config['crop_mode']!r} at {height}×{width}, which "
-            "cannot be had here; name a factory that wraps it with its own `prepare`."
+            "cfalign does not have; name a factory that wraps it with its own `prepare`."
         )
     if config["interpolation"] not in ("nearest", "bilinear", "bicubic"):
         raise BadInput(f"This model's images are resized by {config['interpolation']!r}; expected bilinear or bicubic.")
