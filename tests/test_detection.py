@@ -16,7 +16,7 @@ from cfalign import classifiers
 from cfalign._analysis.statistics import auroc
 from cfalign._errors import RunMismatch
 from cfalign._heads.reference import Reference
-from cfalign.benchmarks.detection.detectors import ConfoundedFaces, Subject
+from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFaces
 from cfalign.benchmarks.detection.measure import pairs_once
 from cfalign.benchmarks.detection.options import DetectionOptions, Effort
 from cfalign.benchmarks.detection.result import DETECTORS, AuditedPair, Detection
@@ -116,7 +116,7 @@ def test_doses_are_means_of_the_shortcut_alone_and_monotone_is_said_per_target()
 
 def test_parts_are_found_again_and_those_of_other_models_refused(tmp_path: Path) -> None:
     twin = classifiers.load("embedded:chubby_from_pale_skin_0")
-    faces = ConfoundedFaces.drawn("chubby", "pale_skin", [Subject("twin", twin, 0.0, 0)], faces=4, seed=1)
+    faces = ShortcutFaces.drawn("chubby", "pale_skin", [PlantedClassifier("twin", twin, 0.0, 0)], faces=4, seed=1)
     reference = Reference(classifiers.load("embedded"), None)
     made = [pair("twin", truth=0.1, effect=float("nan"), target="chubby", shortcut="pale_skin")]
     calls: list[int] = []

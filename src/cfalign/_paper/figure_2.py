@@ -129,8 +129,10 @@ def alignment_and_correlation(
 
 def _few(run: Run, classes: Sequence[str]) -> dict[str, int]:
     """Classes with too few counterfactuals, and how many."""
-    matrix = run.matrix().filter(pl.col("downstream").is_in(classes))
-    made = {base: int(matrix.filter(pl.col("base") == base)["n"].to_numpy().max()) for base in classes}
+    made = dict.fromkeys(classes, 0)
+    for cell in run.cells():
+        if cell.base in made and cell.downstream in made:
+            made[cell.base] = max(made[cell.base], cell.n)
     return {base: n for base, n in made.items() if n < FEW}
 
 
@@ -140,15 +142,15 @@ def _table(run: Run, inputs: FigureInputs, classes: Sequence[str]) -> pl.DataFra
     labels = np.full((0, len(classes)), np.nan)
     if inputs.labels is not None:
         labels = inputs.labels.subset(scores["image_id"].to_list()).require(classes).values
-    cells = {(row["base"], row["downstream"]): row for row in run.matrix().to_dicts()}
+    cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
     rows = []
     for i, base in enumerate(classes):
         for j, downstream in enumerate(classes):
             cell = cells[base, downstream]
-            row = {name: cell[name] for name in ("base", "downstream", "psi", "ci_low", "ci_high", "n", "q")}
+            row = {name: getattr(cell, name) for name in ("base", "downstream", "psi", "ci_low", "ci_high", "n", "q")}
             row |= _correlation("prediction", predictions[:, i], predictions[:, j])
             row |= _correlation("label", labels[:, i], labels[:, j])
-            rows.append({name: math.nan if value is None else value for name, value in row.items()})
+            rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

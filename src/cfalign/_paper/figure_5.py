@@ -77,13 +77,13 @@ def induced_shortcut(
         progress=progress,
     )
     labels = dict(zip(bases, run.record()["audited"], strict=True))
-    cells = {row["base"]: row for row in run.matrix().filter(pl.col("downstream") == shortcut).to_dicts()}
+    cells = {cell.base: cell for cell in run.cells() if cell.downstream == shortcut}
     rows = []
     for dose, share, total in zip(doses, shares, sums, strict=True):
         row = {"coefficient": dose}
         for start, composition in (("", share), ("sum_", total)):
             cell = cells[labels[composition]]
-            row |= {start + key: cell[key] for key in ("psi", "ci_low", "ci_high", "n", "excluded")}
+            row |= {start + key: getattr(cell, key) for key in ("psi", "ci_low", "ci_high", "n", "excluded")}
         rows.append(row)
     return InducedShortcut(target, shortcut, pl.DataFrame(rows))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 from matplotlib.figure import Figure
 
 from cfalign._audit.audit import audit
@@ -18,8 +16,9 @@ from cfalign._figures.plots.pixels import new_figure
 from cfalign._figures.svg import matrix_order
 from cfalign._paper.figure_inputs import FigureInputs
 from cfalign._paper.figure_job import Entry, FigureJob, PaperFigure
-from cfalign._results import Cell, Floats
+from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
+from cfalign._runs.run import Run
 
 CELL = 0.2
 """Side of a cell in inches."""
@@ -27,9 +26,9 @@ CELL = 0.2
 
 def complete_matrix(
     inputs: FigureInputs, out: str | Path, *, options: AuditOptions | None = None, progress: Progress = silent
-) -> pl.DataFrame:
-    """``matrix.csv`` of every head of the classifier as base and downstream; the run goes to ``out``."""
-    run = audit(
+) -> Run:
+    """Audit every head of the classifier as base and downstream; the run goes to ``out``."""
+    return audit(
         inputs.images,
         inputs.classifier,
         autoencoder=inputs.autoencoder,
@@ -37,7 +36,6 @@ def complete_matrix(
         out=out,
         progress=progress,
     )
-    return run.matrix()
 
 
 def complete_matrix_figure(values: Floats, bases: Sequence[str], downstream: Sequence[str]) -> Figure:
@@ -57,23 +55,18 @@ def complete_matrix_figure(values: Floats, bases: Sequence[str], downstream: Seq
 def make(job: FigureJob) -> Entry:
     """The matrix, clustered as in the report."""
     options = job.audit_options(100, 8)
-    table = complete_matrix(job.inputs, job.run("fig9"), options=options, progress=job.progress("fig9"))
-    cells = [_cell(row) for row in table.to_dicts()]
+    run = complete_matrix(job.inputs, job.run("fig9"), options=options, progress=job.progress("fig9"))
+    cells = run.cells()
     bases, downstream = matrix_order(cells)
     psi = {(cell.base, cell.downstream): cell.psi for cell in cells}
     values = np.array([[psi[base, other] for other in downstream] for base in bases])
     job.save("fig9", complete_matrix_figure(values, bases, downstream))
-    job.save_table("fig9", table)
+    job.save_table("fig9", run.matrix())
     return {
         "heads": len(bases),
         "order": bases,
         "n": {cell.base: cell.n for cell in cells if cell.base == cell.downstream},
     }
-
-
-def _cell(row: Mapping[str, Any]) -> Cell:
-    known: dict[str, Any] = {name: np.nan if value is None else value for name, value in row.items()}
-    return Cell(**known)
 
 
 FIGURE_9 = PaperFigure("fig9", "the complete matrix", make, lambda entry: [f"{entry['heads']} heads"])

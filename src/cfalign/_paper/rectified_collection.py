@@ -213,13 +213,11 @@ def alignment_of(
         progress=progress,
     )
     labels = dict(zip(unique, run.record()["audited"], strict=True))
-    cells = {(row["base"], row["downstream"]): row for row in run.matrix().to_dicts()}
+    cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
     rows = []
     for key, composition in bases.items():
         for downstream in given.classes:
             cell = cells[labels[composition], downstream]
             row: Row = {**dict(zip(names, key, strict=True)), "downstream": downstream}
-            for name in ("psi", "ci_low", "ci_high", "n", "q"):
-                row[name] = math.nan if cell[name] is None else cell[name]
-            rows.append(row)
+            rows.append(row | {name: getattr(cell, name) for name in ("psi", "ci_low", "ci_high", "n", "q")})
     return pl.DataFrame(rows, infer_schema_length=None)

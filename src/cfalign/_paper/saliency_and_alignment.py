@@ -3,7 +3,6 @@ aligned they are, and whether the head truly uses the attribute."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from cfalign import classifiers
+from cfalign import classifiers, synthetic
 from cfalign._analysis.statistics import auroc, bootstrap_counts, generator, percentile_interval, weighted_auroc
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
@@ -23,10 +22,10 @@ from cfalign._heads.composition import Composition, head
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._paper.figure_inputs import CLASSES, FigureInputs
-from cfalign._results import Floats
+from cfalign._results import Effect, Floats
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import Run
-from cfalign.synthetic import INTERVENABLE, effect, sample
+from cfalign.synthetic import INTERVENABLE, sample
 
 USED = 0.1
 """A head uses an attribute whose intervention moves its mean score by more than this."""
@@ -147,16 +146,12 @@ def _aligned(run: Run, heads: Iterable[str], rendered: bool) -> dict[tuple[str, 
     """Readings by (head, attribute)."""
     labels = dict(zip(run.record()["audited"], heads, strict=True))
     if not rendered:
-        cells = [row for row in run.matrix().to_dicts() if row["base"] in labels]
-        return {(labels[row["base"]], row["downstream"]): {ALIGNMENT_READINGS[0]: _number(row["psi"])} for row in cells}
+        cells = [cell for cell in run.cells() if cell.base in labels]
+        return {(labels[cell.base], cell.downstream): {ALIGNMENT_READINGS[0]: cell.psi} for cell in cells}
     return {
-        (labels[row["audited"]], row["attribute"]): {name: _number(row[column]) for name, column in COLUMNS.items()}
-        for row in run.effects().to_dicts()
+        (labels[effect.audited], effect.attribute): {name: getattr(effect, column) for name, column in COLUMNS.items()}
+        for effect in run.rows(Effect)
     }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _truth(heads: Heads, faces: int, seed: int, progress: Progress) -> dict[tuple[str, str], float]:
@@ -164,7 +159,9 @@ def _truth(heads: Heads, faces: int, seed: int, progress: Progress) -> dict[tupl
     owners = list(dict.fromkeys(classifier for base in heads.values() for classifier in base.classifiers))
     progress("interventions", 0, 1)
     with undisturbed(*owners):
-        table = effect(lambda x: torch.sigmoid(respond(x, owners)), sample(faces, seed=seed + 30_000)).tolist()
+        table = synthetic.effect(
+            lambda x: torch.sigmoid(respond(x, owners)), sample(faces, seed=seed + 30_000)
+        ).tolist()
     progress("interventions", 1, 1)
     return {
         (name, attribute): row[k]
@@ -176,13 +173,13 @@ def _truth(heads: Heads, faces: int, seed: int, progress: Progress) -> dict[tupl
 def between_concepts(concepts: tuple[str, str], read: PairReadings) -> dict[str, Any]:
     """Similarity of two concepts' maps by method, and ψ each way with interval and n."""
     one, two = ({concept: read.attributes[concept]} for concept in concepts)
-    found: dict[str, Any] = {
-        name: float(value[0, 0]) for name, value in _similarities(read.maps, one, two).items()
-    }  # similarities first
-    cells = {(row["base"], row["downstream"]): row for row in read.run.matrix().to_dicts()}
+    alike = _similarities(read.maps, one, two)
+    found: dict[str, Any] = {name: float(value[0, 0]) for name, value in alike.items()}
+    cells = {(cell.base, cell.downstream): cell for cell in read.run.cells()}
     for base, downstream in (concepts, concepts[::-1]):
         cell = cells[base, downstream]
-        found[f"ψ {base} → {downstream}"] = {name: cell[name] for name in ("psi", "ci_low", "ci_high", "n")}
+        numbers = {name: getattr(cell, name) for name in ("psi", "ci_low", "ci_high", "n")}
+        found[f"ψ {base} → {downstream}"] = numbers
     return found
 
 

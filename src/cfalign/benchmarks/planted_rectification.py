@@ -84,24 +84,27 @@ class PlantedRectification:
         ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another;
         ``mean_effect_falls_by`` the means with their signs.
         """
-        column: dict[str, Floats] = {
-            name: np.array([getattr(row, name) for row in self.rows], dtype=float)
-            for name in ("psi_before", "psi_after", "effect_before", "effect_after", "worst_group_before",
-                         "worst_group_after", "accuracy_before", "accuracy_after")
-        }  # fmt: skip
-        before, after = (np.abs(column[f"effect_{when}"]).mean() for when in ("before", "after"))
+
+        def column(name: str) -> Floats:
+            return np.array([getattr(row, name) for row in self.rows], dtype=float)
+
+        psi_before, psi_after = (np.abs(column(name)).mean() for name in ("psi_before", "psi_after"))
+        effect_before, effect_after = column("effect_before"), column("effect_after")
+        size_before, size_after = (np.abs(effect).mean() for effect in (effect_before, effect_after))
+        worst_group = column("worst_group_after") - column("worst_group_before")
+        accuracy = column("accuracy_after") - column("accuracy_before")
         return {
             "pairs": len(self.rows),
-            "mean_abs_psi_before": float(np.abs(column["psi_before"]).mean()),
-            "mean_abs_psi_after": float(np.abs(column["psi_after"]).mean()),
-            "mean_abs_effect_before": float(before),
-            "mean_abs_effect_after": float(after),
-            "mean_effect_before": float(column["effect_before"].mean()),
-            "mean_effect_after": float(column["effect_after"].mean()),
-            "effect_falls_by": float(1 - after / before),
-            "mean_effect_falls_by": float(1 - column["effect_after"].mean() / column["effect_before"].mean()),
-            "worst_group_rises_by": float((column["worst_group_after"] - column["worst_group_before"]).mean()),
-            "accuracy_rises_by": float((column["accuracy_after"] - column["accuracy_before"]).mean()),
+            "mean_abs_psi_before": float(psi_before),
+            "mean_abs_psi_after": float(psi_after),
+            "mean_abs_effect_before": float(size_before),
+            "mean_abs_effect_after": float(size_after),
+            "mean_effect_before": float(effect_before.mean()),
+            "mean_effect_after": float(effect_after.mean()),
+            "effect_falls_by": float(1 - size_after / size_before),
+            "mean_effect_falls_by": float(1 - effect_after.mean() / effect_before.mean()),
+            "worst_group_rises_by": float(worst_group.mean()),
+            "accuracy_rises_by": float(accuracy.mean()),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,18 +124,21 @@ class PlantedRectification:
             f"{'classifier':<38}{'ending':<15}{'β':>6}{'ψ before':>22}{'n':>5}{'ψ after':>22}{'n':>5}"
             f"{'effect':>15}{'accuracy':>14}{'worst group':>14}"
         )
-        rows = []
-        for r in self.rows:
-            before = f"{r.psi_before:+.2f} [{r.psi_before_low:+.2f}, {r.psi_before_high:+.2f}]"
-            after = f"{r.psi_after:+.2f} [{r.psi_after_low:+.2f}, {r.psi_after_high:+.2f}]"
-            rows.append(
-                f"{r.classifier:<38}{r.ending:<15}{r.beta:>+6.2f}{before:>22}{r.n_before:>5}{after:>22}{r.n_after:>5}"
-                f"{f'{r.effect_before:+.2f} → {r.effect_after:+.2f}':>15}"
-                f"{f'{r.accuracy_before:.2f} → {r.accuracy_after:.2f}':>14}"
-                f"{f'{r.worst_group_before:.2f} → {r.worst_group_after:.2f}':>14}"
-            )
         left_out = [f"{name}: skipped: {why}" for name, why in self.skipped.items()]
-        return [title, *rows, *left_out, *(f"{name:<26}{value:.3f}" for name, value in self.headline.items())]
+        numbers = [f"{name:<26}{value:.3f}" for name, value in self.headline.items()]
+        return [title, *map(_line, self.rows), *left_out, *numbers]
+
+
+def _line(row: PlantedRow) -> str:
+    before = f"{row.psi_before:+.2f} [{row.psi_before_low:+.2f}, {row.psi_before_high:+.2f}]"
+    after = f"{row.psi_after:+.2f} [{row.psi_after_low:+.2f}, {row.psi_after_high:+.2f}]"
+    effect = f"{row.effect_before:+.2f} → {row.effect_after:+.2f}"
+    accuracy = f"{row.accuracy_before:.2f} → {row.accuracy_after:.2f}"
+    worst_group = f"{row.worst_group_before:.2f} → {row.worst_group_after:.2f}"
+    return (
+        f"{row.classifier:<38}{row.ending:<15}{row.beta:>+6.2f}{before:>22}{row.n_before:>5}{after:>22}{row.n_after:>5}"
+        f"{effect:>15}{accuracy:>14}{worst_group:>14}"
+    )
 
 
 def planted_rectification(
@@ -144,40 +150,54 @@ def planted_rectification(
     interventions: int = 50,
     progress: Progress = silent,
 ) -> PlantedRectification:
-    """Rectify shipped classifiers with a planted shortcut against it; all of them by default.
+    """Rectify shipped classifiers with a planted shortcut against it.
 
     Args:
         options: reading, solver, seed, …
-        names: of ``classifiers.planted()``.
+        names: of ``classifiers.planted()``; all that have a shortcut by default.
         faces: confounded ones, for β and ψ.
         independent: faces with target and shortcut independent, for accuracy and the worst group.
         interventions: faces per factor, for the true effects.
+        progress: called with (stage, done, total).
+
+    Raises BadInput if none of the classifiers can be rectified.
     """
     options = options or RectificationOptions()
-    chosen = list(names) if names is not None else [n for n in classifiers.planted() if not n.endswith("_0")]
+    chosen = list(names) if names is not None else [name for name in classifiers.planted() if not name.endswith("_0")]
+    done, skipped = _rectified(chosen, faces, options, progress)
+    if not done:
+        raise BadInput(f"None of {len(chosen)} planted classifiers can be rectified: {next(iter(skipped.values()))}")
+    effects = _effects(list(done.values()), sample(interventions, seed=options.seed + 30_000), progress)
+    rows = []
+    for number, (name, found) in enumerate(done.items()):
+        mine = effects[2 * number : 2 * number + 2]
+        rows.append(_row(name, found, mine, sample(independent, seed=options.seed + 50_000 + number)))
+    return PlantedRectification(tuple(rows), skipped, options)
+
+
+def _rectified(
+    names: Sequence[str], faces: int, options: RectificationOptions, progress: Progress
+) -> tuple[dict[str, Rectified], dict[str, str]]:
+    """By name, the classifiers rectified on confounded faces; and why others could not be."""
     autoencoder, reference = autoencoders.load("embedded"), classifiers.load("embedded")
     done: dict[str, Rectified] = {}
     skipped: dict[str, str] = {}
-    for number, name in enumerate(chosen):
-        progress("classifiers", number, len(chosen))
+    for number, name in enumerate(names):
+        progress("classifiers", number, len(names))
         target, _, shortcut = name.partition("_from_")
         drawn = sample(faces, seed=options.seed + 40_000 + number, correlations={(target, shortcut): CORRELATION})
         try:
             done[name] = rectify(
-                head(classifiers.load(f"embedded:{name}"), target), [head(reference, shortcut)],
-                images=TensorImages(render(drawn)), autoencoder=autoencoder, options=options,
-            )  # fmt: skip
+                head(classifiers.load(f"embedded:{name}"), target),
+                [head(reference, shortcut)],
+                images=TensorImages(render(drawn)),
+                autoencoder=autoencoder,
+                options=options,
+            )
         except BadInput as error:
             skipped[name] = str(error)
-    progress("classifiers", len(chosen), len(chosen))
-    if not done:
-        raise BadInput(f"None of {len(chosen)} planted classifiers can be rectified: {next(iter(skipped.values()))}")
-    effects = _effects(list(done.values()), sample(interventions, seed=options.seed + 30_000), progress)
-    rows = [
-        _row(name, found, effects[2 * i : 2 * i + 2], sample(independent, seed=options.seed + 50_000 + i))
-        for i, (name, found) in enumerate(done.items())
-    ]
-    return PlantedRectification(tuple(rows), skipped, options)
+    progress("classifiers", len(names), len(names))
+    return done, skipped
 
 
 def _both(found: Rectified) -> list[ComposedClassifier]:
@@ -199,23 +219,46 @@ def _effects(found: Sequence[Rectified], faces: Faces, progress: Progress) -> Fl
 
 
 def _row(name: str, found: Rectified, effects: Floats, faces: Faces) -> PlantedRow:
+    """``effects`` [before and after, attribute]; ``faces``: with target and shortcut independent."""
     target, _, shortcut = name.partition("_from_")
-    labels = faces.labels().numpy()
-    label, group = (labels[:, ATTRIBUTES.index(t)] > 0.5 for t in (target, shortcut))
-    right = (_scores(_both(found), render(faces)).numpy() >= 0.5) == label[:, None]
-    groups = [right[(label == a) & (group == b)].mean(axis=0) for a in (False, True) for b in (False, True)]
-    worst, accuracy = np.min(groups, axis=0), right.mean(axis=0)
-    own, other = (effects[:, INTERVENABLE.index(t)] for t in (target, shortcut))
+    accuracy, worst = _accuracies(found, faces, target, shortcut)
+    own, other = (effects[:, INTERVENABLE.index(attribute)] for attribute in (target, shortcut))
     before, after = found.before[0], found.after[0]
-    incoming = [r[0].psi if r else float("nan") for r in (found.incoming_before, found.incoming_after)]
+    incoming_before, incoming_after = (
+        readings[0].psi if readings else float("nan") for readings in (found.incoming_before, found.incoming_after)
+    )
     return PlantedRow(
-        classifier=name, target=target, shortcut=shortcut, ending=found.ending.value, beta=found.beta[0],
+        classifier=name,
+        target=target,
+        shortcut=shortcut,
+        ending=found.ending.value,
+        beta=found.beta[0],
         steps=len(found.curve),
-        psi_before=before.psi, psi_before_low=before.ci_low, psi_before_high=before.ci_high, n_before=before.n,
-        psi_after=after.psi, psi_after_low=after.ci_low, psi_after_high=after.ci_high, n_after=after.n,
-        incoming_before=incoming[0], incoming_after=incoming[1],
-        effect_before=float(other[0]), effect_after=float(other[1]),
-        target_effect_before=float(own[0]), target_effect_after=float(own[1]),
-        accuracy_before=float(accuracy[0]), accuracy_after=float(accuracy[1]),
-        worst_group_before=float(worst[0]), worst_group_after=float(worst[1]),
-    )  # fmt: skip
+        psi_before=before.psi,
+        psi_before_low=before.ci_low,
+        psi_before_high=before.ci_high,
+        n_before=before.n,
+        psi_after=after.psi,
+        psi_after_low=after.ci_low,
+        psi_after_high=after.ci_high,
+        n_after=after.n,
+        incoming_before=incoming_before,
+        incoming_after=incoming_after,
+        effect_before=float(other[0]),
+        effect_after=float(other[1]),
+        target_effect_before=float(own[0]),
+        target_effect_after=float(own[1]),
+        accuracy_before=float(accuracy[0]),
+        accuracy_after=float(accuracy[1]),
+        worst_group_before=float(worst[0]),
+        worst_group_after=float(worst[1]),
+    )
+
+
+def _accuracies(found: Rectified, faces: Faces, target: str, shortcut: str) -> tuple[Floats, Floats]:
+    """Mean accuracy, and that of the worst of the four groups by target and shortcut, [before and after]."""
+    labels = faces.labels().numpy()
+    label, group = (labels[:, ATTRIBUTES.index(attribute)] > 0.5 for attribute in (target, shortcut))
+    right = (_scores(_both(found), render(faces)).numpy() >= 0.5) == label[:, None]
+    by_group = [right[(label == a) & (group == b)].mean(axis=0) for a in (False, True) for b in (False, True)]
+    return right.mean(axis=0), np.min(by_group, axis=0)

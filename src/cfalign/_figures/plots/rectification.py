@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -33,17 +35,8 @@ def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: st
     axes = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
     for column, curve in enumerate(curves):
         above, below = axes[0][column], axes[1][column]
-        few = len(curve.steps) <= 30
-        for values, colour, marker, name in (
-            (curve.train, NEGATIVE, "o", "training"), (curve.validation, POSITIVE, "s", "validation"),
-        ):  # fmt: skip
-            known = [(s, v) for s, v in zip(curve.steps, values, strict=True) if math.isfinite(v)]
-            style = {"marker": marker, "markersize": 5.0} if few or name == "validation" else {"alpha": 0.5}
-            if known:
-                above.plot(*zip(*known, strict=True), color=colour, linewidth=1.4, label=name, **style)
-        below.plot(
-            curve.steps, curve.beta, color=INK, linewidth=1.4, **({"marker": "o", "markersize": 4} if few else {})
-        )
+        _psi(above, curve)
+        _beta(below, curve)
         for panel in (above, below):
             panel.axhline(0, color=MUTED, linewidth=0.8)
             panel.axvline(best_step, color=MUTED, linewidth=1.0, linestyle="--")
@@ -56,3 +49,26 @@ def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: st
     axes[1][0].set_ylabel("β", fontsize=9)
     axes[0][0].legend(frameon=False, fontsize=8.5)
     figure.savefig(path)
+
+
+def _psi(panel: Axes, curve: Curve) -> None:
+    """Training and validation; many training steps are a line without markers."""
+    training = {"marker": "o", "markersize": 5.0} if _few(curve) else {"alpha": 0.5}
+    validation = {"marker": "s", "markersize": 5.0}
+    for values, colour, name, look in (
+        (curve.train, NEGATIVE, "training", training),
+        (curve.validation, POSITIVE, "validation", validation),
+    ):
+        known = [(step, value) for step, value in zip(curve.steps, values, strict=True) if math.isfinite(value)]
+        if known:
+            panel.plot(*zip(*known, strict=True), color=colour, linewidth=1.4, label=name, **look)
+
+
+def _beta(panel: Axes, curve: Curve) -> None:
+    look: dict[str, Any] = {"marker": "o", "markersize": 4} if _few(curve) else {}
+    panel.plot(curve.steps, curve.beta, color=INK, linewidth=1.4, **look)
+
+
+def _few(curve: Curve) -> bool:
+    """Whether every step can have a marker."""
+    return len(curve.steps) <= 30

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +24,14 @@ from cfalign._heads.composition import Composition, head
 from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._results import Floats
+from cfalign._results import Effect, Floats
 from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.benchmarks.detection.options import CORRELATION, Effort
 from cfalign.benchmarks.detection.result import AuditedPair
-from cfalign.benchmarks.interventions import true_effects
+from cfalign.benchmarks.true_effects import true_effects
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, render, sample
 
@@ -52,7 +51,7 @@ OUTGOING = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class PlantedClassifier:
     """A classifier and what was planted in it."""
 
     name: str
@@ -63,19 +62,19 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class ConfoundedFaces:
+class ShortcutFaces:
     """Faces on which a target and its shortcut go together, and the subjects that are audited on them."""
 
     target: str
     shortcut: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[PlantedClassifier, ...]
     faces: Faces
     seed: int
 
     @classmethod
     def drawn(
-        cls, target: str, shortcut: str, subjects: Sequence[Subject], *, faces: int, seed: int
-    ) -> ConfoundedFaces:
+        cls, target: str, shortcut: str, subjects: Sequence[PlantedClassifier], *, faces: int, seed: int
+    ) -> ShortcutFaces:
         """Draw faces on which target and shortcut are correlated at ``CORRELATION``."""
         together = {(target, shortcut): CORRELATION}
         return cls(target, shortcut, tuple(subjects), sample(faces, seed=seed, correlations=together), seed)
@@ -92,7 +91,7 @@ class ConfoundedFaces:
 
 
 def detect(
-    confounded: ConfoundedFaces,
+    confounded: ShortcutFaces,
     *,
     reference: Reference,
     autoencoder: Autoencoder,
@@ -137,7 +136,7 @@ def _attributes(reference: Classifier, target: str) -> list[str]:
 
 
 def _truths(
-    confounded: ConfoundedFaces, attributes: Sequence[str], independent: Mapping[str, Floats], effort: Effort
+    confounded: ShortcutFaces, attributes: Sequence[str], independent: Mapping[str, Floats], effort: Effort
 ) -> dict[str, Floats]:
     """Both truths, [subject, attribute]."""
     chosen = [INTERVENABLE.index(attribute) for attribute in attributes]
@@ -146,7 +145,7 @@ def _truths(
     return {"truth": known[:, chosen], "truth_here": here[:, chosen]}
 
 
-def _pairs(confounded: ConfoundedFaces, attributes: Sequence[str], tables: Mapping[str, Floats]) -> list[AuditedPair]:
+def _pairs(confounded: ShortcutFaces, attributes: Sequence[str], tables: Mapping[str, Floats]) -> list[AuditedPair]:
     rows = []
     for i, subject in enumerate(confounded.subjects):
         for j, attribute in enumerate(attributes):
@@ -167,19 +166,19 @@ def _pairs(confounded: ConfoundedFaces, attributes: Sequence[str], tables: Mappi
 def _readings(run: Run, attributes: Sequence[str]) -> dict[str, Floats]:
     """What the audit says, [subject, attribute] each."""
     audited = run.record()["audited"]
-    effects = {(row["audited"], row["attribute"]): row for row in run.effects().to_dicts()}
-    cells = {(row["base"], row["downstream"]): row for row in run.matrix().to_dicts()}
+    effects = {(effect.audited, effect.attribute): effect for effect in run.rows(Effect)}
+    cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
 
-    def table(rows: Mapping[tuple[str, str], Mapping[str, Any]], column: str) -> Floats:
-        found = [[rows[label, attribute][column] for attribute in attributes] for label in audited]
-        return np.array([[np.nan if v is None else v for v in row] for row in found], dtype=np.float64)
+    def table(rows: Mapping[tuple[str, str], object], name: str) -> Floats:
+        found = [[getattr(rows[label, attribute], name) for attribute in attributes] for label in audited]
+        return np.array(found, dtype=np.float64)
 
     found = {name: table(effects, name) for name in ("effect", "ci_low", "ci_high", "q", "incoming")}
     found |= {name: table(cells, column) for column, name in OUTGOING.items()}
     return found | {"outgoing_q": table(cells, "q")}
 
 
-def _correlations(run: Run, confounded: ConfoundedFaces, attributes: Sequence[str]) -> dict[str, Floats]:
+def _correlations(run: Run, confounded: ShortcutFaces, attributes: Sequence[str]) -> dict[str, Floats]:
     """Of the audited head's score with each reference head's, and of the labels of target and attribute."""
     scores, labels = run.scores(), confounded.faces.labels().numpy()
     both = (run.record()["audited"], attributes)

@@ -21,11 +21,11 @@ from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
-from cfalign.benchmarks.detection.detectors import ConfoundedFaces, Subject, detect
+from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFaces, detect
 from cfalign.benchmarks.detection.options import CORRELATION, DetectionOptions, Effort
 from cfalign.benchmarks.detection.result import AuditedPair, Detection
-from cfalign.benchmarks.interventions import Interventions
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, staged, workplace
+from cfalign.benchmarks.true_effects import Interventions
 from cfalign.synthetic import sample
 from cfalign.training.processes import in_processes
 from cfalign.training.recipes.planted_shortcuts import Plant, load_plant, plant_all
@@ -101,7 +101,7 @@ def _measure(
     """All that is measured of the classifiers of one target and shortcut."""
     options, effort = job.options, job.options.effort
     subjects = _subjects(options, job.target, job.shortcut, job.stock)
-    confounded = ConfoundedFaces.drawn(job.target, job.shortcut, subjects, faces=effort.faces, seed=job.seed)
+    confounded = ShortcutFaces.drawn(job.target, job.shortcut, subjects, faces=effort.faces, seed=job.seed)
     against = reference or reference_of(classifiers.load("embedded"))
     place = job.folder / confounded.title
 
@@ -134,17 +134,17 @@ def _plants(options: DetectionOptions, target: str, shortcut: str) -> list[Plant
     return [Plant(target, shortcut, dose, seed) for dose in options.doses for seed in options.seeds]
 
 
-def _subjects(options: DetectionOptions, target: str, shortcut: str, stock: Path) -> list[Subject]:
+def _subjects(options: DetectionOptions, target: str, shortcut: str, stock: Path) -> list[PlantedClassifier]:
     """The classifiers of a target and shortcut: trained ones, or those that are shipped."""
     if options.doses:
         wanted = _plants(options, target, shortcut)
-        return [Subject(plant.name, load_plant(plant, stock), plant.dose, plant.seed) for plant in wanted]
+        return [PlantedClassifier(plant.name, load_plant(plant, stock), plant.dose, plant.seed) for plant in wanted]
     names = {f"{target}_from_{shortcut}": CORRELATION, f"{target}_from_{shortcut}_0": 0.0}
-    return [Subject(name, classifiers.load(f"embedded:{name}"), dose, 0) for name, dose in names.items()]
+    return [PlantedClassifier(name, classifiers.load(f"embedded:{name}"), dose, 0) for name, dose in names.items()]
 
 
 def pairs_once(
-    confounded: ConfoundedFaces,
+    confounded: ShortcutFaces,
     detected: Callable[[], list[AuditedPair]],
     effort: Effort,
     reference: Reference,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cfalign._analysis.statistics import auroc, generator
-from cfalign._results import ALPHA, Floats
+from cfalign._results import ALPHA, Floats, excludes_zero
 from cfalign.benchmarks.detection.options import DetectionOptions
 from cfalign.benchmarks.scoring import (
     Flags,
@@ -86,6 +86,12 @@ class AuditedPair:
         """Whether the attribute is the shortcut."""
         return self.attribute == self.shortcut
 
+    @property
+    def found(self) -> bool:
+        """Whether an audit reports it as a finding: clear, and at least ``USED``."""
+        clear = self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+        return clear and abs(self.effect) >= USED
+
     def kind(self, used: float) -> str:
         """``used``, ``correlated`` (with the target on the images, but not used), or ``neither``."""
         if abs(self.truth) > used:
@@ -121,9 +127,7 @@ class Detection:
     @property
     def found(self) -> Flags:
         """Whether an audit reports the pair as a finding."""
-        clear = (self.column("ci_low") > 0) | (self.column("ci_high") < 0)
-        large = np.abs(self.column("effect")) >= USED
-        return np.asarray((self.column("q") < ALPHA) & clear & large)
+        return np.array([pair.found for pair in self.pairs], dtype=np.bool_)
 
     def scores(self, detector: str, truth: str = "truth") -> dict[str, Score]:
         """How well a detector's size tells used pairs from the others: ``auroc``, ``average_precision``, and ``rank``,

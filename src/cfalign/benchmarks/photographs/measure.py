@@ -25,14 +25,14 @@ from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._results import Floats
+from cfalign._results import Effect, Floats, GroupGap
 from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
-from cfalign.benchmarks.ledger import claim, numbers
+from cfalign.benchmarks.ledger import claim
 from cfalign.benchmarks.photographs.options import PhotographsOptions
-from cfalign.benchmarks.photographs.plan import Ids, Plan, PlannedPair, planned
+from cfalign.benchmarks.photographs.plan import Ids, PhotographsPlan, PlannedPair, planned
 from cfalign.benchmarks.photographs.result import ConfoundedClassifier, Photographs, read
 from cfalign.benchmarks.photographs.worst_group import WorstGroupGaps, worst_group_gaps
 from cfalign.benchmarks.scoring import spearman
@@ -74,8 +74,8 @@ def photographs(
     plan = planned(labels, options)
     identity = {"options": as_json(asdict(options)), "images": images.fingerprint(), "labels": plan.fingerprint()}
     claim(folder, identity, file="benchmark.json")
-    place = folder / "classifiers"
-    train_all(plan.tasks, images, labels, place, recipe=options.recipe, workers=workers, progress=progress)
+    place, recipe = folder / "classifiers", options.recipe
+    train_all(plan.tasks, images, labels, place, recipe=recipe, workers=workers, progress=progress)
     classifiers = [load_confounded(task.one, place) for task in plan.tasks]
     held_out = images.subset(labels.in_split(options.split))
     settings = AuditOptions(limit=options.limit, seed=options.seed, shown=0)
@@ -98,7 +98,7 @@ def _require_heads(reference: Classifier, options: PhotographsOptions) -> None:
 
 
 def _gaps(
-    plan: Plan, classifiers: Sequence[Classifier], images: ImageSource, seed: int
+    plan: PhotographsPlan, classifiers: Sequence[Classifier], images: ImageSource, seed: int
 ) -> dict[tuple[str, str], WorstGroupGaps]:
     """By pair; its classifiers in the order of their tasks."""
     found, start = {}, 0
@@ -129,55 +129,56 @@ def _scores(pair: PlannedPair, number: int, images: ImageSource, classifiers: Se
     return scores
 
 
-def _rows(run: Run, plan: Plan, gaps: Mapping[tuple[str, str], WorstGroupGaps]) -> list[ConfoundedClassifier]:
+def _rows(
+    run: Run, plan: PhotographsPlan, label_gaps: Mapping[tuple[str, str], WorstGroupGaps]
+) -> list[ConfoundedClassifier]:
     labels = iter(run.record()["audited"])
-    effects: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in run.effects().to_dicts():
-        effects.setdefault(row["audited"], {})[row["attribute"]] = row
-    group_gaps = {(row["audited"], row["attribute"]): numbers(row) for row in run.gaps().to_dicts()}
-    cells = {(row["base"], row["downstream"]): row for row in run.matrix().to_dicts()}
+    effects: dict[str, dict[str, Effect]] = {}
+    for effect in run.rows(Effect):
+        effects.setdefault(effect.audited, {})[effect.attribute] = effect
+    gaps = {(gap.audited, gap.attribute): gap for gap in run.rows(GroupGap)}
+    cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
     rows = []
     for pair in plan.pairs:
         for k, task in enumerate(pair.tasks):
             label = next(labels)
-            classifier = ConfoundedClassifier(
+            effect, cell, gap = (
+                effects[label][pair.confounder],
+                cells[pair.confounder, label],
+                gaps[label, pair.confounder],
+            )
+            rank, attributes = _rank(effects[label], pair)
+            row = ConfoundedClassifier(
                 target=pair.target,
                 confounder=pair.confounder,
                 dose=task.one.dose,
                 seed=task.one.seed,
-                **_effect(effects[label], pair),
-                **_group_gap(group_gaps[label, pair.confounder]),
-                **_incoming(cells[pair.confounder, label]),
-                **_label_gaps(gaps[pair.names], k),
+                effect=effect.effect,
+                ci_low=effect.ci_low,
+                ci_high=effect.ci_high,
+                q=effect.q,
+                group_gap=gap.gap,
+                group_gap_low=gap.ci_low,
+                group_gap_high=gap.ci_high,
+                incoming=cell.psi,
+                incoming_low=cell.ci_low,
+                incoming_high=cell.ci_high,
+                incoming_logit=cell.psi_logit,
+                n=effect.n,
+                rank=rank,
+                attributes=attributes,
+                **_label_gaps(label_gaps[pair.names], k),
             )
-            rows.append(classifier)
+            rows.append(row)
     return rows
 
 
-def _effect(effects: Mapping[str, Mapping[str, Any]], pair: PlannedPair) -> dict[str, Any]:
-    """Of the confounder on one classifier, and its place among all attributes but the target."""
-    found = effects[pair.confounder]
-    others = [abs(row["effect"]) for attribute, row in effects.items() if attribute != pair.target]
-    others = [size for size in others if np.isfinite(size)]
-    known = bool(np.isfinite(found["effect"]))
-    return {
-        **{name: found[name] for name in ("effect", "ci_low", "ci_high", "q", "n")},
-        "rank": 1 + sum(size > abs(found["effect"]) for size in others) if known else 0,
-        "attributes": len(others),
-    }
-
-
-def _group_gap(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"group_gap": row["gap"], "group_gap_low": row["ci_low"], "group_gap_high": row["ci_high"]}
-
-
-def _incoming(cell: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "incoming": cell["psi"],
-        "incoming_low": cell["ci_low"],
-        "incoming_high": cell["ci_high"],
-        "incoming_logit": cell["psi_logit"],
-    }
+def _rank(effects: Mapping[str, Effect], pair: PlannedPair) -> tuple[int, int]:
+    """Place of the confounder by |effect| on one classifier (0 where unknown), and among how many attributes."""
+    sizes = {attribute: abs(effect.effect) for attribute, effect in effects.items() if attribute != pair.target}
+    known = [size for size in sizes.values() if np.isfinite(size)]
+    own = sizes[pair.confounder]
+    return (1 + sum(size > own for size in known) if np.isfinite(own) else 0), len(known)
 
 
 def _label_gaps(found: WorstGroupGaps, k: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class PlannedPair:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PhotographsPlan:
     """The pairs that take part, and why others do not."""
 
     pairs: tuple[PlannedPair, ...]
@@ -68,7 +68,7 @@ class Plan:
         return sha256((repr(trained) + repr(measured)).encode()).hexdigest()[:16]
 
 
-def planned(labels: Labels, options: PhotographsOptions) -> Plan:
+def planned(labels: Labels, options: PhotographsOptions) -> PhotographsPlan:
     """Choose the images of every pair. Raises BadInput for unknown attributes and splits, and if no pair is left."""
     labels.require(dict.fromkeys(name for pair in options.pairs for name in pair))
     train = labels.subset(labels.in_split(options.train_split))
@@ -82,7 +82,7 @@ def planned(labels: Labels, options: PhotographsOptions) -> Plan:
             pairs.append(pair)
     if not pairs:
         raise BadInput("No pair has enough images for the benchmark. " + " ".join(left_out))
-    return Plan(tuple(pairs), tuple(left_out))
+    return PhotographsPlan(tuple(pairs), tuple(left_out))
 
 
 def _planned_pair(

@@ -32,11 +32,11 @@ from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.benchmarks.detection.options import CORRELATION
 from cfalign.benchmarks.detection.result import DETECTORS, TRUTHS, AuditedPair
-from cfalign.benchmarks.interventions import Interventions
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, staged, workplace
 from cfalign.benchmarks.references.options import EMBEDDED, VARIANTS, ReferencesOptions, TrainingSet
 from cfalign.benchmarks.references.reference_heads import IndependentFaces, ReferenceHead, known_heads
 from cfalign.benchmarks.references.result import MeasuredReference, References
+from cfalign.benchmarks.true_effects import Interventions
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
 from cfalign.training.recipes.imperfect_references import load_reference, train_references

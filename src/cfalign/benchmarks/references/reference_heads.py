@@ -20,7 +20,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
-from cfalign.benchmarks.interventions import Interventions
+from cfalign.benchmarks.true_effects import Interventions
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE
 from cfalign.training.recipes.planted_shortcuts import PAIRS
 
@@ -105,8 +105,8 @@ def _checks(run: Run, options: AuditOptions, targets: tuple[str, ...]) -> dict[s
     shards = Shards.of(run)
     rows = shards.switched(attributes, columns, options=options)
     found = check_heads(rows, columns, scores=shards.scores, attributes=attributes, judges=judges)
-    cells = run.matrix().select("base", "downstream", "ratio_of_means").fill_null(float("nan")).rows()
-    together = mutual({(base, downstream): psi for base, downstream, psi in cells}, attributes, least=0.0)
+    ratios = {(cell.base, cell.downstream): cell.ratio_of_means for cell in run.cells()}
+    together = mutual(ratios, attributes, least=0.0)
     checks = {}
     for target in targets:
         control = content["controls"].get(target, {})

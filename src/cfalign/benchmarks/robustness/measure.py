@@ -27,7 +27,7 @@ from cfalign._counterfactuals.methods import latent_shift
 from cfalign._heads.composition import head
 from cfalign._heads.scoring import respond
 from cfalign._models.downloads import cache_folder
-from cfalign._results import Floats
+from cfalign._results import Effect, Floats
 from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
@@ -142,7 +142,7 @@ def _rows(
     here = sample(options.faces, seed=group.seed, correlations=together)
     images = render(here)
     run = _audited(group, images, folder, progress)
-    effects = {row["audited"]: row for row in run.effects().to_dicts() if row["attribute"] == group.shortcut}
+    effects = {effect.audited: effect for effect in run.rows(Effect) if effect.attribute == group.shortcut}
     accuracy, worst = _accuracies(group, independent)
     truth = _true_effects(group, independent.faces[: options.interventions])
     truth_here = _true_effects(group, here[: options.interventions])
@@ -162,10 +162,10 @@ def _rows(
             gap=float(accuracy[k] - worst[k]),
             truth=float(truth[k]),
             truth_here=float(truth_here[k]),
-            effect=effects[label]["effect"],
-            ci_low=effects[label]["ci_low"],
-            ci_high=effects[label]["ci_high"],
-            incoming=effects[label]["incoming"],
+            effect=effects[label].effect,
+            ci_low=effects[label].ci_low,
+            ci_high=effects[label].ci_high,
+            incoming=effects[label].incoming,
             outgoing=outgoing.psi,
             outgoing_low=outgoing.ci_low,
             outgoing_high=outgoing.ci_high,
