@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 
 from cfalign import classifiers
 from cfalign._analysis.statistics import auroc
@@ -20,7 +19,6 @@ from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFa
 from cfalign.benchmarks.detection.measure import pairs_once
 from cfalign.benchmarks.detection.options import DetectionOptions, Effort
 from cfalign.benchmarks.detection.result import DETECTORS, AuditedPair, Detection
-from cfalign.benchmarks.scoring import average_precision, pearson, rmse, spearman
 
 
 def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> AuditedPair:
@@ -39,17 +37,6 @@ def test_auroc_counts_pairs_in_the_right_order(rows: list[tuple[float, bool]]) -
     score, positive = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     wins = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
     assert auroc(score, positive.astype(float)) == pytest.approx(np.mean(wins) if wins else np.nan, nan_ok=True)
-
-
-def test_other_scores_by_hand() -> None:
-    score, used = np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])
-    assert average_precision(score, used) == pytest.approx((1 + 2 / 3) / 2)
-    assert np.isnan(average_precision(score, ~used & used))
-    truth = np.array([0.5, 0.1, 0.6, 0.0])
-    assert spearman(score, truth) == pytest.approx(spearmanr(score, truth).statistic)
-    assert pearson(score, truth) == pytest.approx(np.corrcoef(score, truth)[0, 1])
-    assert np.isnan(pearson(np.ones(4), truth))
-    assert rmse(score, truth) == pytest.approx(np.sqrt(np.mean((score - truth) ** 2)))
 
 
 def test_kinds_of_pairs() -> None:

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import spearmanr
 
 import worlds
 from cfalign import autoencoders, classifiers
@@ -26,7 +25,6 @@ from cfalign.benchmarks import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.photographs.drawing import photographs_figure
 from cfalign.benchmarks.photographs.options import QUICK
 from cfalign.benchmarks.photographs.worst_group import worst_group_gaps
-from cfalign.benchmarks.scoring import rank_correlation, spearman
 from cfalign.datasets import Labels, open_dataset
 from cfalign.synthetic import ATTRIBUTES, render, sample
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
@@ -134,25 +132,6 @@ def test_classifiers_are_compared_on_the_same_drawn_images() -> None:
     np.testing.assert_array_equal(found.worst_drawn[:, 0], found.worst_drawn[:, 1])
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12))
-def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
-    x, y = np.array(pairs, dtype=float).T
-    if len(set(x)) < 2 or len(set(y)) < 2:
-        assert np.isnan(spearman(x, y))
-    else:
-        assert float(spearman(x, y)) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
-
-
-def test_a_rank_correlation_has_an_interval_and_leaves_out_what_is_unknown() -> None:
-    x = np.array([1.0, 2, 3, 4, 5, np.nan])
-    found = rank_correlation(x, x**3, [""] * 6, seed=0)
-    assert (found.rho, found.n) == (1.0, 5)
-    ordered = np.arange(40.0)
-    noisy = rank_correlation(ordered, ordered + 12 * np.sin(ordered**2), [""] * 40, seed=0)
-    assert noisy.ci_low < noisy.rho < noisy.ci_high < 1
-    assert np.isnan(rank_correlation(x[:2], x[:2], [""] * 2, seed=0).rho)
-
-
 # --- the benchmark on rendered faces ------------------------------------------------------------------------
 
 PAIR = ("big_lips", "eyeglasses")
@@ -256,7 +235,7 @@ def test_a_folder_of_other_settings_is_refused(folder: Path, result: Photographs
     with pytest.raises(BadInput, match="holds files of something else"):
         measured(folder, tmp_path)
     (tmp_path / "benchmark.json").write_text("{")
-    with pytest.raises(BadInput, match=r"benchmark\.json cannot be read"):
+    with pytest.raises(BadInput, match=r"Expected JSON in .*benchmark\.json, which cannot be read"):
         measured(folder, tmp_path)
 
 
@@ -278,10 +257,10 @@ def test_options_that_cannot_work_are_refused(change: dict[str, object], message
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pairs": (("smiling", "eyeglases"),)}, "no head for the confounder 'eyeglases'"),
+        ({"pairs": (("smiling", "eyeglases"),)}, "Expected a reference head for the confounder 'eyeglases'"),
         ({"pairs": (("smilling", "eyeglasses"),)}, "no attribute 'smilling'"),
         ({"split": "test"}, "test"),
-        ({"pairs": (("smiling", "mustache"),)}, "No pair has enough images for the benchmark"),
+        ({"pairs": (("smiling", "mustache"),)}, "Expected at least one pair with enough images, got none"),
         ({"pairs": (("smiling", "mustache"),), "least": 4}, "16 are needed to know a group's accuracy"),
     ],
 )

@@ -14,14 +14,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
 from torch import Tensor
 
 import worlds
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._models.weights import read_weights
 from cfalign.benchmarks.robustness import QUICK
-from cfalign.benchmarks.scoring import rank_correlation, spearman
 from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES
@@ -212,24 +210,6 @@ def test_an_interrupted_training_remembers_its_group_weights(tmp_path: Path) -> 
     assert whole.read_bytes() == parts.read_bytes()
     with pytest.raises(RunMismatch, match="objective"):
         trained(tmp_path / "whole" / "m", objective=GroupDRO(of, step=0.1))
-
-
-def test_rank_agreement_in_closed_form() -> None:
-    x = np.array([1.0, 2.0, 3.0, 4.0, 10.0, 11.0, 12.0, np.nan])
-    y = np.array([1.0, 4.0, 9.0, 16.0, 3.0, 2.0, 1.0, 5.0])
-    within = rank_correlation(x, y, ["a"] * 4 + ["b"] * 4, seed=0)
-    assert (within.rho, within.n, within.groups) == (0.0, 7, 2)
-    alone = rank_correlation(x[:4], y[:4], [""] * 4, seed=0)
-    assert (alone.rho, alone.ci_low, alone.ci_high) == (1.0, 1.0, 1.0)
-    assert math.isnan(rank_correlation(x[:4], np.ones(4), [""] * 4, seed=0).rho)
-    assert math.isnan(rank_correlation(x[:2], y[:2], [""] * 2, seed=0).rho)
-
-
-def test_spearman_is_that_of_scipy() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.integers(0, 6, size=(5, 12)).astype(float), rng.normal(size=(5, 12))
-    expected = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
-    assert spearman(x, y) == pytest.approx(expected)
 
 
 TINY = replace(

@@ -19,12 +19,12 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 
 CELL, ROW, BETWEEN = 0.36, 0.2, 0.42
-"""Width and height of a cell, and what is left between two blocks, in inches."""
+"""Width and height of a cell, and the gap between two blocks, in inches."""
 
 
 @dataclass(frozen=True)
 class StepsOfTarget:
-    """ψ of one target's f' at every β it went through, [β, class]."""
+    """ψ of one target's f' at every β of its solver, [β, class]."""
 
     target: str
     betas: Sequence[float]
@@ -71,7 +71,7 @@ def steps_of(given: Collection, table: pl.DataFrame) -> list[StepsOfTarget]:
 
 
 def steps_figure(targets: Sequence[StepsOfTarget], classes: Sequence[str]) -> Figure:
-    """A block per target, a row per β, ψ towards every class; training images left, validation right."""
+    """ψ towards every class: one block per target, one row per β; training images left, validation images right."""
     side, rows = CELL * len(classes), sum(len(steps.betas) for steps in targets)
     figure = new_figure(2 * side + 2.3, ROW * rows + BETWEEN * len(targets) + 1.4)
     width, height = figure.get_size_inches()

@@ -1,4 +1,4 @@
-"""Fig. 2: counterfactual alignment beside the correlation of predictions and the correlation of labels."""
+"""Fig. 2: counterfactual alignment, correlation of predictions, and correlation of labels side by side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cfalign._runs.run import Run
 FEW = 10
 """A class with fewer counterfactuals is skipped."""
 CORRELATED, ALIGNED = 0.2, 0.1
-"""Correlated: |r| of the predictions at least this. Not aligned: the interval of ψ within ± this."""
+"""Correlated: |r| of the predictions is at least this. Not aligned: the interval of ψ is within ± this."""
 PANELS = {
     "psi": "CF alignment: mean ψ",
     "prediction_correlation": "correlation of predictions",
@@ -37,7 +37,7 @@ PANELS = {
 }
 """Column → title."""
 CELL, BETWEEN = 0.36, 0.4
-"""Side of a cell, and what is left between two matrices, in inches."""
+"""Side of a cell, and the gap between two matrices, in inches."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def alignment_and_correlation(
     if not kept:
         counts = ", ".join(f"{c}: {n}" for c, n in few.items())
         raise BadInput(
-            f"No class has the {FEW} counterfactuals that are needed ({counts}): give more images of each, or a higher "
-            "limit."
+            f"Expected {FEW} counterfactuals of at least one class, got {counts}: give more images of each class, or a "
+            "higher limit."
         )
-    skipped |= {c: f"{n} counterfactuals, at least {FEW} are needed" for c, n in few.items()}
+    skipped |= {c: f"expected at least {FEW} counterfactuals, got {n}" for c, n in few.items()}
     return AlignmentAndCorrelation(kept, _table(run, inputs, kept), skipped)
 
 

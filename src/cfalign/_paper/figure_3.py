@@ -1,4 +1,4 @@
-"""Fig. 3: single images, and what the counterfactuals of one head do to the others."""
+"""Fig. 3: single images, and how the counterfactuals of one head change the scores of the others."""
 
 from __future__ import annotations
 

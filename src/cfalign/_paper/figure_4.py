@@ -1,7 +1,7 @@
-"""Fig. 4 as numbers: does it show in saliency maps that one head uses another's feature, and does it show in ψ?
+"""Fig. 4 in numbers: do saliency maps show that one head uses another's feature, and does ψ?
 
-Maps of two concepts that lie in one place look alike, whether or not either is used by the other's head. For rendered
-faces interventions say what is used, so that both ways of telling can be scored.
+Maps of two concepts at one place are similar, whether or not the head of one uses the other. For rendered faces
+interventions tell what is used, so both kinds of detectors can be scored.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ CONCEPTS = ("pointy_nose", "big_nose")
 
 @dataclass(frozen=True)
 class SaliencyStudy:
-    """Similarity of saliency maps beside alignment, over all pairs of heads."""
+    """Similarity of saliency maps and alignment, over all pairs of heads."""
 
     shown: Explanation
     """One image with the maps of both concepts."""
     concepts: Mapping[str, Any]
-    """Of the two concepts: similarity of their maps by method, ψ each way with interval and n."""
+    """The two concepts: similarity of their maps by method, and ψ in both directions with interval and n."""
     table: pl.DataFrame
-    """One row per pair (head, attribute): cosine and IoU of the top 10 % by method, ψ, and for rendered faces incoming
-    ψ, effect and truth, the mean change of the head's score when the attribute alone is switched on.
+    """One row per pair (head, attribute): by method cosine and IoU of the top 10 %, and ψ. For rendered faces also
+    incoming ψ, effect, and truth: the mean change of the head's score when only the attribute is switched on.
     """
     images: int
-    """Images that maps were made of."""
+    """Number of images with saliency maps."""
     detectors: tuple[DetectorScore, ...]
-    """By AUROC for |truth| > 0.1, on the pairs where all are defined; none without truth."""
+    """Detectors of |truth| > 0.1, by AUROC over the pairs where all are defined; empty without truth."""
     pairs: int
     used: int
     correlation: Mapping[str, float]
-    """Spearman's rank correlation of every similarity with |ψ|, over pairs where ψ is defined."""
+    """By similarity: Spearman's rank correlation with |ψ|, over pairs where ψ is defined."""
 
 
 def saliency_study(
@@ -73,8 +73,8 @@ def saliency_study(
     """Maps of ``images`` images for every head; an audit of the same heads goes to ``out``.
 
     Rendered faces: all shipped classifiers with a planted shortcut, their twins and ``big_nose_everywhere`` against the
-    attributes of the embedded classifier that can be intervened on; a derived one, such as attractive, would take the
-    effect of its causes upon itself. Other images: the classes of the paper against each other, without a truth.
+    attributes of the embedded classifier that interventions can set. A derived attribute, such as attractive, would be
+    credited with the effects of its causes. Other images: the classes of the paper against each other, without a truth.
     Raises BadInput for fewer than two classes.
     """
     options = options or AuditOptions(limit=60, shown=0)
@@ -103,7 +103,7 @@ def _with_alignment(table: pl.DataFrame, similarities: tuple[str, ...]) -> dict[
 
 
 def saliency_figure(result: SaliencyStudy) -> Figure:
-    """The maps of two concepts on one image above, what they tell over all pairs below."""
+    """Above: the maps of two concepts on one image. Below: scores of the detectors over all pairs."""
     rows = max(len(result.detectors), 6)
     figure = new_figure(9.6, 4.75 + 0.22 * rows + 0.9)
     width, height = figure.get_size_inches()
@@ -144,7 +144,7 @@ def _maps(figure: Figure, base: ExplainedBase, *, top: float, titles: bool) -> N
 
 
 def _concepts(result: SaliencyStudy) -> str:
-    """The two concepts in numbers."""
+    """Similarity and alignment of the two concepts in numbers."""
     found = result.concepts
     methods = [name.removesuffix(", cosine") for name in found if name.endswith(", cosine")]
     alike = []
@@ -186,7 +186,7 @@ def _similar(axes: Axes, result: SaliencyStudy) -> None:
 
 
 def make(job: FigureJob) -> Entry:
-    """The maps of two concepts, and how well each way of telling ranks the pairs that are truly used."""
+    """The maps of two concepts, and how well each detector ranks the pairs that are truly used."""
     result = saliency_study(
         job.inputs,
         job.run("fig4"),
@@ -208,7 +208,7 @@ def make(job: FigureJob) -> Entry:
 
 
 def lines(entry: Entry) -> list[str]:
-    """AUROC of every way of telling."""
+    """AUROC of every detector."""
     if not entry["auroc"]:
         return ["done (no truth for these images)"]
     found = [f"{d['name']} {d['auroc']:.3f} [{d['ci_low']:.3f}, {d['ci_high']:.3f}]" for d in entry["auroc"]]

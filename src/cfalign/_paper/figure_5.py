@@ -1,8 +1,8 @@
-"""Fig. 5: a shortcut built in on purpose, ``smiling + c·arched_eyebrows``, and how alignment rises with its dose c.
+"""Fig. 5: an induced shortcut, ``smiling + c·arched_eyebrows``, and alignment as its dose c rises.
 
-The sum of Eq. 4 reaches 1 + c, so that a drop of 0.6 is a smaller part of its range the larger c is; and where the
-shortcut alone can do the whole drop, for c ≥ 0.6, ψ of the sum cannot exceed 1/c, and falls. Divided by 1 + c the
-composition has the same gradient's direction and the range of one head at every dose; its ψ is the dose–response.
+The sum of Eq. 4 has the range [0, 1 + c]: a drop of 0.6 is a smaller part of it as c grows. For c ≥ 0.6 the shortcut
+alone can produce the whole drop; ψ of the sum is then at most 1/c, and falls. The composition divided by 1 + c has the
+same direction of the gradient, and the range of one head at every dose; its ψ is the dose–response.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class InducedShortcut:
     target: str
     shortcut: str
     table: pl.DataFrame
-    """One row per dose: coefficient; psi, ci_low, ci_high, n, excluded of (target + c·shortcut) / (1 + c); and under
-    ``sum_…`` the same of the sum.
+    """One row per dose: coefficient; psi, ci_low, ci_high, n and excluded of (target + c·shortcut) / (1 + c); the same
+    of the sum in the columns ``sum_…``.
     """
 
     @property
@@ -59,7 +59,7 @@ def induced_shortcut(
     options: AuditOptions | None = None,
     progress: Progress = silent,
 ) -> InducedShortcut:
-    """ψ(target + c·shortcut → shortcut) for every dose c, both divided by 1 + c and as it is; the run goes to ``out``.
+    """ψ(target + c·shortcut → shortcut) for every dose c, of the sum and of the sum divided by 1 + c; run in ``out``.
 
     The compositions are on probabilities (Eq. 4). Raises BadInput for an unknown head.
     """

@@ -1,4 +1,4 @@
-"""Fig. 6: one image, seen through a head and through the head with a shortcut taken off."""
+"""Fig. 6: one image, explained for a head and for the head minus a shortcut."""
 
 from __future__ import annotations
 

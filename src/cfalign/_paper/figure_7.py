@@ -1,9 +1,10 @@
-"""Fig. 7: how ψ towards the shortcut went, step by step, while every target was rectified."""
+"""Fig. 7: ψ towards the shortcut at every step of the solver, for every rectified target."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,13 +18,13 @@ from cfalign._paper.rectified_collection import Collection, collection_lines
 from cfalign._rectification.rectified import Rectified
 
 LEAST = 0.1
-"""Every panel reaches at least ± this, so that noise does not look like a curve."""
+"""Every panel shows at least ± this range, so that noise does not look like a curve."""
 IN_A_ROW = 4
 """Panels side by side."""
 
 
 def solver_curves(result: Collection) -> Figure:
-    """Mean ψ towards the shortcut by step of the solver, a panel per target; the line marks the step kept."""
+    """Mean ψ towards the shortcut by step of the solver, one panel per target; a line marks the step that is kept."""
     columns = min(IN_A_ROW, len(result.found))
     rows = math.ceil(len(result.found) / columns)
     figure = new_figure(2.3 * columns + 0.6, 1.75 * rows + 0.9)
@@ -47,16 +48,15 @@ def solver_curves(result: Collection) -> Figure:
 
 
 def _curves(axes: Axes, found: Rectified) -> None:
-    """On training and validation images."""
+    """ψ on training images, and on validation images at the steps that are validated."""
     steps = [step.step for step in found.curve]
     axes.axhline(0, color=style.RULE, linewidth=0.8)
     axes.axvline(found.best_step, color=style.POSITIVE, linewidth=1.1)
     training = [step.psi_train[0] for step in found.curve]
     axes.plot(steps, training, color=style.INK, marker="o", markersize=3.5, label="training")
-    known, validation = _known(steps, [step.psi_validation[0] for step in found.curve])
-    axes.plot(
-        known, validation, color=style.NEGATIVE, marker="s", markersize=3.5, linestyle="--", label="validation"
-    )  # some steps are not validated
+    validated, validation = _known(steps, [step.psi_validation[0] for step in found.curve])
+    look: dict[str, Any] = {"color": style.NEGATIVE, "marker": "s", "markersize": 3.5, "linestyle": "--"}
+    axes.plot(validated, validation, label="validation", **look)
 
 
 def _known(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
@@ -65,7 +65,7 @@ def _known(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], li
 
 
 def _ends(axes: Axes, found: Rectified) -> None:
-    """On test images, before and at the step that was kept."""
+    """ψ on test images, before and at the step that was kept."""
     places = {0: found.before[0]}
     if found.best_step:
         places[found.best_step] = found.after[0]
@@ -96,7 +96,7 @@ def _dressed(axes: Axes, title: str) -> None:
 
 
 def curve_table(result: Collection) -> pl.DataFrame:
-    """One row per target and step: β, ψ and its reading on logits, both parts, n, and whether the step was kept."""
+    """One row per target and step: β; ψ, ψ on logits and n of training and validation; whether the step was kept."""
     rows = []
     for target, found in result.found.items():
         for step in found.curve:
@@ -124,4 +124,4 @@ def make(job: FigureJob) -> Entry:
     return {"shortcut": result.shortcut, "headline": result.headline, "failures": result.failures()}
 
 
-FIGURE_7 = PaperFigure("fig7", "how the rectifications went", make, collection_lines)
+FIGURE_7 = PaperFigure("fig7", "ψ by step of the rectifications", make, collection_lines)

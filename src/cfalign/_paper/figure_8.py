@@ -1,4 +1,4 @@
-"""Fig. 8: alignment of all classes before and after every target was rectified against the shortcut."""
+"""Fig. 8: alignment of all classes before and after the rectification of every target against the shortcut."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 
 CELL, BETWEEN = 0.36, 0.4
-"""Side of a cell, and what is left between two matrices, in inches."""
+"""Side of a cell, and the gap between two matrices, in inches."""
 
 
 def matrices(
     given: Collection, out: str | Path, *, options: AuditOptions | None = None, progress: Progress = silent
 ) -> pl.DataFrame:
-    """Alignment on the test images before and after: (when, base, downstream) with psi, interval, n, q; to ``out``.
+    """Alignment on the test images: rows (when, base, downstream) with psi, interval, n and q; the run goes to ``out``.
 
-    A target that was not rectified has no row after.
+    ``when``: before or after. A target that was not rectified has no row after.
     """
     heads = {name: head(given.inputs.classifier, name) for name in given.classes}
     bases = {("before", name): composition for name, composition in heads.items()}
@@ -87,7 +87,7 @@ def before_and_after(before: Floats, after: Floats, classes: Sequence[str], *, s
 
 
 def make(job: FigureJob) -> Entry:
-    """Both matrices, the table of targets, and how the baseline compares with the paper's."""
+    """Both matrices, the table of targets, and the agreement of the baseline with the paper's."""
     result = job.collection
     table = matrices(result, job.run("fig8"), options=job.audit_options(400, 40), progress=job.progress("fig8"))
     before, after = (grid(table, when, result.classes) for when in ("before", "after"))

@@ -39,7 +39,7 @@ def complete_matrix(
 
 
 def complete_matrix_figure(values: Floats, bases: Sequence[str], downstream: Sequence[str]) -> Figure:
-    """The matrix in the order given, and what the colours mean."""
+    """The matrix in the given order, with a colour bar."""
     figure = new_figure(CELL * len(downstream) + 2.6, CELL * len(bases) + 2.2)
     width, height = figure.get_size_inches()
     left, bottom, wide, tall = 1.75 / width, 0.45 / height, CELL * len(downstream) / width, CELL * len(bases) / height

@@ -1,4 +1,4 @@
-"""What the figures of the paper are made from: images, perhaps labels, a classifier and an autoencoder."""
+"""The inputs of the paper's figures: images, optional labels, a classifier and an autoencoder."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ NATURAL = {
     ("wearing_lipstick", "arched_eyebrows"): 0.3,
     ("young", "big_nose"): -0.25,
 }
-"""Correlations of labels on the rendered faces, of about the size that photographs of celebrities have."""
+"""Correlations of labels on the rendered faces, similar to those in photographs of celebrities."""
 AT_ONCE = 100
-"""Faces that are rendered between two reports of progress."""
+"""Faces rendered between two reports of progress."""
 
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """Images, their labels if there are any, and the models."""
+    """Images, their labels if any, and the models."""
 
     images: ImageSource
     labels: Labels | None
     classifier: Classifier
     autoencoder: Autoencoder
     rendered: bool = False
-    """The images are rendered faces, so that interventions tell what a classifier really uses."""
+    """Whether the images are rendered faces, for which interventions give true effects."""
 
     def classes(self, wanted: Sequence[str] = CLASSES) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Those of the classes that classifier and labels know, and why the others are skipped.
+        """The wanted classes that classifier and labels know, and why the others are skipped.
 
-        Raises BadInput when fewer than two are left.
+        Raises BadInput if fewer than two are left.
         """
         skipped = {c: "the classifier has no such target" for c in wanted if c not in self.classifier.targets}
         if self.labels is not None:
@@ -71,16 +71,16 @@ class FigureInputs:
         if len(left) < 2:
             columns = "" if self.labels is None else " and columns of the labels"
             raise BadInput(
-                f"At least two of the classes {', '.join(wanted)} must be targets of the classifier{columns}; found "
+                f"Expected at least two of the classes {', '.join(wanted)} as targets of the classifier{columns}, got "
                 f"{len(left)}."
             )
         return left, skipped
 
 
 def embedded_inputs(*, faces: int = 2000, seed: int = 0, progress: Progress = silent) -> FigureInputs:
-    """The embedded models, and rendered faces on which attributes go together as they do among people.
+    """The embedded models, and rendered faces on which attributes are correlated as they are among people.
 
-    The embedded heads were trained on independent attributes: what goes together here is not used by them.
+    The embedded heads were trained on independent attributes: they do not use the correlations of these faces.
     """
     drawn = sample(faces, seed=seed + 50_000, correlations=NATURAL)
     parts = []

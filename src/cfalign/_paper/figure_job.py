@@ -1,4 +1,4 @@
-"""One order to make figures: from what, where to, how large; and what a module of a figure offers."""
+"""The job that makes figures: inputs, output folder and size; and the interface of a figure's module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cfalign._runs.codec import write_text, written
 from cfalign._runs.progress import Progress, silent
 
 QUICK_TARGETS = ("heavy_makeup", "high_cheekbones", "young")
-"""Targets that are rectified for the quick form of Figs. 7, 8 and 10."""
+"""Rectified targets of Figs. 7, 8 and 10 in the quick form."""
 
 Entry = Mapping[str, Any]
 """The numbers of a figure, for ``summary.json``."""
@@ -28,26 +28,26 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FigureJob:
-    """What figures are made from, where they go, and how large they are."""
+    """Inputs, output folder, and size of the figures."""
 
     inputs: FigureInputs
     out: Path
     quick: bool = False
-    """Few images: minutes at most, wide intervals."""
+    """Whether few images are used: minutes at most, wide intervals."""
     seed: int = 0
     bars: Progress = silent
 
     def progress(self, figure: str) -> Progress:
-        """Progress of the stages of one figure, told with its name."""
+        """Progress of the stages of one figure; every stage gets the figure's name."""
         return lambda stage, done, total: self.bars(f"{figure} {stage}", done, total)
 
     def audit_options(self, limit: int, quick: int) -> AuditOptions:
-        """``limit`` counterfactuals per base, or ``quick`` of them in the quick form."""
+        """``limit`` counterfactuals per base, or ``quick`` in the quick form."""
         return AuditOptions(limit=quick if self.quick else limit, shown=0, seed=self.seed)
 
     @cached_property
     def collection(self) -> Collection:
-        """The rectifications that Figs. 7, 8 and 10 have in common."""
+        """The rectifications that Figs. 7, 8 and 10 share."""
         return collection(
             with_common_shortcut(self.inputs),
             targets=QUICK_TARGETS if self.quick else CLASSES,
@@ -78,8 +78,8 @@ class PaperFigure:
     name: str
     """Such as ``fig5``."""
     title: str
-    """What it shows, in a few words."""
+    """Its content in a few words."""
     make: Callable[[FigureJob], Entry]
     """Draws it and writes its numbers; returns its entry of the summary."""
     lines: Callable[[Entry], Sequence[str]]
-    """What the terminal says of its entry."""
+    """Lines for the terminal, from its entry."""

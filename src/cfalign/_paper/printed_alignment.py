@@ -1,4 +1,4 @@
-"""The alignment that the paper prints in its Fig. 8 A, to set beside ours."""
+"""The alignment matrix that the paper prints in its Fig. 8 A, for comparison."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def _read(printed: str) -> dict[str, dict[str, float]]:
 
 
 ALIGNMENT = _read(_PRINTED)
-"""ψ[base][downstream]: mean relative change before rectification, on held-out images. Rows are bases, columns are the
-same classes in the same order; cells that cannot be read are left out, and those of a class with itself."""
+"""ψ[base][downstream]: mean relative change before rectification, on held-out images. Unreadable cells, and those of a
+class with itself, are left out."""

@@ -1,6 +1,6 @@
-"""What Figs. 7, 8 and 10 show: a collection of heads with one shortcut in common, each rectified against it.
+"""The subject of Figs. 7, 8 and 10: heads with a common shortcut, each rectified against it.
 
-β comes from training and validation images; matrices, tables and accuracies are of test images that no β has seen.
+β is estimated from training and validation images; matrices, tables and accuracies use test images only.
 """
 
 from __future__ import annotations
@@ -36,29 +36,27 @@ PARTS = ("train", "val", "test")
 FINE = (Ending.CONVERGED, Ending.NOT_BIASED)
 NO_QUALITY = Quality(math.nan, math.nan, 0)
 INTERVENTIONS = 200
-"""Faces on which the shortcut is switched for the true effects."""
+"""Number of faces for the true effects of the shortcut."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What became of every target."""
+    """The rectification of every target."""
 
     inputs: FigureInputs
     shortcut: str
     classes: tuple[str, ...]
-    """Shortcut and targets that the classifier has, in the order asked for; rectified or not."""
+    """Shortcut and targets that the classifier has, rectified or not, in the requested order."""
     found: Mapping[str, Rectified]
-    """By target."""
+    """Rectifications by target."""
     skipped: Mapping[str, str]
     """Targets that were not rectified, and why."""
     split: tuple[str, ...]
-    """Part of every image."""
+    """Part of every image: train, val or test."""
     effects: Mapping[str, tuple[float, float]]
-    """By target: mean change of its score when the shortcut alone is switched on, by intervention, before and after;
-    for rendered faces only.
-    """
+    """By target: true effect of the shortcut on its score before and after, by intervention; rendered faces only."""
 
     def table(self) -> pl.DataFrame:
         """One row per target: ending, β, steps, ψ → shortcut before and after with intervals and n, accuracy and AUROC
@@ -82,7 +80,7 @@ class Collection:
 
     @property
     def headline(self) -> dict[str, float]:
-        """How far |ψ| to the shortcut falls on the test images, and at what price."""
+        """Fall of |ψ| towards the shortcut on the test images, and change of accuracy."""
         table = self.table()
         psi_before, psi_after = (np.abs(table[name].to_numpy()) for name in ("psi_before", "psi_after"))
         effect_before, effect_after = (np.abs(table[name].to_numpy()) for name in ("effect_before", "effect_after"))
@@ -106,7 +104,7 @@ class Collection:
 
 
 def collection_lines(entry: Mapping[str, Any]) -> list[str]:
-    """What the terminal says of Figs. 7 and 8, from their entry of the summary."""
+    """Lines for the terminal of Figs. 7 and 8, from their entry of the summary."""
     h = entry["headline"]
     fall = (
         f"|ψ| → {entry['shortcut']} falls for {h['targets_with_smaller_psi']} of {h['targets']} targets, "
@@ -117,7 +115,7 @@ def collection_lines(entry: Mapping[str, Any]) -> list[str]:
 
 
 def with_common_shortcut(inputs: FigureInputs) -> FigureInputs:
-    """The same inputs; for rendered faces with the shipped classifier whose heads all have the shortcut."""
+    """The same inputs; for rendered faces with the shipped classifier whose heads share the shortcut."""
     if not inputs.rendered:
         return inputs
     return replace(inputs, classifier=classifiers.load("embedded:big_nose_everywhere"))
@@ -133,9 +131,9 @@ def collection(
 ) -> Collection:
     """Rectify every target against the shortcut, a head of the same classifier.
 
-    The images are split by the labels' column ``split`` where that has train, val and test, otherwise at random by the
-    seed. Raises BadInput for an unknown shortcut, for fewer than two classes, and if none of the targets can be
-    rectified; a single target that cannot be is ``skipped`` with the reason.
+    The images are split by the labels' column ``split`` if it has train, val and test, otherwise at random by the seed.
+    A target that cannot be rectified is in ``skipped``, with the reason. Raises BadInput for an unknown shortcut, for
+    fewer than two classes, and if no target can be rectified.
     """
     options = options or RectificationOptions(limit=400)
     kept, skipped = inputs.classes(tuple(targets) if shortcut in targets else (*targets, shortcut))
@@ -147,15 +145,7 @@ def collection(
     for number, target in enumerate(wanted):
         progress("targets", number, len(wanted))
         try:
-            found[target] = rectify(
-                head(inputs.classifier, target),
-                [head(inputs.classifier, shortcut)],
-                images=inputs.images,
-                autoencoder=inputs.autoencoder,
-                labels=inputs.labels,
-                split=split,
-                options=options,
-            )
+            found[target] = _rectified(inputs, target, shortcut, split, options)
         except (BadInput, BadModel) as error:
             skipped[target] = str(error)
     progress("targets", len(wanted), len(wanted))
@@ -163,6 +153,20 @@ def collection(
         raise BadInput(f"No target can be rectified against {shortcut!r}: {next(iter(skipped.values()))}")
     effects = _effects(found, shortcut, options.seed) if inputs.rendered else {}
     return Collection(inputs, shortcut, kept, found, skipped, split, effects)
+
+
+def _rectified(
+    inputs: FigureInputs, target: str, shortcut: str, split: tuple[str, ...], options: RectificationOptions
+) -> Rectified:
+    return rectify(
+        head(inputs.classifier, target),
+        [head(inputs.classifier, shortcut)],
+        images=inputs.images,
+        autoencoder=inputs.autoencoder,
+        labels=inputs.labels,
+        split=split,
+        options=options,
+    )
 
 
 def _split(inputs: FigureInputs, options: RectificationOptions) -> tuple[str, ...]:
@@ -176,7 +180,7 @@ def _split(inputs: FigureInputs, options: RectificationOptions) -> tuple[str, ..
 
 
 def _effects(found: Mapping[str, Rectified], shortcut: str, seed: int) -> dict[str, tuple[float, float]]:
-    """By target: true effect of the shortcut before and after."""
+    """By target: true effects of the shortcut before and after."""
     models = [model for f in found.values() for model in (ComposedClassifier(f.target, name="before"), f.classifier)]
     sides = switched(sample(INTERVENTIONS, seed=seed + 30_000), shortcut)
     with torch.no_grad(), undisturbed(*models):
@@ -197,8 +201,8 @@ def alignment_of(
 ) -> pl.DataFrame:
     """ψ of compositions towards every class on one part of the images: psi, ci_low, ci_high, n, q.
 
-    One row per base and class, under the base's own key in the columns ``names``. As in rectification, counterfactuals
-    count whose base change is the drop asked for.
+    One row per base and class; the columns ``names`` hold the key of the base. As in rectification, only
+    counterfactuals count that reach the requested drop.
     """
     drop = next(iter(given.found.values())).options.min_base_change
     unique = list(dict.fromkeys(bases.values()))

@@ -1,4 +1,4 @@
-"""Make figures of the paper again: their drawings, their numbers, and a summary of all."""
+"""Reproduction of the paper's figures: drawings, numbers, and a summary."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ EVERY = "all"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The figures that were asked for."""
+    """The requested figures."""
 
     entries: Mapping[str, Entry]
-    """By figure, what ``summary.json`` says of it; of a figure that failed, ``failed`` and why."""
+    """By figure: its entry in ``summary.json``; for a figure that failed, ``failed`` and the reason."""
     out: Path
 
     @property
     def failed(self) -> dict[str, str]:
-        """By figure that could not be made: why."""
+        """By figure that could not be made: the reason."""
         return {name: entry["failed"] for name, entry in self.entries.items() if "failed" in entry}
 
     def lines(self) -> list[str]:
@@ -72,15 +72,14 @@ def reproduce(
 ) -> Reproduction:
     """Make figures in ``out``: PNG, SVG, numbers as CSV, and their entries in ``summary.json``.
 
-    A figure that cannot be made does not keep the others from being made. The summary keeps the entries of figures that
-    were made before.
+    The other figures are made even if one fails. The summary keeps the entries of figures that were made before.
 
     Args:
         figures: names of ``FIGURES``.
         inputs: images and models.
         out: folder of figures, numbers and runs.
         quick: few images: minutes at most, wide intervals.
-        seed: of every random draw.
+        seed: seed of every random draw.
         progress: called with (stage, done, total).
     """
     job = FigureJob(inputs, Path(out), quick, seed, progress)
@@ -96,7 +95,7 @@ def reproduce(
 
 
 def _earlier(file: Path) -> dict[str, Any]:
-    """The entries of figures that were made before; none if the file cannot be read."""
+    """Entries of the figures that were made before; empty if the file cannot be read."""
     if not file.is_file():
         return {}
     try:

@@ -1,5 +1,4 @@
-"""The measurements behind Fig. 4: for every pair of a head and an attribute, how alike their saliency maps are, how
-aligned they are, and whether the head truly uses the attribute."""
+"""The measurements behind Fig. 4: similarity of saliency maps, alignment, and truth for every head and attribute."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from cfalign._runs.run import Run
 from cfalign.synthetic import INTERVENABLE, sample
 
 USED = 0.1
-"""A head uses an attribute whose intervention moves its mean score by more than this."""
+"""A head uses an attribute if an intervention on it moves the head's mean score by more than this."""
 ALIGNMENT_READINGS = ("outgoing ψ", "incoming ψ", "effect")
 COLUMNS = dict(zip(ALIGNMENT_READINGS, ("outgoing", "incoming", "effect"), strict=True))
 """Reading → its column in ``effects.csv``."""
@@ -41,25 +40,25 @@ Maps = Mapping[Composition, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class DetectorScore:
-    """How well one way of telling ranks the pairs that are truly used above the others."""
+    """How well one detector ranks the pairs that are truly used above the others."""
 
     name: str
     auroc: float
     ci_low: float
     ci_high: float
-    """95 % bootstrap interval over the heads looked at."""
+    """95 % bootstrap interval over heads."""
 
 
 @dataclass(frozen=True)
 class PairReadings:
-    """What was read of all pairs."""
+    """The readings of all pairs, and what they were taken from."""
 
     table: pl.DataFrame
     """See ``SaliencyStudy``."""
     similarities: tuple[str, ...]
-    """Columns of the table that say how alike maps are."""
+    """Columns of the table with similarities of maps."""
     images: int
-    """Images that maps were made of."""
+    """Number of images with saliency maps."""
     maps: Maps
     attributes: Heads
     run: Run
@@ -108,7 +107,7 @@ def read_pairs(
 
 
 def _heads(inputs: FigureInputs) -> tuple[dict[str, Composition], dict[str, Composition]]:
-    """What is looked at, and against what."""
+    """The heads, and the attributes that they are compared with."""
     if not inputs.rendered:
         kept, _ = inputs.classes(CLASSES)
         own = {name: head(inputs.classifier, name) for name in kept}
@@ -132,7 +131,7 @@ def _maps(images: Tensor, heads: Iterable[Composition], progress: Progress) -> M
 
 
 def _similarities(maps: Maps, heads: Heads, attributes: Heads) -> dict[str, Floats]:
-    """By kind of similarity, [head, attribute]; only methods that all classifiers have maps of."""
+    """By kind of similarity: [head, attribute]; only methods that work for all classifiers."""
     methods = min((maps[base] for base in (*heads.values(), *attributes.values())), key=len)
     found: dict[str, Floats] = {}
     for method in methods:
@@ -143,7 +142,7 @@ def _similarities(maps: Maps, heads: Heads, attributes: Heads) -> dict[str, Floa
 
 
 def _aligned(run: Run, heads: Iterable[str], rendered: bool) -> dict[tuple[str, str], dict[str, float]]:
-    """Readings by (head, attribute)."""
+    """By (head, attribute): readings of the audit."""
     labels = dict(zip(run.record()["audited"], heads, strict=True))
     if not rendered:
         cells = [cell for cell in run.cells() if cell.base in labels]
@@ -155,7 +154,7 @@ def _aligned(run: Run, heads: Iterable[str], rendered: bool) -> dict[tuple[str, 
 
 
 def _truth(heads: Heads, faces: int, seed: int, progress: Progress) -> dict[tuple[str, str], float]:
-    """Mean change of a head's score when one attribute alone is switched on, by (head, attribute)."""
+    """By (head, attribute): mean change of the head's score when only the attribute is switched on."""
     owners = list(dict.fromkeys(classifier for base in heads.values() for classifier in base.classifiers))
     progress("interventions", 0, 1)
     with undisturbed(*owners):
@@ -171,7 +170,7 @@ def _truth(heads: Heads, faces: int, seed: int, progress: Progress) -> dict[tupl
 
 
 def between_concepts(concepts: tuple[str, str], read: PairReadings) -> dict[str, Any]:
-    """Similarity of two concepts' maps by method, and ψ each way with interval and n."""
+    """Similarity of two concepts' maps by method, and ψ in both directions with interval and n."""
     one, two = ({concept: read.attributes[concept]} for concept in concepts)
     alike = _similarities(read.maps, one, two)
     found: dict[str, Any] = {name: float(value[0, 0]) for name, value in alike.items()}
@@ -184,9 +183,9 @@ def between_concepts(concepts: tuple[str, str], read: PairReadings) -> dict[str,
 
 
 def scored(table: pl.DataFrame, names: Sequence[str], seed: int) -> tuple[tuple[DetectorScore, ...], int, int]:
-    """AUROC of every reading for truly used pairs, the best first; the number of pairs, and of used ones among them.
+    """AUROC of every reading for truly used pairs, best first; the number of pairs; the number of used pairs.
 
-    Only pairs count for which all readings are defined.
+    Only pairs count whose readings are all defined.
     """
     known = table.filter(pl.all_horizontal(pl.col(name).is_finite() for name in names))
     used = (np.abs(known["truth"].to_numpy()) > USED).astype(np.float64)

@@ -1,4 +1,4 @@
-"""One image, seen through the counterfactuals of one or more bases: what Figs. 3, 4, 5 and 6 show."""
+"""One image explained by the counterfactuals of one or more bases, for Figs. 3, 4, 5 and 6."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cfalign._paper.figure_inputs import FigureInputs
 from cfalign._paper.figure_job import FigureJob
 
 LOOKED = 256
-"""Images among which the one to show is looked for."""
+"""Number of images among which the shown one is chosen."""
 SURE = 0.85
-"""The score that the image should have."""
+"""The preferred score of the shown image."""
 BATCH = 64
 
 
 def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions | None = None) -> Explanation:
-    """Explain one image for all bases: that on which the least sure of them scores closest to ``SURE``.
+    """Explain one image for all bases: the one of the first ``LOOKED`` whose lowest score is closest to ``SURE``.
 
-    It is one of the first ``LOOKED``. A surer one would need a longer walk than most, and look worse. Raises BadInput
-    when no image is predicted positive by every base, unless the options let negative predictions rise.
+    An image with higher scores would need a longer walk than most, and look worse. Raises BadInput if no image is
+    predicted positive by every base, unless the options let negative predictions rise.
     """
     options = options or ExplainOptions()
     compositions = [parse(text, inputs.classifier) for text in bases]
@@ -39,7 +39,10 @@ def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions |
     best = int((scores - SURE).abs().masked_fill(scores < 0.5, torch.inf).argmin())
     if not scores[best] >= 0.5:
         if not options.increase:
-            raise BadInput(f"None of {len(scores)} images is predicted positive by all of {', '.join(bases)}.")
+            raise BadInput(
+                f"Expected an image that all of {', '.join(bases)} predict positive, got none among "
+                f"{len(scores)} images."
+            )
         best = int(scores.argmax())
     explained = explain(
         loaded.images[best],
@@ -52,7 +55,7 @@ def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions |
 
 
 def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Composition]) -> Tensor:
-    """Score of the least sure composition on every reconstruction, [image]."""
+    """Lowest score of the compositions on every reconstruction, [image]."""
     classifier, autoencoder = inputs.classifier, inputs.autoencoder
     with torch.no_grad(), undisturbed(autoencoder, classifier):
         parts = [reconstruct(part, autoencoder)[1] for part in images.split(BATCH)]
@@ -61,7 +64,7 @@ def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Compo
 
 
 def draw_explained(job: FigureJob, name: str, *bases: str) -> dict[str, Any]:
-    """Draw ``explained_image`` as ``name``; its numbers by base."""
+    """Draw ``explained_image`` as ``name``; returns its numbers by base."""
     explained = explained_image(job.inputs, *bases, options=ExplainOptions(saliency=False))
     job.save(name, explanation_figure(explained))
     numbers = {base.base: {"outcome": base.outcome.value, "psi": dict(base.psi)} for base in explained.bases}

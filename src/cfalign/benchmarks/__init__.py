@@ -1,11 +1,11 @@
-"""Claims about the method, measured against known truth on synthetic faces, and against labels on photographs.
+"""Benchmarks: claims about the method, measured against the truth on rendered faces and against labels on photographs.
 
 ``semantics``: does a counterfactual change what it says? · ``detection``: do effects match interventions? ·
 ``counterfactuals``: which method makes the better counterfactuals, and at what cost? ·
-``robustness``: do effects follow the gap of the worst group under robust training? ·
+``robustness``: do effects follow the worst-group gap under robust training? ·
 ``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
-``references``: what are effects worth when the reference heads were learnt from confounded images? ·
-``truth``: what does every attribute truly do to a classifier?
+``references``: how accurate are effects when the reference heads learnt from confounded images? ·
+``truth``: what is the true effect of every attribute on a classifier?
 """
 
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, Comparison, counterfactuals

@@ -1,7 +1,7 @@
-"""A benchmark's folder: whose it is, which parts are measured already, and how far the work has come.
+"""The folder of a benchmark: its settings, the parts that are measured already, and the progress of the work.
 
-A benchmark may take hours. What it has measured stays in its folder, each part beside the settings it was measured
-with, and is found again; measurements of other settings are refused, never mixed in.
+A benchmark may take hours. Measured parts stay in its folder, each with its settings, and are read when the benchmark
+is run again. A folder with other settings is refused: measurements of different settings are never mixed.
 """
 
 from __future__ import annotations
@@ -23,35 +23,40 @@ from cfalign._types import Classifier
 
 @contextmanager
 def workplace(out: str | Path | None) -> Iterator[Path]:
-    """The folder ``out``, or a temporary one if there is none. Raises BadInput if ``out`` is a file."""
+    """The folder ``out``, or a temporary one for None. Raises BadInput if ``out`` is a file."""
     if out is None:
         with TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
     folder = Path(out).expanduser()
     if folder.is_file():
-        raise BadInput(f"--out {out} is a file; name a folder to be made, or one of a run to resume.")
+        raise BadInput(
+            f"Expected a folder as --out, got the file {out}: name a new folder, or that of a run to resume."
+        )
     yield folder
 
 
 def claim(folder: Path, identity: Mapping[str, Any], *, file: str) -> None:
-    """Make an empty folder this benchmark's own by writing ``file``, or find that it is.
+    """Write ``identity`` into ``file`` of an empty folder, or compare it with what an earlier call wrote.
 
-    Raises RunMismatch if the folder belongs to other settings, and BadInput if it holds something else.
+    Raises RunMismatch if the folder belongs to other settings, and BadInput if it holds files of something else.
     """
     known = folder / file
     if known.is_file():
         refuse_other(_read(known), as_json(identity), folder)
     elif folder.is_dir() and any(folder.iterdir()):
-        raise BadInput(f"--out {folder} holds files of something else; give an empty or new folder.")
+        raise BadInput(
+            f"Expected an empty or new folder as --out, but {folder} holds files of something else: give another one."
+        )
     else:
         write_json(known, identity)
 
 
 def measured_once(file: Path, settings: Mapping[str, Any], key: str, measure: Callable[[], Any]) -> Any:
-    """What ``measure`` returns, as JSON, from ``file`` if it is there already; ``key`` is its name in the file.
+    """The JSON form of what ``measure`` returns, read from ``file`` if that exists, otherwise measured and written.
 
-    Raises RunMismatch if the file was measured with other settings, and BadInput if it cannot be read.
+    ``key``: name of the measurement in the file. Raises RunMismatch if the file was measured with other settings, and
+    BadInput if it cannot be read.
     """
     settings = as_json(settings)
     if file.is_file():
@@ -67,20 +72,22 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BadInput(f"{file} cannot be read: {error}.") from error
+        raise BadInput(
+            f"Expected JSON in {file}, which cannot be read: {error}. Delete the file to measure it again."
+        ) from error
     return content
 
 
 def fingerprints(models: Mapping[str, Classifier]) -> dict[str, str]:
-    """What identifies each model, for the settings of a part."""
+    """The fingerprint of each model, for the settings of a part."""
     return {name: fingerprint(model) for name, model in models.items()}
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of JSON with NaN again where it has null."""
+    """A row of JSON with NaN in the place of null."""
     return {name: float("nan") if value is None else value for name, value in row.items()}
 
 
 def staged(progress: Progress, done: int, total: int) -> Progress:
-    """Progress inside one of several parts: every stage is told with the part's number, such as ``audit 2/7``."""
+    """Progress inside one of several parts: the name of every stage gets the part's number, such as ``audit 2/7``."""
     return lambda stage, at, of: progress(f"{stage} {done + 1}/{total}", at, of)

@@ -1,8 +1,8 @@
 """Rectification where the truth is known: the shipped classifiers with a planted shortcut.
 
-Each is rectified on faces that are confounded as its training data were, without a label. Then interventions say what
-the shortcut really does to it, before and after, and independent labelled faces say what that is worth in the group
-where target and shortcut part.
+Every classifier is rectified without labels, on faces as confounded as its training data. Interventions measure the
+true effect of the shortcut before and after. Faces with independent attributes and labels measure the accuracy, overall
+and in the worst group of target and shortcut.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cfalign.datasets import TensorImages
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, effect, render, sample
 
 CORRELATION = 0.9
-"""Of target and shortcut on the faces that β is found on, as in the classifiers' training."""
+"""Correlation of target and shortcut on the faces that β is estimated from, and in the classifiers' training."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PlantedRow:
     psi_after_high: float
     n_after: int
     incoming_before: float
-    """ψ(shortcut → f'); NaN unless that was read."""
+    """ψ(shortcut → f'); NaN unless the reading is incoming."""
     incoming_after: float
     effect_before: float
     """Mean change of the score when the shortcut alone is switched on, by intervention."""
@@ -61,16 +61,16 @@ class PlantedRow:
     """The same for the target itself."""
     target_effect_after: float
     accuracy_before: float
-    """On independent faces, as are the next."""
+    """Over faces with independent attributes; the next three too."""
     accuracy_after: float
     worst_group_before: float
-    """Least accuracy of the four groups by target and shortcut."""
+    """Lowest accuracy among the four groups of target and shortcut."""
     worst_group_after: float
 
 
 @dataclass(frozen=True)
 class PlantedRectification:
-    """All planted classifiers."""
+    """The result for all planted classifiers."""
 
     rows: tuple[PlantedRow, ...]
     skipped: Mapping[str, str]
@@ -79,7 +79,7 @@ class PlantedRectification:
 
     @property
     def headline(self) -> dict[str, float]:
-        """Means over the classifiers, names that programs rely on.
+        """Means over the classifiers; programs rely on the names.
 
         ``effect_falls_by`` compares the mean *sizes*, so that an effect turned negative does not cancel another;
         ``mean_effect_falls_by`` the means with their signs.
@@ -153,11 +153,11 @@ def planted_rectification(
     """Rectify shipped classifiers with a planted shortcut against it.
 
     Args:
-        options: reading, solver, seed, …
-        names: of ``classifiers.planted()``; all that have a shortcut by default.
-        faces: confounded ones, for β and ψ.
-        independent: faces with target and shortcut independent, for accuracy and the worst group.
-        interventions: faces per factor, for the true effects.
+        options: reading, solver, seed and so on.
+        names: names of ``classifiers.planted()``; by default all whose shortcut was planted.
+        faces: number of confounded faces, for β and ψ.
+        independent: number of faces with independent attributes, for accuracies.
+        interventions: number of faces per attribute, for the true effects.
         progress: called with (stage, done, total).
 
     Raises BadInput if none of the classifiers can be rectified.
@@ -178,7 +178,7 @@ def planted_rectification(
 def _rectified(
     names: Sequence[str], faces: int, options: RectificationOptions, progress: Progress
 ) -> tuple[dict[str, Rectified], dict[str, str]]:
-    """By name, the classifiers rectified on confounded faces; and why others could not be."""
+    """By name: the rectified classifiers, and why others could not be rectified."""
     autoencoder, reference = autoencoders.load("embedded"), classifiers.load("embedded")
     done: dict[str, Rectified] = {}
     skipped: dict[str, str] = {}
@@ -210,7 +210,7 @@ def _scores(models: Sequence[ComposedClassifier], images: Tensor) -> Tensor:
 
 
 def _effects(found: Sequence[Rectified], faces: Faces, progress: Progress) -> Floats:
-    """[before and after of every classifier, attribute], from one rendering."""
+    """True effects [before and after of every classifier, attribute]; the faces are rendered once."""
     models = [model for one in found for model in _both(one)]
     progress("interventions", 0, 1)
     table: Floats = effect(lambda images: _scores(models, images), faces).double().numpy().T
@@ -219,7 +219,7 @@ def _effects(found: Sequence[Rectified], faces: Faces, progress: Progress) -> Fl
 
 
 def _row(name: str, found: Rectified, effects: Floats, faces: Faces) -> PlantedRow:
-    """``effects`` [before and after, attribute]; ``faces``: with target and shortcut independent."""
+    """``effects``: [before and after, attribute]; ``faces``: with independent attributes."""
     target, _, shortcut = name.partition("_from_")
     accuracy, worst = _accuracies(found, faces, target, shortcut)
     own, other = (effects[:, INTERVENABLE.index(attribute)] for attribute in (target, shortcut))
@@ -256,7 +256,7 @@ def _row(name: str, found: Rectified, effects: Floats, faces: Faces) -> PlantedR
 
 
 def _accuracies(found: Rectified, faces: Faces, target: str, shortcut: str) -> tuple[Floats, Floats]:
-    """Mean accuracy, and that of the worst of the four groups by target and shortcut, [before and after]."""
+    """Mean accuracy and accuracy of the worst of the four groups of target and shortcut, both [before and after]."""
     labels = faces.labels().numpy()
     label, group = (labels[:, ATTRIBUTES.index(attribute)] > 0.5 for attribute in (target, shortcut))
     right = (_scores(_both(found), render(faces)).numpy() >= 0.5) == label[:, None]

@@ -1,4 +1,4 @@
-"""Semantic or adversarial? An oracle of another seed and architecture looks at the counterfactuals."""
+"""Are counterfactuals semantic or adversarial? An oracle of another seed and architecture judges them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class HeadSemantics:
-    """What the oracle saw in the counterfactuals of one head."""
+    """What the oracle says of the counterfactuals of one head."""
 
     head: str
     n: int
@@ -39,7 +39,7 @@ class HeadSemantics:
     rank: int
     """Place of the head's own factor among all factors by |mean change of the oracle's probability|; 1 is best."""
     runner_up: str
-    """The factor that moved most beside the head's own."""
+    """The factor that moved most among the others."""
     runner_up_change: float
 
 
@@ -52,7 +52,7 @@ class Semantics:
 
     @property
     def headline(self) -> dict[str, int]:
-        """Names that programs rely on."""
+        """Programs rely on the names."""
         return {"heads": len(self.heads), "rank1_heads": sum(h.rank == 1 for h in self.heads)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,9 +78,10 @@ class Semantics:
 
 
 def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) -> Semantics:
-    """Make counterfactuals of every embedded head that stands for one factor, and show them to the embedded oracle.
+    """Judge the counterfactuals of every embedded head of a single factor by the embedded oracle.
 
-    ``images``: at most so many counterfactuals per head, on fresh independent faces.
+    ``images``: the most counterfactuals per head. They start from faces with independent attributes that no model was
+    trained on.
     """
     reference, oracle = classifiers.load("embedded"), classifiers.load("embedded:oracle")
     autoencoder = autoencoders.load("embedded")
@@ -97,13 +98,19 @@ def semantics(*, seed: int = 0, images: int = 100, progress: Progress = silent) 
         with undisturbed(oracle):
             after, before = (torch.sigmoid(respond(x, [oracle])) for x in (found.images, found.reconstructions))
         change = (after - before)[:, columns].double().numpy()
-        results.append(_summary(name, factors, found, change, seed))
+        results.append(head_semantics(name, factors, found, change, seed))
     progress("heads", len(factors), len(factors))
     return Semantics(tuple(results), seed)
 
 
-def _summary(name: str, factors: Sequence[str], found: Counterfactuals, change: Floats, seed: int) -> HeadSemantics:
-    """``change`` [image, factor]: of the oracle's probabilities. Only searches that landed count."""
+def head_semantics(
+    name: str, factors: Sequence[str], found: Counterfactuals, change: Floats, seed: int
+) -> HeadSemantics:
+    """What the oracle says of one head's counterfactuals.
+
+    ``factors``: names of the columns of ``change``. ``change``: change of the oracle's probabilities, [image, factor].
+    Only searches that landed count.
+    """
     landed = np.array([outcome.landed for outcome in found.outcomes])
     base_change, change = (found.base_after - found.base_before)[landed], change[landed]
     own = factors.index(name)
@@ -111,7 +118,7 @@ def _summary(name: str, factors: Sequence[str], found: Counterfactuals, change: 
     order = np.argsort(-np.abs(mean), kind="stable")
     counts = bootstrap_counts(len(change), resamples=RESAMPLES, rng=generator(seed, "semantics", name))
     low, high = percentile_interval(counts @ change[:, own : own + 1] / len(change))
-    # a factor that moves the wrong way is not recognised, however far it moves
+    # a factor that moves in the wrong direction is not recognised, no matter how far it moves
     rank = int(np.flatnonzero(order == own)[0]) + 1 if mean[own] < 0 else len(factors)
     other = int(next(i for i in order if i != own))
     return HeadSemantics(

@@ -1,4 +1,4 @@
-"""True effects by intervention: rendered faces with one attribute alone switched off and on."""
+"""True effects by intervention: faces are rendered with one attribute switched off and on, everything else fixed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cfalign.synthetic import INTERVENABLE, Faces, effect, render, switched
 
 @dataclass(frozen=True)
 class Interventions:
-    """Faces with one attribute alone off and on, rendered once for many classifiers."""
+    """The same faces with one attribute off and on, rendered once for many classifiers."""
 
     off: Mapping[str, Tensor]
     on: Mapping[str, Tensor]
 
     @classmethod
     def on_faces(cls, faces: Faces, *, progress: Progress = silent, stage: str = "faces") -> Interventions:
-        """Switch every attribute that interventions can set."""
+        """Switch every attribute of ``INTERVENABLE`` on the faces."""
         off, on = {}, {}
         for k, attribute in enumerate(INTERVENABLE):
             progress(stage, k, len(INTERVENABLE))
@@ -35,7 +35,7 @@ class Interventions:
         return cls(off, on)
 
     def effects(self, models: Sequence[Classifier]) -> Floats:
-        """Mean change of every probability, [attribute of ``INTERVENABLE``, head]; as ``synthetic.effect``."""
+        """Mean change of every head's probability, [attribute of ``INTERVENABLE``, head]; as ``synthetic.effect``."""
         rows = []
         with undisturbed(*models):
             for attribute in INTERVENABLE:
@@ -45,9 +45,9 @@ class Interventions:
 
 
 def true_effects(models: Sequence[Classifier], faces: Faces) -> Floats:
-    """Mean change of every probability when one attribute alone is switched on, [head, attribute of ``INTERVENABLE``].
+    """Mean change of every head's probability when one attribute is switched on, [head, attribute of ``INTERVENABLE``].
 
-    Renders the faces for this call alone; ``Interventions`` keeps them for many.
+    The faces are rendered for this call only; ``Interventions`` keeps them for many calls.
     """
     with undisturbed(*models):
         table: Floats = effect(lambda images: torch.sigmoid(respond(images, list(models))), faces).double().numpy().T

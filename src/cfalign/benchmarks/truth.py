@@ -1,12 +1,12 @@
-"""The truth for any classifier of faces: what every attribute does to every head, by intervention on rendered faces.
+"""The true effect of every attribute on every head of a classifier of faces, by intervention on rendered faces.
 
-Two effects of an attribute B on a score A are told apart where attributes are correlated:
+Where attributes are correlated, an attribute B has two different effects on a score A:
 
-- *direct*: E[A | do(B = on)] − E[A | do(B = off)], the mean over faces of the change when B alone is switched and all
-  else stays, pixel noise included (``synthetic.effect``). This is what an audit's effects estimate.
-- *total*: E[A | B on] − E[A | B off] over the same faces: everything that goes along with B is counted as coming from
-  B, which is its effect if B is a cause of its correlates and nothing causes B. Without correlations the two agree but
-  for chance.
+- *direct*: E[A | do(B = on)] − E[A | do(B = off)], the mean change over faces when only B is switched; all else stays
+  the same, including pixel noise (``synthetic.effect``). The effects of an audit estimate this one.
+- *total*: E[A | B on] − E[A | B off] over the same faces. It counts everything that is correlated with B as coming from
+  B, and is the effect of B if B causes its correlates and nothing causes B. Without correlations the two are equal up
+  to chance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class TrueEffect:
-    """What one attribute does to one head, in probability, with 95 % bootstrap intervals over faces."""
+    """The effect of one attribute on one head, in probability, with 95 % bootstrap intervals over faces."""
 
     head: str
     attribute: str
@@ -40,11 +40,11 @@ class TrueEffect:
     direct_low: float
     direct_high: float
     total: float
-    """NaN where all faces have the attribute, or none."""
+    """NaN where all faces or none have the attribute."""
     total_low: float
     total_high: float
     n: int
-    """Faces."""
+    """Number of faces."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Truth:
         }
 
     def lines(self) -> list[str]:
-        """For the terminal: the strongest five per head."""
+        """For the terminal: the five strongest attributes per head."""
         interval = f"  {'95 % interval':<16}"
         rows = [f"{'head':<28}{'attribute':<22}{'direct':>8}{interval}{'total':>8}{interval}{'n':>5}"]
         for name in dict.fromkeys(e.head for e in self.effects):
@@ -88,10 +88,10 @@ def truth(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Truth:
-    """Direct and total effect of every attribute that can be intervened on, on every head of ``classifier``.
+    """Direct and total effect of every attribute of ``INTERVENABLE`` on every head of ``classifier``.
 
-    ``correlations``: of labels on the faces, as ``synthetic.sample`` takes them. Raises BadInput for fewer than two
-    faces.
+    ``correlations``: correlations of labels on the faces, as in ``synthetic.sample``. Raises BadInput for fewer than
+    two faces.
     """
     if faces < 2:
         raise BadInput(f"Expected at least two faces to measure effects on, got {faces}.")
@@ -112,7 +112,7 @@ def truth(
 
 
 def _rows(classifier: Classifier, attribute: str, direct: Floats, total: Floats, n: int) -> list[TrueEffect]:
-    """One per head, from value, low and high of both effects, [3, head]."""
+    """One row per head; ``direct`` and ``total``: value, low and high, [3, head]."""
     return [
         TrueEffect(
             head=target,
@@ -141,7 +141,7 @@ def _with_interval(change: Floats, counts: Floats) -> Floats:
 
 
 def _contrast(scores: Floats, has: Floats, counts: Floats) -> Floats:
-    """Mean of those that have it minus mean of the others, low, high, [3, head]; NaN where a side is empty."""
+    """Mean score with the attribute minus mean score without, low and high, [3, head]; NaN where a side is empty."""
     drawn = np.concatenate([np.ones((1, len(has))), counts])
     with np.errstate(divide="ignore", invalid="ignore"):
         sides = [(drawn * side) @ scores / (drawn @ side)[:, None] for side in (has, 1 - has)]

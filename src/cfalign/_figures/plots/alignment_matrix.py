@@ -13,7 +13,7 @@ from cfalign._results import Floats
 
 
 def draw_matrix(axes: Axes, grid: Floats, rows: Sequence[str], columns: Sequence[str], *, size: float = 7.0) -> None:
-    """Colours from −1 to 1, names of columns above, both in letters of ``size``; undefined cells are grey."""
+    """Draw colours from −1 to 1 with names of rows and columns, in letters of ``size``; undefined cells are grey."""
     axes.set_facecolor(style.FAINT)
     axes.imshow(np.ma.masked_invalid(grid), cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="left", rotation_mode="anchor", fontsize=size)
@@ -25,7 +25,7 @@ def draw_matrix(axes: Axes, grid: Floats, rows: Sequence[str], columns: Sequence
 
 
 def write_values(axes: Axes, grid: Floats) -> None:
-    """Two digits into each cell, a dash where it is undefined."""
+    """Write two digits into each cell; a dash where it is undefined."""
     for i, j in np.ndindex(grid.shape):
         value = float(grid[i, j])
         if np.isfinite(value):

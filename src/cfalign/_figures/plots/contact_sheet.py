@@ -1,4 +1,4 @@
-"""The contact sheet: original, reconstruction, counterfactual and difference, a row per (image, base)."""
+"""The contact sheet: original, reconstruction, counterfactual and change, one row per (image, base)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ class SheetRow:
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, heading: str = "") -> Figure:
-    """Rows as given, the caption at their left. Change: counterfactual − reconstruction, each row on its own
-    scale, whose end is written below it; red is brighter, blue darker.
+    """Rows in the given order, with captions on the left.
+
+    Change is counterfactual − reconstruction; red is brighter, blue darker. Every row has its own colour scale, whose
+    limit is written below.
     """
     row_height = _SIDE + 0.2
     width, height = _TEXT + len(_COLUMNS) * (_SIDE + _GAP) + 0.15, _TOP + max(len(rows), 1) * row_height
@@ -50,7 +52,7 @@ def contact_sheet(rows: Sequence[SheetRow], *, heading: str = "") -> Figure:
 
 
 def _caption(figure: Figure, row: SheetRow, y: float) -> None:
-    """``y``: its upper end, as a share of the figure."""
+    """``y``: upper end of the caption, as a share of the figure."""
     width, height = figure.get_size_inches()
     first, *rest = row.caption.split("\n")
     figure.text(0.15 / width, y, style.clip(first, 34), fontsize=8, weight="bold", color=style.INK, va="top")
@@ -59,7 +61,7 @@ def _caption(figure: Figure, row: SheetRow, y: float) -> None:
 
 
 def _pictures(figure: Figure, row: SheetRow, bottom: float) -> None:
-    """``bottom``: their lower end in inches."""
+    """``bottom``: lower end of the pictures in inches."""
     width, height = figure.get_size_inches()
     lefts = (_TEXT + column * (_SIDE + _GAP) for column in range(len(_COLUMNS)))
     frames = [figure.add_axes((x / width, bottom / height, _SIDE / width, _SIDE / height)) for x in lefts]

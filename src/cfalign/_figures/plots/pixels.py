@@ -1,4 +1,4 @@
-"""Pictures in figures of matplotlib: how an image, a signed change and a heat map are drawn."""
+"""Pictures in figures of matplotlib: images, signed changes and heat maps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FAMILY = ["DejaVu Sans"]
 
 
 def change(before: Pixels, after: Pixels) -> Pixels:
-    """Signed change [h, w] from one image [h, w, c] to another: per pixel that of the channel that changed most."""
+    """Signed change [h, w] between two images [h, w, c]: in each pixel that of the channel that changed most."""
     signed = after - before
     strongest = np.abs(signed).argmax(axis=2)
     return np.take_along_axis(signed, strongest[:, :, None], axis=2)[:, :, 0]
 
 
 def largest(values: NDArray[Any]) -> float:
-    """The limit of a colour scale: the 99th percentile of |value|, so that one pixel does not dim the rest."""
+    """The limit of a colour scale: the 99th percentile of |value|, so that a single pixel does not set it."""
     finite = np.abs(values[np.isfinite(values)])
     return max(float(np.quantile(finite, 0.99)), 1e-6) if finite.size else 1.0
 
@@ -56,24 +56,24 @@ def signed_map(axes: Axes, values: Pixels, title: str = "", *, limit: float | No
 
 
 def heat_map(axes: Axes, values: Pixels, title: str = "") -> None:
-    """A map [h, w] of what is ≥ 0: dark is none."""
+    """A map [h, w] of values ≥ 0; dark is zero."""
     panel(axes, title).imshow(values, cmap=HEAT, vmin=0.0, vmax=largest(values), interpolation="nearest")
 
 
 def blank(axes: Axes, words: str, *, title: str = "") -> None:
-    """A frame that says why there is no picture."""
+    """A frame with words instead of a picture."""
     panel(axes, title).text(
         0.5, 0.5, words, ha="center", va="center", fontsize=7, color=style.MUTED, transform=axes.transAxes
     )
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of inches that no window system knows of."""
+    """A figure of ``width`` × ``height`` inches, without a window."""
     figure = Figure(figsize=(width, height), facecolor=style.PAPER)
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_png(figure: Figure, path: Path, *, dpi: int = 150) -> None:
-    """Write a PNG, its bytes the same for the same figure."""
+    """Write a PNG; equal figures give equal bytes."""
     figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})

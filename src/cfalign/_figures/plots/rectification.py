@@ -1,4 +1,4 @@
-"""How β and ψ went, step by step, as a picture file."""
+"""β and ψ at every step of a rectification, drawn as a PNG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cfalign._figures.style import INK, MUTED, NEGATIVE, POSITIVE, RULE
 
 @dataclass(frozen=True)
 class Curve:
-    """One shortcut's way; NaN where nothing was looked at."""
+    """β and ψ of one shortcut by step; NaN where ψ was not measured."""
 
     name: str
     steps: Sequence[int]
@@ -28,7 +28,7 @@ class Curve:
 
 
 def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: str, best_step: int) -> None:
-    """A PNG: a row of panels for ψ, one for β, a column per shortcut; the line marks the step that was kept."""
+    """Write a PNG: ψ above, β below, one column per shortcut; a dashed line marks the step that was kept."""
     figure = Figure(figsize=(1.2 + 3.9 * len(curves), 4.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=INK)
@@ -52,7 +52,7 @@ def rectification_curves(curves: Sequence[Curve], path: str | Path, *, title: st
 
 
 def _psi(panel: Axes, curve: Curve) -> None:
-    """Training and validation; many training steps are a line without markers."""
+    """ψ on training and validation images; many training steps are drawn without markers."""
     training = {"marker": "o", "markersize": 5.0} if _few(curve) else {"alpha": 0.5}
     validation = {"marker": "s", "markersize": 5.0}
     for values, colour, name, look in (
@@ -70,5 +70,5 @@ def _beta(panel: Axes, curve: Curve) -> None:
 
 
 def _few(curve: Curve) -> bool:
-    """Whether every step can have a marker."""
+    """Whether there are few enough steps to mark each."""
     return len(curve.steps) <= 30

@@ -1,6 +1,6 @@
-"""What makes a counterfactual good, as numbers: the measures of DiME and ACE, and distances between sets of images.
+"""Measures of the quality of counterfactuals: those of DiME and ACE, true edits, and distances between image sets.
 
-Weights [draw, row] are how often each row counts: a row of ones gives the estimate, bootstrap counts its spread.
+Weights [draw, row] say how often each row counts: ones give the estimate, bootstrap counts its distribution.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ def cout(before: Tensor, after: Tensor, score: Callable[[Tensor], Tensor], *, st
     """Counterfactual transition (Khorram and Li 2022; ACE, Jeanneret et al. 2023), [n] in [−1, 1], higher is better.
 
     The pixels of ``after`` enter ``before`` in ``steps`` equal portions, those that changed most (Σ over channels of
-    the absolute change) first. With p_t the score of what the explained head said before (here its probability, for it
-    said yes) on the t-th composite, COUT = AUPC(1 − p) − AUPC(p), where AUPC(c) = (1/T) Σ_{t<T} ½ (c_t + c_{t+1}).
-    ``score``: images [n, c, h, w] in [0, 1] to probabilities [n].
+    the absolute change) first. p_t is the score of the original prediction on the t-th composite: here the head's
+    probability, because the prediction was positive. COUT = AUPC(1 − p) − AUPC(p), where
+    AUPC(c) = (1/T) Σ_{t<T} ½ (c_t + c_{t+1}).
+    ``score``: maps images [n, c, h, w] in [0, 1] to probabilities [n].
     """
     n, _, height, width = before.shape
     order = (after - before).abs().sum(dim=1).flatten(1).argsort(dim=1, descending=True, stable=True)
@@ -37,11 +38,11 @@ def flips(before: Floats, after: Floats) -> Floats:
 
 
 def correlation_difference(change: Floats, own: int, correlations: Floats, weights: Floats) -> Floats:
-    """CD of DiME (Jeanneret et al. 2022), [draw], lower is better: Σ_a |corr(δ_q, δ_a) − corr(y_q, y_a)|.
+    """CD of DiME (Jeanneret et al. 2022), [draw]; lower is better: Σ_a |corr(δ_q, δ_a) − corr(y_q, y_a)|.
 
     ``change`` [n, attribute]: δ, the ``flips`` of the oracle; ``own``: column of the query q; ``correlations``
-    [attribute]: of the labels y of the data with y_q. A correlation without variance counts as 0, as theirs does: a
-    query that flips in every image, or in none, is given no correlations at all.
+    [attribute]: correlations of the labels y with y_q in the data. A correlation without variance counts as 0, as in
+    the authors' code: a query that flips in every image or in none has correlations of 0.
     """
     total = weights.sum(axis=1, keepdims=True)
     mean, square = weights @ change / total, weights @ change**2 / total
@@ -58,7 +59,7 @@ def frechet_distance(one: Floats, other: Floats) -> float:
 
     ‖μ − μ'‖² + tr(Σ + Σ' − 2 (Σ^½ Σ' Σ^½)^½)
 
-    Grows with fewer rows: compare sets of one size. NaN with fewer than two rows.
+    The distance grows as rows get fewer: compare only sets of equal size. NaN with fewer than two rows.
     """
     if min(len(one), len(other)) < 2:
         return float("nan")
@@ -75,9 +76,9 @@ def _root(matrix: Floats) -> Floats:
 
 
 def along_edit(change: Tensor, edit: Tensor) -> tuple[Floats, Floats]:
-    """How much of a true edit a change makes, [n]: ⟨change, edit⟩ / ‖edit‖², 1 where it is done; and their cosine.
+    """Share of a true edit that a change makes, ⟨change, edit⟩ / ‖edit‖², 1 for all of it; and their cosine; both [n].
 
-    NaN where the edit is nothing to see (mean square below 1e-5).
+    NaN where the edit is invisible (mean square below 1e-5).
     """
     a, b = (v.detach().flatten(1).double() for v in (change, edit))
     inner, size = (a * b).sum(dim=1), (b * b).sum(dim=1)
@@ -88,7 +89,7 @@ def along_edit(change: Tensor, edit: Tensor) -> tuple[Floats, Floats]:
 
 
 def weighted_mean(values: Floats, weights: Floats) -> Floats:
-    """Mean of the rows of values [n] that are not NaN, by weights [draw, n]; NaN without any."""
+    """Weighted mean [draw] of the values [n] that are finite, by weights [draw, n]; NaN without any."""
     known = np.isfinite(values)
     count = weights[:, known].sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Methods of making counterfactuals side by side: a panel per measure, a dot and its interval per method."""
+"""The figure that compares methods of making counterfactuals: one panel per measure, one row per method."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COLUMNS = 4
 
 
 def methods_figure(result: Comparison) -> Figure:
-    """Twelve panels; a measure that is not defined for a method is left out there."""
+    """Twelve panels, each with a dot and an interval per method where the measure is defined."""
     rows = math.ceil(len(PANELS) / _COLUMNS)
     figure = new_figure(11.0, 1.75 * rows + 0.5)
     panels = figure.subplots(rows, _COLUMNS, squeeze=False)

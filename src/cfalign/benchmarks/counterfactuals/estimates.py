@@ -1,4 +1,4 @@
-"""From single counterfactuals to estimates: means with bootstrap intervals over faces, of every measure and method."""
+"""Estimates from single counterfactuals: means of every measure and method, with bootstrap intervals over faces."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ MEANS = {
     "off_forwards": "off_forwards",
     "off_backwards": "off_backwards",
 }
-"""Measures that are means over pairs, and the column of the parts that each is a mean of."""
+"""Measure that is a mean over pairs → column of the parts that is averaged."""
 OVER_ALL = ("landed", "off_landed")
-"""Columns whose means are over all pairs; the others are over those that landed."""
+"""Columns averaged over all pairs; the others are averaged over the pairs that landed."""
 BY_HEAD = ("drop", "oracle_drop", "removed", "off_drop", "off_oracle_drop", "off_removed", "off_edit_cosine")
-"""Columns whose means are told for every head."""
+"""Columns whose means are reported for every head."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True)
 class SeenByOracle:
-    """What the oracle's last layer sees in the faces themselves."""
+    """Features of the faces themselves: the input of the oracle's last layer."""
 
     images: Floats
     """[face, feature]"""
@@ -83,8 +83,8 @@ def compare(
 ) -> Comparison:
     """Estimates of every measure from the parts of every method.
 
-    ``correlations``: of the labels with each head's, by head; ``drift``: of the autoencoder, [face] each. One draw of
-    faces serves all measures, so methods are compared in pairs.
+    ``correlations``: by head, correlations of all labels with the head's own. ``drift``: by measure, drift of the
+    autoencoder, [face]. All measures use the same draws of faces, so the comparison of methods is paired.
     """
     count = len(faces.images)
     counts = bootstrap_counts(count, resamples=resamples, rng=generator(seed, "counterfactuals"))
@@ -101,7 +101,7 @@ def compare(
 
 
 def _estimate(draws: Floats, statistic: Callable[[Floats], Floats], n: int) -> Estimate:
-    """``draws`` [draw, row]: weights, those of the estimate first."""
+    """``draws``: weights [draw, row]; the first row gives the estimate."""
     values = statistic(draws)
     low, high = percentile_interval(values[1:, None])
     return Estimate(float(values[0]), float(low[0]), float(high[0]), n)
@@ -131,7 +131,7 @@ def _counted(rows: pl.DataFrame, column: str) -> Floats:
 
 
 def _centred(values: Floats, n: int) -> Estimate:
-    """Noise makes a sum of absolute differences larger, and a bootstrap adds noise: its bias is taken off."""
+    """An estimate and its interval without the bootstrap's bias: resampling noise enlarges absolute differences."""
     low, high = percentile_interval(values[1:, None] - values[1:].mean() + values[0])
     return Estimate(float(values[0]), float(low[0]), float(high[0]), n)
 
@@ -190,17 +190,18 @@ def _of_head(part: Part, factors: Sequence[str]) -> dict[str, float]:
 
 
 def _frechet(parts: Mapping[str, Sequence[Part]], faces: SeenByOracle, seed: int) -> dict[str, Estimate]:
-    """Fréchet distances between one half of the faces and the real images of the other half, both ways; low and high
-    are the two ways. By method, and of real images and reconstructions themselves.
+    """Fréchet distances between features of one half of the faces and real images of the other half.
 
-    A face lends one counterfactual, of the same head for every method, where all of them landed.
+    Computed in both directions: the value is their mean, low and high are the two. By method; ``frechet_real`` and
+    ``frechet_reconstruction`` use real images and reconstructions. Every face contributes one counterfactual, of the
+    same head for all methods.
     """
-    lent = _lending_heads(parts, seed)
-    chosen = np.array(sorted(lent), dtype=int)
+    contributing = _contributing_heads(parts, seed)
+    chosen = np.array(sorted(contributing), dtype=int)
     halves = chosen[::2], chosen[1::2]
 
     def both_ways(features: Floats) -> Estimate:
-        """``features`` [face, feature], NaN for faces that lend none."""
+        """``features``: [face, feature], NaN for faces that contribute none."""
         ways = [frechet_distance(features[one], faces.images[other]) for one, other in (halves, halves[::-1])]
         return Estimate(float(np.mean(ways)), min(ways), max(ways), len(chosen))
 
@@ -209,14 +210,14 @@ def _frechet(parts: Mapping[str, Sequence[Part]], faces: SeenByOracle, seed: int
         table = np.full_like(faces.images, np.nan)
         for part in mine:
             for row, face in enumerate(part.rows["face"].to_list()):
-                if lent.get(int(face)) == part.head:
+                if contributing.get(int(face)) == part.head:
                     table[int(face)] = part.features[row]
         found[method] = both_ways(table)
     return found
 
 
-def _lending_heads(parts: Mapping[str, Sequence[Part]], seed: int) -> dict[int, str]:
-    """Face → the head of which it lends a counterfactual, drawn from those for which every method landed."""
+def _contributing_heads(parts: Mapping[str, Sequence[Part]], seed: int) -> dict[int, str]:
+    """Face → head whose counterfactual it contributes, drawn from the heads for which every method landed."""
     rng = generator(seed, "realism")
     landed = [{(part.head, face) for part in mine for face in part.landed["face"].to_list()} for mine in parts.values()]
     heads: dict[int, list[str]] = {}
@@ -226,8 +227,9 @@ def _lending_heads(parts: Mapping[str, Sequence[Part]], seed: int) -> dict[int, 
 
 
 def _seconds(parts: Mapping[str, Sequence[Part]], resamples: int) -> dict[str, Estimate]:
-    """By method: processor seconds of both walks over those of latent-shift (of the first method where it is missing),
-    a ratio of sums over heads; the interval is over heads.
+    """By method: processor seconds of both walks, divided by those of latent-shift (or of the first method without it).
+
+    The ratio is of sums over heads; the interval is over heads.
     """
     sums = {method: np.array([part.rows["seconds"].sum() for part in mine], float) for method, mine in parts.items()}
     yardstick = sums["latent-shift" if "latent-shift" in sums else next(iter(sums))]

@@ -1,7 +1,7 @@
-"""The run of the benchmark: every method on the same faces and heads, judged by an oracle, by the true edits of the
-renderer, and by its cost.
+"""The run of the benchmark: every method on the same faces and heads, judged by an oracle, true edits, and cost.
 
-Two ends are looked at, as an audit does: the counterfactual, and further on, where the attribute is switched off.
+Two ends of every search are measured, as in an audit: the counterfactual, and the point further on where the attribute
+is switched off.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from cfalign.benchmarks.ledger import claim, workplace
 ADVERSARIAL = 0.25
 """A flip is adversarial where the oracle's probability falls by less than this share of the base's drop."""
 ROUNDS = (1, 2, 5)
-"""Encode–decode rounds after which the autoencoder's drift is looked at."""
+"""Numbers of encode–decode rounds after which the autoencoder's drift is measured."""
 OF_BOTH_ENDS = ("landed", "drop", "oracle_drop", "removed", "edit_cosine", "forwards", "backwards", "l1")
-"""Columns that are told of the second end too, as ``off_…``."""
+"""Columns that are reported for the second end too, as ``off_…``."""
 
 
 def counterfactuals(
@@ -49,8 +49,8 @@ def counterfactuals(
 
     Args:
         options: heads, methods, numbers of images.
-        out: a folder in which every finished part (a method on a head) is kept, so that a run that was stopped goes on;
-            a temporary one by default.
+        out: folder that keeps every finished part (a method on a head), so that a stopped run can be resumed; a
+            temporary one by default.
         progress: called with (stage, done, total).
 
     Raises BadInput for an unknown head and if ``out`` is a file or holds something else; RunMismatch if it holds parts
@@ -72,7 +72,7 @@ def counterfactuals(
 
 
 def _parts(common: ModelsAndFaces, folder: Path, progress: Progress) -> dict[str, list[Part]]:
-    """By method, one part per head; those that are not in the folder yet are measured."""
+    """By method, one part per head; parts that the folder lacks are measured."""
     methods = common.options.methods
     parts: dict[str, list[Part]] = {method: [] for method in methods}
     total, done = len(common.factors) * len(methods), 0
@@ -99,7 +99,7 @@ def _measured(common: ModelsAndFaces, name: str, method: Method) -> tuple[pl.Dat
     """One row per pair; features of the counterfactuals."""
     made = _made(common, name, method)
     first, second = (_end(common, made, ends) for ends in made.walks.ends)
-    first["forwards"] = first["forwards"] + 1  # that at z0, with the first backward pass
+    first["forwards"] = first["forwards"] + 1  # the forward at z0, which belongs to the first backward pass
     for spent in ("forwards", "backwards"):
         second[spent] = first[spent] + second[spent]
     after = made.walks.ends[0].images
@@ -127,7 +127,7 @@ class _HeadCounterfactuals:
     edit: Tensor
     walks: Walks
     seconds: float
-    """Of the processor, for all walks."""
+    """Processor time of all walks."""
 
 
 def _made(common: ModelsAndFaces, name: str, method: Method) -> _HeadCounterfactuals:
@@ -143,7 +143,7 @@ def _made(common: ModelsAndFaces, name: str, method: Method) -> _HeadCounterfact
 
 
 def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, ends: Ends) -> dict[str, Floats]:
-    """What one end of the searches cost and changed, [pair]."""
+    """Costs and changes at one end of the searches, each [pair]."""
     after, x0, name = ends.images, made.x0, made.name
     moved = (after - x0).flatten(1).double()
     removed, cosine = along_edit(after - x0, made.edit)
@@ -168,7 +168,7 @@ def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, ends: Ends) -> dict
 def _seen_by_oracle(
     common: ModelsAndFaces, made: _HeadCounterfactuals, after: Tensor, drop: Floats
 ) -> dict[str, Floats]:
-    """What the oracle says changed: of every attribute, and how many beside the head's own."""
+    """Changes that the oracle sees: of every attribute, and how many besides the head's own flipped."""
     targets = common.oracle.targets
     before, seen = (probabilities(x, common.oracle) for x in (made.x0, after))
     change, flipped = seen - before, flips(before, seen)

@@ -23,7 +23,7 @@ BATCH = 64
 
 
 class ModelsAndFaces:
-    """The embedded heads, the oracle that judges, the autoencoder, and fresh independent faces."""
+    """The embedded heads, the oracle that judges them, the autoencoder, and new faces with independent attributes."""
 
     def __init__(self, options: BenchmarkOptions) -> None:
         self.options = options
@@ -58,7 +58,7 @@ class ModelsAndFaces:
 
     @property
     def correlations(self) -> dict[str, Floats]:
-        """Of the labels of the faces with those of every head, in the order of the oracle's targets."""
+        """By head: correlations of its label with all labels of the faces, in the order of the oracle's targets."""
         columns = [ATTRIBUTES.index(target) for target in self.oracle.targets]
         labels = self.faces.labels().double().numpy()[:, columns]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -66,7 +66,7 @@ class ModelsAndFaces:
         return {name: table[self.oracle.targets.index(name)] for name in self.factors}
 
     def chosen(self, name: str) -> Tensor:
-        """Faces whose counterfactuals are made: the first ones that the head predicts positive."""
+        """Row numbers of the faces that counterfactuals start from: the first that the head predicts positive."""
         positive = self.score_of(name) >= self.options.search.eligible
         return torch.from_numpy(np.flatnonzero(positive)[: self.options.images])
 
@@ -75,15 +75,15 @@ class ModelsAndFaces:
         return self.scores[:, self.reference.targets.index(name)]
 
     def edit(self, name: str, chosen: Tensor) -> Tensor:
-        """What switching the factor off changes in x0, seen through the autoencoder; 0 where the label is off."""
+        """The true edit: change of x0 when the factor is off, through the autoencoder; 0 where the label is off."""
         switched = render(intervene(self.faces[chosen], name, OFF))
         off = reconstruct(switched, self.autoencoder)[1]
         on = self.faces.labels()[chosen, ATTRIBUTES.index(name)]
         return (off - self.reconstructions[chosen]) * on.view(-1, 1, 1, 1)
 
     def drift(self, rounds: tuple[int, ...]) -> dict[str, Floats]:
-        """After so many encode–decode rounds: mean absolute change per pixel from x, and mean change of the oracle's
-        probabilities, [face].
+        """After each number of encode–decode rounds: mean absolute change per pixel from x, and of the oracle's
+        probabilities, both [face].
         """
         drift: dict[str, Floats] = {}
         start, x = probabilities(self.images, self.oracle), self.images
@@ -96,13 +96,13 @@ class ModelsAndFaces:
 
 
 def probabilities(images: Tensor, classifier: Classifier) -> Floats:
-    """Of every head, [n, head]."""
+    """Probabilities of every head, [n, head]."""
     answers: Floats = torch.sigmoid(respond(images, [classifier]).double()).numpy()
     return answers
 
 
 def features(images: Tensor, classifier: Classifier) -> Floats:
-    """What the last linear layer of a network reads, [n, feature]."""
+    """Input of the last linear layer of a network, [n, feature]."""
     layers = [layer for top in modules_of(classifier) for layer in top.modules() if isinstance(layer, nn.Linear)]
     seen: list[Tensor] = []
     hook = layers[-1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))

@@ -1,4 +1,4 @@
-"""Which methods are compared, and on how much."""
+"""Options of the benchmark: methods, heads and numbers of images."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class BenchmarkOptions:
     cout_steps: Count = 20
     resamples: Annotated[int, Field(ge=10)] = 1000
     heads: tuple[str, ...] | None = None
-    """Every head that stands for one factor by default."""
+    """By default every head of a single factor."""
     methods: tuple[Method, ...] = METHODS
     search: SearchOptions = field(default_factory=SearchOptions)
-    """Of all methods; the field ``method`` is not read."""
+    """Search of all methods; the field ``method`` is ignored."""
 
 
 def named(methods: Sequence[str]) -> tuple[Method, ...]:

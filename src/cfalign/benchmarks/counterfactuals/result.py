@@ -1,4 +1,4 @@
-"""Methods of making counterfactuals side by side: what was estimated of each, and what follows from it."""
+"""The result of the benchmark: estimates of every method, and the recommendation that follows from them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("off_backwards", "off: backward passes, in all"),
     ("seconds_ratio", "seconds / latent-shift"),
 )
-"""Measures in the order of the table, with what they are called there."""
+"""Measures in the order of the table, and their titles."""
 SOUND_VALIDITY, SOUND_ADVERSARIAL = 0.9, 0.5
-"""A method can be recommended if it lands at least this often, and at most this share of its flips is adversarial."""
+"""A recommended method lands in at least this share of searches, and at most this share of its flips is adversarial."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Comparison:
     methods: Mapping[str, Estimates]
     """By method and measure; NaN where a measure is not defined for a method."""
     beside: Estimates
-    """Not of any method: drift of the autoencoder, Fréchet distances of real images and of reconstructions."""
+    """Estimates without a method: drift of the autoencoder, Fréchet distances of real images and of reconstructions."""
     heads: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """By method and head: ``oracle_drop``, ``rank``, ``removed``, ``off_oracle_drop``, ``off_removed``, n."""
+    """By method and head: n, rank of the head's own factor, and means such as ``oracle_drop`` and ``off_removed``."""
     seed: int
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on: ``METHOD.measure``, and those beside."""
+        """``METHOD.measure``, and the estimates without a method. Programs rely on the names."""
         values = {f"{method}.{key}": e.value for method, table in self.methods.items() for key, e in table.items()}
         return values | {key: e.value for key, e in self.beside.items()}
 
@@ -89,7 +89,7 @@ class Comparison:
         }
 
     def lines(self) -> list[str]:
-        """For the terminal: a column per method, what is beside, and the recommendation."""
+        """For the terminal: one column per method, the estimates without a method, and the recommendation."""
         titles = "".join(f"{name:>26}" for name in self.methods)
         rows = [f"{'':<33}{titles}"]
         for key, title in ROWS:
@@ -104,11 +104,11 @@ class Comparison:
         return [*rows, self.recommendation()]
 
     def recommendation(self) -> str:
-        """What the table says, computed from it."""
+        """The recommendation that follows from the estimates."""
         return " ".join([self._advice("", "For counterfactuals"), self._advice("off_", "To switch attributes off")])
 
     def _advice(self, end: str, purpose: str) -> str:
-        """The cheapest method whose oracle drop is not clearly below the best one's, and how the others compare.
+        """The cheapest method whose oracle drop is not clearly below the best one, and how the others compare.
 
         Methods that often miss, or whose flips are mostly adversarial, are not considered.
         """
@@ -136,7 +136,7 @@ def _sound(table: Estimates, end: str) -> bool:
 
 
 def _choice(tables: Mapping[str, Estimates], end: str) -> str:
-    """The cheapest of those whose interval of the oracle's drop reaches that of the best."""
+    """The cheapest method among those whose interval of the oracle drop overlaps that of the best."""
     key = f"{end}oracle_drop"
     best = max(tables, key=lambda method: tables[method][key].value)
     near = [method for method, table in tables.items() if table[key].high >= tables[best][key].low]
@@ -149,7 +149,7 @@ def _refused(method: str, table: Estimates, end: str) -> str:
 
 
 def _better(method: str, table: Estimates, chosen: Estimates, end: str) -> str:
-    """In what a method is better than the chosen one, intervals apart."""
+    """Measures in which a method is better than the chosen one: their intervals do not overlap."""
     more = [
         (f"{end}validity", "lands more often,"),
         (f"{end}edit_cosine", "has a higher cosine with the true edit,"),

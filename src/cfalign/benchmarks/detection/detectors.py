@@ -1,8 +1,7 @@
-"""Every way of telling what a classifier uses, on the same confounded faces: what ``detection`` compares.
+"""The detectors that the benchmark compares: ways to tell which attributes a classifier uses, on the same faces.
 
-A *subject* is one classifier with a target that may have learnt a shortcut. All subjects of one target and shortcut are
-audited together; for every attribute of every subject there is one ``AuditedPair`` with the truth and what each
-detector says.
+A *subject* is one classifier of a target that may have learnt a shortcut. All subjects of one target and shortcut are
+audited together. Every attribute of every subject gives one ``AuditedPair``: the truth and the value of each detector.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ OUTGOING = {
 
 @dataclass(frozen=True)
 class PlantedClassifier:
-    """A classifier and what was planted in it."""
+    """A classifier, and the dose of the shortcut that was planted in it."""
 
     name: str
     classifier: Classifier
@@ -63,7 +62,7 @@ class PlantedClassifier:
 
 @dataclass(frozen=True)
 class ShortcutFaces:
-    """Faces on which a target and its shortcut go together, and the subjects that are audited on them."""
+    """Faces on which a target and its shortcut are correlated, and the subjects that are audited on them."""
 
     target: str
     shortcut: str
@@ -86,7 +85,7 @@ class ShortcutFaces:
 
     @property
     def classifiers(self) -> list[Classifier]:
-        """Those of the subjects."""
+        """The classifiers of the subjects."""
         return [subject.classifier for subject in self.subjects]
 
 
@@ -100,9 +99,9 @@ def detect(
     out: Path,
     progress: Progress = silent,
 ) -> list[AuditedPair]:
-    """Audit all subjects in ``out``, and let the other detectors look at the same faces.
+    """Audit all subjects in ``out``, and apply the other detectors to the same faces.
 
-    ``truth``: by subject, effects over independent faces in the order of ``INTERVENABLE``, as ``true_effects`` gives.
+    ``truth``: by subject, true effects over faces with independent attributes, in the order of ``INTERVENABLE``.
     """
     images = render(confounded.faces)
     options = AuditOptions(limit=effort.limit, seed=confounded.seed, shown=0)
@@ -130,7 +129,7 @@ def detect(
 
 
 def _attributes(reference: Classifier, target: str) -> list[str]:
-    """What the reference knows and interventions can set, but for the target and for what follows from others."""
+    """Attributes that the reference knows and interventions can set, except the target and derived attributes."""
     known = [a for a in INTERVENABLE if a in reference.targets and a not in DERIVED]
     return [a for a in known if a != target]
 
@@ -138,7 +137,7 @@ def _attributes(reference: Classifier, target: str) -> list[str]:
 def _truths(
     confounded: ShortcutFaces, attributes: Sequence[str], independent: Mapping[str, Floats], effort: Effort
 ) -> dict[str, Floats]:
-    """Both truths, [subject, attribute]."""
+    """Both truths, each [subject, attribute]."""
     chosen = [INTERVENABLE.index(attribute) for attribute in attributes]
     here = true_effects(confounded.classifiers, confounded.faces[: effort.interventions_here])
     known = np.stack([independent[subject.name] for subject in confounded.subjects])
@@ -164,7 +163,7 @@ def _pairs(confounded: ShortcutFaces, attributes: Sequence[str], tables: Mapping
 
 
 def _readings(run: Run, attributes: Sequence[str]) -> dict[str, Floats]:
-    """What the audit says, [subject, attribute] each."""
+    """Readings of the audit, each [subject, attribute]."""
     audited = run.record()["audited"]
     effects = {(effect.audited, effect.attribute): effect for effect in run.rows(Effect)}
     cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
@@ -179,7 +178,7 @@ def _readings(run: Run, attributes: Sequence[str]) -> dict[str, Floats]:
 
 
 def _correlations(run: Run, confounded: ShortcutFaces, attributes: Sequence[str]) -> dict[str, Floats]:
-    """Of the audited head's score with each reference head's, and of the labels of target and attribute."""
+    """Correlations of the audited head's score with the reference heads', and of labels, each [subject, attribute]."""
     scores, labels = run.scores(), confounded.faces.labels().numpy()
     both = (run.record()["audited"], attributes)
     mine, theirs = (scores.select(Column.RECONSTRUCTION.columns(names)).to_numpy() for names in both)
@@ -191,7 +190,7 @@ def _correlations(run: Run, confounded: ShortcutFaces, attributes: Sequence[str]
 
 
 def _maps(images: Tensor, heads: Sequence[Composition], concepts: Sequence[Composition]) -> dict[str, Floats]:
-    """Cosine of saliency maps, [subject, attribute] by method; NaN without images."""
+    """By method: cosine of saliency maps, [subject, attribute]; NaN without images."""
     if not len(images):
         return {name: np.full((len(heads), len(concepts)), np.nan) for name in MAPS.values()}
     mine, theirs = ([_map(images, base) for base in side] for side in (heads, concepts))
@@ -203,7 +202,7 @@ def _maps(images: Tensor, heads: Sequence[Composition], concepts: Sequence[Compo
 
 
 def _map(images: Tensor, base: Composition) -> dict[str, Tensor]:
-    """By method, [image, h, w]: mean absolute attribution over the channels."""
+    """By method: mean absolute attribution over the channels, [image, h, w]."""
     return {method: found.abs().mean(dim=1) for method, found in attributions(images, base).items()}
 
 

@@ -1,4 +1,4 @@
-"""Detectors against the truth, and what the dose of a planted shortcut does."""
+"""The figure of the benchmark: detectors against the truth, and effects by dose of the planted shortcut."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CURVES = {
 
 
 def detection_figure(result: Detection) -> Figure:
-    """Left: average precision of every detector, for few pairs are used. Right: effect, truth and outgoing ψ of the
-    shortcut by dose.
+    """Left: average precision of every detector, which suits a small share of used pairs. Right: effect, truth and
+    outgoing ψ of the shortcut by dose.
     """
     figure = new_figure(11.5, 5.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))

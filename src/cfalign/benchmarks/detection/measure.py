@@ -1,10 +1,10 @@
-"""The run of the benchmark: train what is missing, measure every pair of target and shortcut, keep what is measured.
+"""The run of the benchmark: train missing classifiers, measure every pair of target and shortcut, keep the results.
 
-The truth comes from interventions on the renderer: one factor switched, everything else fixed. The detectors see only
-images on which target and shortcut go together, where plain correlation misleads. An effect depends on the faces that
-it is averaged over: where a shortcut is on, a classifier is saturated and other attributes do nothing. So there are two
-truths: over faces whose attributes are independent, and over faces distributed as the audited images are ("here"),
-which is what an audit of these images can know.
+The truth comes from interventions on the renderer: one attribute is switched, everything else is fixed. The detectors
+see only images on which target and shortcut are correlated, where plain correlation misleads. An effect depends on the
+faces that it is averaged over: where a shortcut is on, a classifier is saturated and other attributes have no effect.
+Therefore there are two truths: over faces with independent attributes, and over faces distributed as the audited images
+("here"). An audit of these images can only know the second.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def detection(
 
     Args:
         options: pairs, doses, seeds, effort; ``QUICK`` needs no training.
-        reference: the heads to audit against, with a judge or without; the embedded ones by default.
-        models: where trained classifiers are kept; the user's cache by default. What is missing is trained.
-        out: where audits and measurements are kept and found again; a temporary folder by default.
-        workers: processes at once, of one thread each, that train, and that measure if the reference is the default.
+        reference: the reference heads, with or without a judge; the embedded ones by default.
+        models: folder of trained classifiers; the user's cache by default. Missing ones are trained.
+        out: folder of audits and measurements, which a later call reads; a temporary one by default.
+        workers: parallel processes of one thread each, for training, and for measuring with the default reference.
         progress: called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
@@ -60,7 +60,7 @@ def detection(
         jobs = _jobs(options, stock, folder)
         if reference is None and workers > 1:
             in_processes(_measure, [(job,) for job in jobs], workers=workers, stage="pairs", progress=progress)
-            progress = silent  # what follows is found in the folder
+            progress = silent  # the loop below reads what the processes measured
         rows: list[AuditedPair] = []
         for done, job in enumerate(jobs):
             progress("pairs", done, len(jobs))
@@ -71,21 +71,21 @@ def detection(
 
 @dataclass(frozen=True)
 class _DetectionJob:
-    """One target and shortcut to be measured."""
+    """One target and shortcut to measure."""
 
     options: DetectionOptions
     target: str
     shortcut: str
     seed: int
-    """Of its confounded faces."""
+    """Seed of the confounded faces."""
     stock: Path
-    """Where trained classifiers are kept."""
+    """Folder of trained classifiers."""
     folder: Path
-    """The benchmark's."""
+    """Folder of the benchmark."""
 
 
 def _jobs(options: DetectionOptions, stock: Path, folder: Path) -> list[_DetectionJob]:
-    """One per pair; without doses only the pairs of which a classifier is shipped."""
+    """One job per pair; without doses only for pairs with a shipped classifier."""
     shipped = classifiers.planted()
     pairs = [pair for pair in options.pairs if options.doses or "_from_".join(pair) in shipped]
     first = options.seed + 20_000
@@ -98,7 +98,7 @@ def _jobs(options: DetectionOptions, stock: Path, folder: Path) -> list[_Detecti
 def _measure(
     job: _DetectionJob, *, reference: Reference | None = None, progress: Progress = silent
 ) -> list[AuditedPair]:
-    """All that is measured of the classifiers of one target and shortcut."""
+    """The audited pairs of one target and shortcut."""
     options, effort = job.options, job.options.effort
     subjects = _subjects(options, job.target, job.shortcut, job.stock)
     confounded = ShortcutFaces.drawn(job.target, job.shortcut, subjects, faces=effort.faces, seed=job.seed)
@@ -126,7 +126,7 @@ def _measure(
 
 @lru_cache(maxsize=1)
 def _independent(faces: int, seed: int) -> Interventions:
-    """Interventions on faces with independent attributes, which all pairs share; about 100 MB for 30 faces."""
+    """Interventions on faces with independent attributes, shared by all pairs; about 100 MB for 30 faces."""
     return Interventions.on_faces(sample(faces, seed=seed))
 
 
@@ -135,7 +135,7 @@ def _plants(options: DetectionOptions, target: str, shortcut: str) -> list[Plant
 
 
 def _subjects(options: DetectionOptions, target: str, shortcut: str, stock: Path) -> list[PlantedClassifier]:
-    """The classifiers of a target and shortcut: trained ones, or those that are shipped."""
+    """The classifiers of a target and shortcut: the trained ones, or the shipped ones without doses."""
     if options.doses:
         wanted = _plants(options, target, shortcut)
         return [PlantedClassifier(plant.name, load_plant(plant, stock), plant.dose, plant.seed) for plant in wanted]
@@ -150,7 +150,10 @@ def pairs_once(
     reference: Reference,
     folder: Path,
 ) -> list[AuditedPair]:
-    """The pairs that ``detected`` returns, from ``folder`` if they are there; RunMismatch if it holds others."""
+    """The pairs that ``detected`` returns, read from ``folder`` if it holds them.
+
+    Raises RunMismatch if the folder holds pairs of other models or settings.
+    """
     models = {subject.name: subject.classifier for subject in confounded.subjects}
     models["reference"] = reference.classifier
     if reference.judge is not None:

@@ -1,4 +1,4 @@
-"""What the benchmark measures, and how much is spent on it."""
+"""Options of the benchmark: pairs, doses, seeds, and the effort per pair."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cfalign._validation import Correlation, Count, Whole, options
 from cfalign.training.recipes.planted_shortcuts import DOSES, PAIRS, SEEDS
 
 CORRELATION = 0.9
-"""Of target and shortcut on the audited images."""
+"""Correlation of target and shortcut on the audited images."""
 
 
 @options()
 class Effort:
-    """How much is spent on each pair."""
+    """Numbers of images that each pair is measured on."""
 
     limit: Count = 40
     """Counterfactuals per head and direction."""
@@ -24,19 +24,19 @@ class Effort:
     interventions_here: Count = 100
     """Confounded faces, for the truth over faces as audited."""
     maps: Whole = 8
-    """Images that saliency maps are made of; 0 leaves the maps out."""
+    """Images for saliency maps; 0 leaves the maps out."""
     derivatives: Count = 32
-    """Images that directional derivatives are taken at."""
+    """Images for directional derivatives."""
 
 
 @options()
 class DetectionOptions:
-    """What is measured."""
+    """Pairs, doses and seeds that are measured, and the effort per pair."""
 
     pairs: tuple[tuple[str, str], ...] = PAIRS
     """(target, shortcut)"""
     doses: tuple[Correlation, ...] = DOSES
-    """Correlations in training. Without any, the shipped classifiers (0.9) and their twins (0) are audited."""
+    """Correlations in training. An empty tuple audits the shipped classifiers (0.9) and their twins (0)."""
     seeds: tuple[Whole, ...] = SEEDS
     effort: Effort = field(default_factory=Effort)
     seed: Whole = 0
@@ -44,4 +44,4 @@ class DetectionOptions:
 
 _LITTLE = Effort(limit=12, faces=400, interventions_here=16, maps=2, derivatives=16)
 QUICK = DetectionOptions(doses=(), effort=_LITTLE)
-"""A small form that needs no training."""
+"""A short form without training."""

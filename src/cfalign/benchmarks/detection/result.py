@@ -1,4 +1,4 @@
-"""What every detector says of every pair, and how well that agrees with interventions."""
+"""The result of the benchmark: values of all detectors, and their agreement with interventions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from cfalign._analysis.statistics import auroc, generator
 from cfalign._results import ALPHA, Floats, excludes_zero
-from cfalign.benchmarks.detection.options import DetectionOptions
-from cfalign.benchmarks.scoring import (
+from cfalign.benchmarks.agreement import (
     Flags,
     Rows,
     Score,
@@ -24,6 +23,7 @@ from cfalign.benchmarks.scoring import (
     share,
     spearman,
 )
+from cfalign.benchmarks.detection.options import DetectionOptions
 
 DETECTORS = (
     "effect",
@@ -39,20 +39,20 @@ DETECTORS = (
     "saliency_guided",
     "tcav",
 )
-"""Unmixed effect; incoming ψ; outgoing ψ by each estimator; correlation of the audited head's prediction with that of
-the attribute's head, and of the labels; cosine of saliency maps by three methods; directional derivatives along
+"""Unmixed effect; incoming ψ; outgoing ψ by four estimators; correlation of the predictions of audited head and
+reference head; correlation of the labels; cosine of saliency maps by three methods; directional derivatives along
 concepts."""
 USED = 0.1
-"""An attribute is truly used when |effect by intervention| is above this; a finding is at least as large."""
+"""An attribute is truly used if |effect by intervention| is above this; a finding's effect is at least as large."""
 TRUTHS = ("truth", "truth_here")
-"""The true effect over faces with independent attributes, and over faces distributed as the audited ones."""
+"""True effects over faces with independent attributes, and over faces distributed as the audited ones."""
 KINDS = ("used", "correlated", "neither")
 RESAMPLES = 300
 
 
 @dataclass(frozen=True)
 class AuditedPair:
-    """One audited classifier and one attribute that it is not meant to see; detectors are NaN where undefined."""
+    """One audited classifier and one attribute other than its target; detectors are NaN where undefined."""
 
     classifier: str
     target: str
@@ -88,12 +88,12 @@ class AuditedPair:
 
     @property
     def found(self) -> bool:
-        """Whether an audit reports it as a finding: clear, and at least ``USED``."""
+        """Whether the audit reports it as a finding: the effect is clear and at least ``USED``."""
         clear = self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
         return clear and abs(self.effect) >= USED
 
     def kind(self, used: float) -> str:
-        """``used``, ``correlated`` (with the target on the images, but not used), or ``neither``."""
+        """``used``; ``correlated`` with the target on the images but not used; or ``neither``."""
         if abs(self.truth) > used:
             return "used"
         return "correlated" if self.planted else "neither"
@@ -101,7 +101,7 @@ class AuditedPair:
 
 @dataclass(frozen=True)
 class DoseMeans:
-    """The shortcut at one dose: means over pairs and seeds."""
+    """Means over pairs and seeds of the shortcut at one dose."""
 
     target: str
     """A target, or "all"."""
@@ -121,23 +121,26 @@ class Detection:
     options: DetectionOptions
 
     def column(self, name: str) -> Floats:
-        """A number of every pair."""
+        """A field of every pair, [pair]."""
         return np.array([getattr(pair, name) for pair in self.pairs], dtype=np.float64)
 
     @property
     def found(self) -> Flags:
-        """Whether an audit reports the pair as a finding."""
+        """Whether the audit reports each pair as a finding, [pair]."""
         return np.array([pair.found for pair in self.pairs], dtype=np.bool_)
 
     def scores(self, detector: str, truth: str = "truth") -> dict[str, Score]:
-        """How well a detector's size tells used pairs from the others: ``auroc``, ``average_precision``, and ``rank``,
-        Spearman's correlation of its size with that of the true effect.
+        """How well |detector| separates used pairs from the others.
+
+        ``auroc`` and ``average_precision``; ``rank``: Spearman's correlation of |detector| with |true effect|.
         """
         return self._scores[detector, truth]
 
     def rates(self, truth: str = "truth") -> dict[str, Score]:
-        """Of findings: ``power`` over all used pairs and at dose 0.9, ``false_alarm_rate`` over the unused; and how
-        close the effect is: ``pearson``, ``rmse``, ``interval_coverage``.
+        """Rates of findings and errors of the effect.
+
+        ``power``: share of findings among used pairs, and among used shortcuts at dose 0.9; ``false_alarm_rate``: share
+        among pairs that are not used; ``pearson``, ``rmse`` and ``interval_coverage`` of the effect.
         """
         return self._rates[truth]
 
@@ -185,7 +188,7 @@ class Detection:
 
     @cached_property
     def unplanted(self) -> Score:
-        """Findings per audit of a classifier in which nothing was planted (dose 0); NaN without any."""
+        """Findings per audit of a classifier without a planted shortcut (dose 0); NaN without such audits."""
         found = self.found
         classifiers = len({pair.classifier for pair in self.pairs})
         attributes = len(self.pairs) / max(1, classifiers)
@@ -196,7 +199,7 @@ class Detection:
         return self._scored(per_audit, self.column("dose") == 0.0)
 
     def _scored(self, number: Callable[[Rows], float], counted: Flags) -> Score:
-        """A number of the pairs ``counted``; its interval draws classifiers with all their pairs."""
+        """A number of the pairs ``counted``; the interval resamples classifiers with all their pairs."""
         owners: dict[str, list[int]] = {}
         for row in np.flatnonzero(counted).tolist():
             owners.setdefault(self.pairs[row].classifier, []).append(row)
@@ -205,7 +208,7 @@ class Detection:
 
     @property
     def doses(self) -> tuple[DoseMeans, ...]:
-        """The shortcut at every dose, over all pairs and per target."""
+        """Means of the shortcut at every dose, over all targets and per target."""
         planted = [pair for pair in self.pairs if pair.planted]
         targets = ("all", *dict.fromkeys(pair.target for pair in planted))
         found = []
@@ -218,7 +221,7 @@ class Detection:
 
     @property
     def monotone(self) -> dict[str, bool]:
-        """Target → whether the mean effect of its shortcut never falls from dose to dose by more than 0.02."""
+        """Target → whether the mean effect of its shortcut falls by at most 0.02 from any dose to the next."""
         curves: dict[str, list[float]] = {}
         for row in self.doses:
             curves.setdefault(row.target, []).append(row.effect)
@@ -226,13 +229,13 @@ class Detection:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many pairs are of each of ``KINDS``."""
+        """Number of pairs of each of ``KINDS``."""
         kinds = [pair.kind(USED) for pair in self.pairs]
         return {kind: kinds.count(kind) for kind in KINDS}
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on; ``_here``: against the truth over faces distributed as the audited ones."""
+        """Programs rely on the names. ``_here``: against the truth over faces distributed as the audited ones."""
         kinds = self.kinds
         result: dict[str, float] = {
             "pairs": len(self.pairs),
@@ -264,9 +267,7 @@ class Detection:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        detectors = {
-            truth: {name: _plain(self.scores(name, truth)) for name in DETECTORS} for truth in TRUTHS
-        }  # by truth, then detector
+        detectors = {truth: {name: _plain(self.scores(name, truth)) for name in DETECTORS} for truth in TRUTHS}
         return {
             "headline": self.headline,
             "options": asdict(self.options),

@@ -1,4 +1,4 @@
-"""The figure of the benchmark on photographs: effects and group gaps against what labels show, and the dose."""
+"""The figure of the benchmark: effects and group gaps against gaps by labels, and effects by dose."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import FAMILY, new_figure
+from cfalign.benchmarks.agreement import RankCorrelation
 from cfalign.benchmarks.photographs.result import ConfoundedClassifier, ConfoundedPair, Photographs
-from cfalign.benchmarks.scoring import RankCorrelation
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2a7f62", "#b8860b", "#6a4c93", "#3d5a80", "#8d5524", "#5d6671")
 MARKERS = "osD^vPX*"
@@ -21,8 +21,8 @@ PANELS = ((0.05, 0.26), (0.36, 0.26), (0.67, 0.17))
 
 
 def photographs_figure(result: Photographs) -> Figure:
-    """Left: every classifier's worst-group gap and the confounder's effect with its interval. Middle: what labels show
-    of its group gap, and what the effects say of it. Right: the mean effect (over seeds) at every dose.
+    """Left: the confounder's effect against the worst-group gap, one point per classifier. Middle: the group gap from
+    effects against the prediction gap by labels. Right: the mean effect over seeds at every dose.
     """
     figure = new_figure(15.0, 4.9)
     left, middle, right = (figure.add_axes((x, 0.13, width, 0.74)) for x, width in PANELS)

@@ -1,16 +1,16 @@
 """The run of the benchmark: train on confounded photographs, audit, measure gaps by labels, and compare.
 
-For a target and a confounder, images are chosen from the training split so that the two are correlated at several
-doses, and a small classifier is trained on each choice. On images of another split two things are measured that know
-nothing of each other: the estimated effect of the confounder on the classifier (reference heads, autoencoder, no
-label), and the classifier's worst-group gap (labels, no counterfactual). If the effect is what it says, it rises with
-the dose and ranks the classifiers as their gaps do.
+For a target and a confounder, subsets of the training split are chosen in which the two are correlated at several
+doses, and a small classifier is trained on each subset. Two independent measurements are made on images of another
+split: the estimated effect of the confounder on the classifier (reference heads and autoencoder, no labels), and the
+classifier's worst-group gap (labels, no counterfactuals). A correct effect rises with the dose, and ranks the
+classifiers as their gaps do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,17 @@ from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._results import Effect, Floats, GroupGap
+from cfalign._results import Cell, Effect, Floats, GroupGap
 from cfalign._runs.codec import as_json, write_json
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
+from cfalign.benchmarks.agreement import spearman
 from cfalign.benchmarks.ledger import claim
 from cfalign.benchmarks.photographs.options import PhotographsOptions
 from cfalign.benchmarks.photographs.plan import Ids, PhotographsPlan, PlannedPair, planned
 from cfalign.benchmarks.photographs.result import ConfoundedClassifier, Photographs, read
 from cfalign.benchmarks.photographs.worst_group import WorstGroupGaps, worst_group_gaps
-from cfalign.benchmarks.scoring import spearman
 from cfalign.datasets import ImageSource, Labels
 from cfalign.datasets.image_source import in_batches
 from cfalign.training.recipes.confounded_subsets import GROUPS, load_confounded, train_all
@@ -57,17 +57,17 @@ def photographs(
     """Train classifiers on confounded subsets of ``images``, and compare effects with gaps on held-out images.
 
     Args:
-        images: in the size that the autoencoder works on.
-        labels: with a column ``split``.
-        reference: with a head for every confounder; it may have been trained on the training split.
-        autoencoder: of such images.
-        out: keeps the classifiers, the bank and its audit; a stopped benchmark goes on there.
-        options: pairs, doses, seeds, numbers of images.
-        workers: classifiers that are trained at a time, in one thread each.
+        images: images in the size of the autoencoder.
+        labels: labels with a column ``split``.
+        reference: reference heads, one for every confounder; they may have been trained on the training split.
+        autoencoder: autoencoder of such images.
+        out: folder of the classifiers, the bank and its audit; a stopped benchmark is resumed there.
+        options: pairs, doses, seeds and numbers of images.
+        workers: parallel trainings, in one thread each.
         progress: called with (stage, done, total).
 
-    Raises BadInput for labels without the attributes or splits, for a confounder that the reference does not know, and
-    if no pair has enough images; RunMismatch if ``out`` belongs to other settings, images or labels.
+    Raises BadInput for labels without the attributes or splits, for a confounder without a reference head, and if no
+    pair has enough images; RunMismatch if ``out`` belongs to other settings, images or labels.
     """
     options, folder = options or PhotographsOptions(), Path(out).expanduser()
     _require_heads(reference_of(reference).classifier, options)
@@ -77,15 +77,15 @@ def photographs(
     place, recipe = folder / "classifiers", options.recipe
     train_all(plan.tasks, images, labels, place, recipe=recipe, workers=workers, progress=progress)
     classifiers = [load_confounded(task.one, place) for task in plan.tasks]
-    held_out = images.subset(labels.in_split(options.split))
     settings = AuditOptions(limit=options.limit, seed=options.seed, shown=0)
-    made = bank(
+    held_out = images.subset(labels.in_split(options.split))
+    shared = bank(
         held_out, reference, autoencoder=autoencoder, out=folder / "bank", options=settings, progress=progress
-    )  # counterfactuals that all classifiers answer to
-    run = audit(made, classifiers, out=folder / "audit", options=settings, progress=progress)
+    )
+    run = audit(shared, classifiers, out=folder / "audit", options=settings, progress=progress)
     gaps = _gaps(plan, classifiers, images, options.seed)
-    rows = _rows(run, plan, gaps)
     repeats = _repeated(list(gaps.values()))
+    rows = _rows(run, plan, gaps)
     result = read(plan.pairs, rows, left_out=plan.left_out, gap_repeats=repeats, seed=options.seed)
     write_json(folder / "summary.json", result.as_dict())
     return result
@@ -94,13 +94,16 @@ def photographs(
 def _require_heads(reference: Classifier, options: PhotographsOptions) -> None:
     for _, confounder in options.pairs:
         if confounder not in reference.targets:
-            raise BadInput(f"The reference {reference.name!r} has no head for the confounder {confounder!r}.")
+            raise BadInput(
+                f"Expected a reference head for the confounder {confounder!r}, but {reference.name!r} has none: give "
+                "another reference, or leave the pair out."
+            )
 
 
 def _gaps(
     plan: PhotographsPlan, classifiers: Sequence[Classifier], images: ImageSource, seed: int
 ) -> dict[tuple[str, str], WorstGroupGaps]:
-    """By pair; its classifiers in the order of their tasks."""
+    """Gaps by pair; the classifiers are in the order of their tasks."""
     found, start = {}, 0
     for pair in plan.pairs:
         mine = classifiers[start : start + len(pair.tasks)]
@@ -112,7 +115,7 @@ def _gaps(
 
 @torch.no_grad()
 def _scores(pair: PlannedPair, number: int, images: ImageSource, classifiers: Sequence[Classifier]) -> Floats:
-    """Probabilities [image, classifier] on the group with this number. Images that cannot be read do not count."""
+    """Probabilities [image, classifier] on the group with this number. Unreadable images do not count."""
     group: Ids = pair.measured[number]
     with undisturbed(*classifiers):
         parts = [
@@ -123,7 +126,8 @@ def _scores(pair: PlannedPair, number: int, images: ImageSource, classifiers: Se
     if not parts:
         target, confounder = GROUPS[number]
         raise BadInput(
-            f"None of the images with {pair.target}={target} and {pair.confounder}={confounder} can be read."
+            f"Expected readable images with {pair.target}={target} and {pair.confounder}={confounder}, but none can be "
+            "read: check the image folder."
         )
     scores: Floats = torch.cat(parts).numpy()
     return scores
@@ -132,49 +136,69 @@ def _scores(pair: PlannedPair, number: int, images: ImageSource, classifiers: Se
 def _rows(
     run: Run, plan: PhotographsPlan, label_gaps: Mapping[tuple[str, str], WorstGroupGaps]
 ) -> list[ConfoundedClassifier]:
+    """One per classifier, in the order of the plan."""
     labels = iter(run.record()["audited"])
-    effects: dict[str, dict[str, Effect]] = {}
-    for effect in run.rows(Effect):
-        effects.setdefault(effect.audited, {})[effect.attribute] = effect
-    gaps = {(gap.audited, gap.attribute): gap for gap in run.rows(GroupGap)}
-    cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
-    rows = []
-    for pair in plan.pairs:
-        for k, task in enumerate(pair.tasks):
-            label = next(labels)
-            effect, cell, gap = (
-                effects[label][pair.confounder],
-                cells[pair.confounder, label],
-                gaps[label, pair.confounder],
-            )
-            rank, attributes = _rank(effects[label], pair)
-            row = ConfoundedClassifier(
-                target=pair.target,
-                confounder=pair.confounder,
-                dose=task.one.dose,
-                seed=task.one.seed,
-                effect=effect.effect,
-                ci_low=effect.ci_low,
-                ci_high=effect.ci_high,
-                q=effect.q,
-                group_gap=gap.gap,
-                group_gap_low=gap.ci_low,
-                group_gap_high=gap.ci_high,
-                incoming=cell.psi,
-                incoming_low=cell.ci_low,
-                incoming_high=cell.ci_high,
-                incoming_logit=cell.psi_logit,
-                n=effect.n,
-                rank=rank,
-                attributes=attributes,
-                **_label_gaps(label_gaps[pair.names], k),
-            )
-            rows.append(row)
-    return rows
+    readings = _Readings.of(run)
+    return [
+        _row(pair, k, readings, next(labels), label_gaps[pair.names])
+        for pair in plan.pairs
+        for k in range(len(pair.tasks))
+    ]
+
+
+@dataclass(frozen=True)
+class _Readings:
+    """What the audit says of all classifiers."""
+
+    effects: Mapping[str, Mapping[str, Effect]]
+    """By audited head and attribute."""
+    gaps: Mapping[tuple[str, str], GroupGap]
+    """By audited head and attribute."""
+    cells: Mapping[tuple[str, str], Cell]
+    """By base and downstream head."""
+
+    @classmethod
+    def of(cls, run: Run) -> _Readings:
+        effects: dict[str, dict[str, Effect]] = {}
+        for effect in run.rows(Effect):
+            effects.setdefault(effect.audited, {})[effect.attribute] = effect
+        gaps = {(gap.audited, gap.attribute): gap for gap in run.rows(GroupGap)}
+        cells = {(cell.base, cell.downstream): cell for cell in run.cells()}
+        return cls(effects, gaps, cells)
+
+
+def _row(pair: PlannedPair, k: int, readings: _Readings, label: str, gaps: WorstGroupGaps) -> ConfoundedClassifier:
+    """The classifier of the pair's task ``k``; ``label``: its name in the run."""
+    task = pair.tasks[k]
+    effect = readings.effects[label][pair.confounder]
+    gap = readings.gaps[label, pair.confounder]
+    cell = readings.cells[pair.confounder, label]
+    rank, attributes = _rank(readings.effects[label], pair)
+    return ConfoundedClassifier(
+        target=pair.target,
+        confounder=pair.confounder,
+        dose=task.one.dose,
+        seed=task.one.seed,
+        effect=effect.effect,
+        ci_low=effect.ci_low,
+        ci_high=effect.ci_high,
+        q=effect.q,
+        group_gap=gap.gap,
+        group_gap_low=gap.ci_low,
+        group_gap_high=gap.ci_high,
+        incoming=cell.psi,
+        incoming_low=cell.ci_low,
+        incoming_high=cell.ci_high,
+        incoming_logit=cell.psi_logit,
+        n=effect.n,
+        rank=rank,
+        attributes=attributes,
+        **_label_gaps(gaps, k),
+    )
 
 
 def _rank(effects: Mapping[str, Effect], pair: PlannedPair) -> tuple[int, int]:
-    """Place of the confounder by |effect| on one classifier (0 where unknown), and among how many attributes."""
+    """Rank of the confounder by |effect| on one classifier (0 where unknown), and the number of ranked attributes."""
     sizes = {attribute: abs(effect.effect) for attribute, effect in effects.items() if attribute != pair.target}
     known = [size for size in sizes.values() if np.isfinite(size)]
     own = sizes[pair.confounder]
@@ -182,7 +206,7 @@ def _rank(effects: Mapping[str, Effect], pair: PlannedPair) -> tuple[int, int]:
 
 
 def _label_gaps(found: WorstGroupGaps, k: int) -> dict[str, Any]:
-    """Of the classifier in column ``k``."""
+    """Gaps of the classifier in column ``k``, as fields of ``ConfoundedClassifier``."""
     (low, high), (prediction_low, prediction_high) = found.interval("worst"), found.interval("prediction")
     return {
         "accuracies": tuple(found.accuracies[:, k].tolist()),
@@ -197,7 +221,7 @@ def _label_gaps(found: WorstGroupGaps, k: int) -> dict[str, Any]:
 
 
 def _repeated(found: Sequence[WorstGroupGaps]) -> float:
-    """Mean rank correlation, over resamples of the images, of the gaps drawn with those measured."""
+    """Mean rank correlation of resampled gaps with the measured ones, over resamples of the images."""
     measured = np.concatenate([gaps.worst for gaps in found])
     drawn = np.concatenate([gaps.worst_drawn for gaps in found], axis=-1)
     return float(np.nanmean(spearman(np.broadcast_to(measured, drawn.shape), drawn)))

@@ -1,4 +1,4 @@
-"""Which classifiers are trained on photographs, and how much is spent on measuring them."""
+"""Options of the benchmark: pairs, doses, seeds, and numbers of images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAIRS = (
     ("young", "wearing_lipstick"),
     ("arched_eyebrows", "smiling"),
 )
-"""(target, confounder), attributes of CelebA."""
+"""(target, confounder): attributes of CelebA."""
 DOSES = (0.0, 0.5, 0.8, 0.95, 1.0)
 
 
 @options()
 class PhotographsOptions:
-    """What is trained and measured."""
+    """Classifiers that are trained, and the images that they are measured on."""
 
     pairs: tuple[tuple[str, str], ...] = PAIRS
     doses: tuple[Share, ...] = DOSES
@@ -35,13 +35,14 @@ class PhotographsOptions:
     limit: Count = 150
     """Counterfactuals per reference head."""
     least: Count = 200
-    """Training images; a dose with fewer is left out."""
+    """Fewest training images; a dose with fewer is left out."""
     most: Count = 2500
+    """Most training images per classifier."""
     per_group: Count = 500
-    """Images per group that the gaps are measured on."""
+    """Most images per group for measuring the gaps."""
     train_split: str = "train"
     split: str = "val"
-    """What is measured on."""
+    """Split of the images for effects and gaps."""
     seed: Whole = 0
     recipe: ClassifierTraining = field(default=RECIPE)
 
@@ -63,4 +64,4 @@ QUICK = PhotographsOptions(
     per_group=150,
     recipe=replace(RECIPE, steps=120),
 )
-"""A small form."""
+"""A short form."""

@@ -1,4 +1,4 @@
-"""What follows from labels and options alone: which classifiers are trained on which images, and what measures them."""
+"""The plan from labels and options: classifiers, their training images, and the images that measure them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from cfalign.training.recipes.confounded_subsets import (
 )
 
 LEAST_GROUP = 16
-"""Measured images that each group needs: below it the standard error of its accuracy can exceed 0.125."""
+"""Fewest measured images per group: with fewer the standard error of its accuracy can exceed 0.125."""
 
 Ids = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PlannedPair:
-    """A target and a confounder that take part."""
+    """A target and a confounder with enough images."""
 
     target: str
     confounder: str
     images: int
     """Training images of each classifier."""
     measured: tuple[Ids, ...]
-    """Images of each group that the gaps are measured on."""
+    """Ids of the images that measure the gaps, by group."""
     tasks: tuple[Task, ...]
-    """Its classifiers, by dose and seed."""
+    """Trainings of its classifiers, by dose and seed."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -50,19 +50,19 @@ class PlannedPair:
 
 @dataclass(frozen=True)
 class PhotographsPlan:
-    """The pairs that take part, and why others do not."""
+    """The pairs of the benchmark, and why other pairs are left out."""
 
     pairs: tuple[PlannedPair, ...]
     left_out: tuple[str, ...]
-    """Doses and pairs that are left out, one sentence each."""
+    """One sentence for every dose and pair that is left out."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """All classifiers, in the order in which they are audited."""
+        """Trainings of all classifiers, in the order of the audit."""
         return tuple(task for pair in self.pairs for task in pair.tasks)
 
     def fingerprint(self) -> str:
-        """A hash (16 hex digits) of all images that are trained and measured on."""
+        """A hash (16 hex digits) of the ids of all training and measured images."""
         trained = [(task.one.name, task.train, task.held_out) for task in self.tasks]
         measured = {pair.names: pair.measured for pair in self.pairs}
         return sha256((repr(trained) + repr(measured)).encode()).hexdigest()[:16]
@@ -81,14 +81,14 @@ def planned(labels: Labels, options: PhotographsOptions) -> PhotographsPlan:
         if pair is not None:
             pairs.append(pair)
     if not pairs:
-        raise BadInput("No pair has enough images for the benchmark. " + " ".join(left_out))
+        raise BadInput("Expected at least one pair with enough images, got none. " + " ".join(left_out))
     return PhotographsPlan(tuple(pairs), tuple(left_out))
 
 
 def _planned_pair(
     pair: tuple[str, str], train: Labels, held_out: Labels, options: PhotographsOptions
 ) -> tuple[PlannedPair | None, list[str]]:
-    """The pair, if it can take part, and one sentence for everything that is left out."""
+    """The pair if it has enough images, and one sentence for everything that is left out."""
     measured = tuple(
         _drawn(held_out, group, options, pair, number) for number, group in enumerate(groups(held_out, *pair))
     )
@@ -110,14 +110,14 @@ def _planned_pair(
 
 
 def _drawn(labels: Labels, group: Positions, options: PhotographsOptions, pair: tuple[str, str], number: int) -> Ids:
-    """At most ``per_group`` images of one group."""
+    """Ids of at most ``per_group`` images of one group."""
     rng = generator(options.seed, "measured", *pair, str(number))
     order = rng.permutation(len(group))[: options.per_group]
     return tuple(labels.ids[row] for row in group[order])
 
 
 def _why_not(pair: tuple[str, str], measured: Sequence[Ids], doses: Sequence[float], split: str) -> str | None:
-    """One sentence if a pair cannot take part."""
+    """One sentence if a pair has too few images, else None."""
     target, confounder = pair
     if len(doses) < 2:
         return f"{target} from {confounder}: {len(doses)} dose(s) with enough training images, at least 2 are needed."

@@ -1,4 +1,4 @@
-"""What classifiers trained at several doses of a confounder show: the results of ``photographs``, and their reading."""
+"""The result of the benchmark: classifiers trained at several doses of a confounder, and their rank correlations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cfalign._results import Floats
+from cfalign.benchmarks.agreement import RankCorrelation, mean_of_known, rank_correlation, rmse
 from cfalign.benchmarks.photographs.plan import PlannedPair
-from cfalign.benchmarks.scoring import RankCorrelation, mean_of_known, rank_correlation, rmse
 
 WITHIN = (
     ("effect", "gap"),
@@ -27,56 +27,56 @@ COMPARED = (
     ("incoming_logit", "prediction_gap"),
     ("prediction_gap", "gap"),
 )
-"""Columns of ``ConfoundedClassifier`` whose rank correlation is taken, within pairs and over all classifiers."""
+"""Columns of ``ConfoundedClassifier`` whose rank correlation is taken: within pairs, and over all classifiers."""
 
 
 @dataclass(frozen=True)
 class ConfoundedClassifier:
-    """One classifier. Probabilities throughout; intervals are at 95 %."""
+    """One trained classifier. All numbers are in probability; intervals are at 95 %."""
 
     target: str
     confounder: str
     dose: float
     seed: int
     effect: float
-    """Unmixed effect of the confounder; NaN where its head has no counterfactual."""
+    """Unmixed effect of the confounder; NaN if its head has no counterfactual."""
     ci_low: float
     ci_high: float
     q: float
     group_gap: float
-    """What the effects say of the images with the confounder against those without, the target's own left out: no
-    label. The confounder's effect, and that of all that goes along with it."""
+    """Difference of the mean score with and without the confounder, as the effects explain it without labels. The
+    target's own effect is left out. It contains the effects of the confounder and of everything correlated with it."""
     group_gap_low: float
     group_gap_high: float
     incoming: float
-    """ψ(confounder → classifier), Eq. 3, mean over images; not unmixed."""
+    """Mean over images of ψ(confounder → classifier), Eq. 3; not unmixed."""
     incoming_low: float
     incoming_high: float
     incoming_logit: float
-    """ψ on standardised logits, which shows the use where the probability is saturated."""
+    """ψ on standardised logits, which does not saturate."""
     n: int
-    """Counterfactuals of the confounder that the effect rests on."""
+    """Counterfactuals of the confounder behind the effect."""
     rank: int
-    """Place of the confounder by |effect| among all attributes but the target; 1 is the strongest, 0 where unknown."""
+    """Rank of the confounder by |effect| among all attributes except the target; 1 is the strongest, 0 is unknown."""
     attributes: int
-    """How many it is a place among."""
+    """Number of ranked attributes."""
     accuracies: tuple[float, ...]
-    """Of the groups (1, 1), (1, 0), (0, 1), (0, 0) of target and confounder."""
+    """Accuracies of the groups (1, 1), (1, 0), (0, 1), (0, 0) of target and confounder."""
     gap: float
     """Worst-group gap: mean of the four accuracies minus the lowest."""
     gap_low: float
     gap_high: float
     gap_error: float
-    """Its standard error, bootstrap over images."""
+    """Standard error of the gap, by bootstrap over images."""
     prediction_gap: float
-    """Change of the mean probability with the confounder, at fixed target."""
+    """Difference of the mean probability with and without the confounder, at fixed target."""
     prediction_gap_low: float
     prediction_gap_high: float
 
 
 @dataclass(frozen=True)
 class ConfoundedPair:
-    """A target, its confounder, and the images there were."""
+    """A target and its confounder, and what the pair's classifiers show."""
 
     target: str
     confounder: str
@@ -86,9 +86,9 @@ class ConfoundedPair:
     """Measured images of the groups (1, 1), (1, 0), (0, 1), (0, 0)."""
     doses: tuple[float, ...]
     ranked: Mapping[str, RankCorrelation]
-    """Rank correlations over the pair's classifiers: the names are those of ``WITHIN``, such as effect_gap."""
+    """Rank correlations over the pair's classifiers, by names from ``WITHIN`` such as ``effect_gap``."""
     monotone: bool
-    """The effect, mean over seeds, never falls from one dose to the next."""
+    """Whether the effect (mean over seeds) never falls from one dose to the next."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,18 @@ class Photographs:
     pairs: tuple[ConfoundedPair, ...]
     classifiers: tuple[ConfoundedClassifier, ...]
     left_out: tuple[str, ...]
-    """Doses and pairs that were left out, a sentence each."""
+    """One sentence for every dose and pair that was left out."""
     pooled: Mapping[str, RankCorrelation]
-    """Rank correlations over all classifiers: the names are those of ``COMPARED``, such as effect_gap;
-    prediction_gap_gap says how well the two label-based gaps agree with each other.
+    """Rank correlations over all classifiers, by names from ``COMPARED`` such as ``effect_gap``; ``prediction_gap_gap``
+    is the agreement of the two gaps by labels.
     """
     gap_repeats: float
-    """Mean rank correlation of the measured gaps with those on resampled images: what noise of the gaps leaves."""
+    """Mean rank correlation of the measured gaps with resampled ones: the limit that the gaps' noise sets."""
     seed: int
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on."""
+        """Programs rely on the names."""
         pooled, most = self.pooled, max(row.dose for row in self.classifiers)
         ranks = [row.rank for row in self.classifiers if row.dose == most and row.rank]
 
@@ -144,7 +144,7 @@ class Photographs:
         }
 
     def _group_gap_error(self) -> float:
-        """RMSE of the group gap, which knows no label, against the prediction gap by labels."""
+        """RMSE of the group gap, which uses no labels, against the prediction gap by labels."""
         estimate, truth = (_column(self.classifiers, name) for name in ("group_gap", "prediction_gap"))
         known = np.isfinite(estimate - truth)
         return rmse(estimate[known], truth[known]) if known.any() else float("nan")
@@ -167,7 +167,7 @@ class Photographs:
         return mine if dose is None else [row for row in mine if row.dose == dose]
 
     def lines(self) -> list[str]:
-        """For the terminal. Of several seeds means are shown, of their intervals' ends too."""
+        """For the terminal. Numbers and interval ends are means over seeds."""
         rows = [sentence for pair in self.pairs for sentence in self._pair_lines(pair)]
         left_out = [f"Left out: {sentence}" for sentence in self.left_out]
         numbers = [f"{name:<44}{_number(value)}" for name, value in self.headline.items()]

@@ -1,7 +1,7 @@
-"""How much worse a classifier serves one group than the average: measured on labelled images, no counterfactual.
+"""Worst-group gaps: how far the worst group's accuracy is below the mean, on labelled images without counterfactuals.
 
-The groups are the four combinations of target and confounder. Every group counts the same, however many images it has,
-so that the numbers are those of group-balanced images and no image is thrown away.
+The groups are the four combinations of target and confounder. Every group has the same weight, so the numbers are those
+of group-balanced images, and no image is discarded.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from cfalign._results import Floats
 
 @dataclass(frozen=True)
 class WorstGroupGaps:
-    """Of C classifiers of one target on the same images; the groups in the order (1, 1), (1, 0), (0, 1), (0, 0)."""
+    """Gaps of C classifiers of one target on the same images; groups in the order (1, 1), (1, 0), (0, 1), (0, 0)."""
 
     accuracies: Floats
-    """[4, C] share of images on the right side of 0.5."""
+    """[4, C] Share of images on the right side of 0.5."""
     worst: Floats
-    """[C] mean of the four accuracies minus the lowest."""
+    """[C] Mean of the four accuracies minus the lowest."""
     worst_drawn: Floats
-    """[resample, C] the same, images drawn with replacement within their group; the same images for all C."""
+    """[resample, C] The same on images drawn with replacement within their group, the same ones for all C."""
     prediction: Floats
-    """[C] mean probability with the confounder minus without, at fixed target (mean of the two)."""
+    """[C] Mean probability with the confounder minus without, at fixed target; mean over both values of the target."""
     prediction_drawn: Floats
-    """[resample, C]"""
+    """[resample, C] The same on the drawn images."""
 
     def interval(self, name: str) -> tuple[Floats, Floats]:
         """95 % interval [C] of ``worst`` or ``prediction``."""
@@ -37,7 +37,7 @@ class WorstGroupGaps:
 
 
 def worst_group_gaps(scores: Sequence[Floats], *, seed: int, name: str, resamples: int = 1000) -> WorstGroupGaps:
-    """Gaps from the probabilities [image, C] of each of the four groups, in their order; no group is empty."""
+    """Gaps from ``scores``, the probabilities [image, C] of each of the four groups; no group may be empty."""
     accuracies, means, drawn_accuracies, drawn_means = [], [], [], []
     for number, p in enumerate(scores):
         has_target = number < 2
@@ -59,6 +59,6 @@ def worst_group_gaps(scores: Sequence[Floats], *, seed: int, name: str, resample
 
 
 def _prediction_gap(means: Sequence[Floats]) -> Floats:
-    """From the mean probability of each of the four groups."""
+    """The prediction gap from the mean probabilities of the four groups."""
     with_target, without_target = means[0] - means[1], means[2] - means[3]
     return np.asarray((with_target + without_target) / 2, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What are effects worth when the reference heads themselves were learnt from confounded faces?"""
+"""How accurate are effects when the reference heads learnt from confounded faces?"""
 
 from cfalign.benchmarks.references.measure import references
 from cfalign.benchmarks.references.options import QUICK, ReferencesOptions

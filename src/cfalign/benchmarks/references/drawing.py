@@ -1,4 +1,4 @@
-"""Effects under imperfect reference heads, beside what those heads truly see."""
+"""The figure of the benchmark: accuracy of effects under imperfect reference heads, and leaks of those heads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {
     "balanced_judged": "#009e73",
     EMBEDDED: "#1b1f24",
 }
-"""Of variants; colour-blind readers can tell them apart."""
+"""Colours of variants, distinct for colour-blind readers."""
 TITLES = {
     "plain": "plain",
     "reconstructed": "with reconstructions",
@@ -32,12 +32,12 @@ PANELS = (
     ("auroc_used_here", "AUROC: which attributes are used", "95 % interval over audited classifiers"),
     ("rmse_effect_here", "RMSE of effects", "truth over faces as audited"),
 )
-"""Number, title and label of the first two panels."""
+"""Name of the number, title and axis label of the first two panels."""
 
 
 def references_figure(result: References) -> Figure:
-    """A row per reference: AUROC and RMSE against the truth on faces as audited, with intervals over classifiers, and
-    the mean effect that the partner of training truly has on a reference head.
+    """One row per reference: AUROC and RMSE against the truth over faces as audited, with intervals over classifiers;
+    and the leaks of its heads, the true effects of their partners in training.
     """
     rows = list(reversed(result.measured))
     figure = new_figure(11.5, 1.4 + 0.32 * max(len(rows), 3))

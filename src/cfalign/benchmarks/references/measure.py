@@ -1,12 +1,12 @@
 """The run of the benchmark: train reference heads, audit against all of them, keep what is measured.
 
-Reference heads of all attributes are trained on few faces on which ten pairs of attributes go together
-(``recipes.imperfect_references``), and the shipped planted classifiers and their twins are audited against them. The
-audited faces are harder than those of ``detection``: the pairs of all classifiers go together on them at once. The
+Reference heads of all attributes are trained on few faces on which ten pairs of attributes are correlated
+(``recipes.imperfect_references``). The shipped planted classifiers and their twins are audited against them. The
+audited faces are harder than those of ``detection``: the pairs of all classifiers are correlated on them at once. The
 truth comes from interventions and is the same for all references.
 
 Variants: heads by the embedded recipe without reconstructions (``plain``) and with (``reconstructed``), with labels
-balanced by weights (``balanced``), and the latter two with a judge that was trained on other faces, as confounded
+balanced by weights (``balanced``), and the latter two with a judge that was trained on other, equally confounded faces
 (``judged``, ``balanced_judged``). ``embedded``: the shipped heads and oracle, which learnt from independent attributes.
 """
 
@@ -42,9 +42,9 @@ from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
 from cfalign.training.recipes.imperfect_references import load_reference, train_references
 
 NOT_MEASURED = [name for name in DETECTORS if name not in ("effect", "incoming")] + ["outgoing_q"]
-"""Detectors that an audit of a bank says nothing of."""
+"""Detectors that an audit of a bank does not give."""
 KNOWN_BY_THE_MODELS = ("points", "embedded", "pairs")
-"""Options that a part's models stand for already."""
+"""Options that the models of a part already identify."""
 
 
 def references(
@@ -58,10 +58,10 @@ def references(
     """Train the reference heads that are missing, and audit the shipped planted classifiers against all of them.
 
     Args:
-        options: training sets, variants, numbers of faces; ``QUICK`` for a small form.
-        models: where trained heads are kept; the user's cache by default.
-        out: where audits and measurements are kept and found again; a temporary folder by default.
-        workers: trainings at once.
+        options: training sets, variants and numbers of faces; ``QUICK`` is a short form.
+        models: folder of trained heads; the user's cache by default.
+        out: folder of audits and measurements, which a later call reads; a temporary one by default.
+        workers: parallel trainings.
         progress: called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
@@ -82,7 +82,7 @@ def references(
 
 @dataclass(frozen=True)
 class _ReferenceJob:
-    """One network of reference heads, its judge if any, and the variants that are made of them."""
+    """One network of reference heads, its judge if any, and the variants that use them."""
 
     name: str
     dose: float
@@ -114,7 +114,7 @@ def _job(options: ReferencesOptions, point: TrainingSet, network: str, place: Pa
 
 @dataclass(frozen=True)
 class _CommonGround:
-    """What is audited against every reference, and the truth about it; made when it is first asked for."""
+    """Classifiers and faces that are audited against every reference, and their truth; computed on first use."""
 
     options: ReferencesOptions
     progress: Progress
@@ -136,7 +136,7 @@ class _CommonGround:
 
     @cached_property
     def faces(self) -> Faces:
-        """On which all pairs go together."""
+        """Faces on which all pairs are correlated."""
         together = dict.fromkeys(self.options.pairs, CORRELATION)
         return sample(self.options.audited, seed=self.options.seed + 90_000, correlations=together)
 
@@ -147,7 +147,7 @@ class _CommonGround:
 
     @cached_property
     def truth(self) -> dict[str, Floats]:
-        """By ``TRUTHS``, [attribute, classifier]."""
+        """By name of ``TRUTHS``: true effects [attribute, classifier]."""
         chosen = [INTERVENABLE.index(attribute) for attribute in self.attributes]
         both = (self.independent.interventions, self._switched(self.faces, TRUTHS[1]))
         return {name: made.effects(self.audited)[chosen] for name, made in zip(TRUTHS, both, strict=True)}
@@ -157,7 +157,7 @@ class _CommonGround:
 
 
 def _measured(job: _ReferenceJob, common: _CommonGround, folder: Path, progress: Progress) -> list[MeasuredReference]:
-    """All variants of a job, from ``folder`` if they are there; RunMismatch if it holds others."""
+    """All variants of a job, read from ``folder`` if it holds them; RunMismatch if it holds others."""
     models = {model.name: model for model in (*common.audited, job.reference.classifier)}
     if job.reference.judge is not None:
         models[job.reference.judge.name] = job.reference.judge
@@ -196,7 +196,7 @@ def _audited(job: _ReferenceJob, common: _CommonGround, folder: Path, progress: 
 
 
 def _pairs(run: Run, common: _CommonGround, *, judged: bool) -> tuple[AuditedPair, ...]:
-    """Effects beside the truth; without ``judged`` the judge that the run has is not asked."""
+    """Effects and truth; without ``judged`` the run's judge is ignored."""
     effects = {(effect.audited, effect.attribute): effect for effect in _effects(run, common.audit, judged=judged)}
     result = []
     for i, (label, classifier) in enumerate(zip(run.record()["audited"], common.audited, strict=True)):
@@ -226,7 +226,7 @@ def _pairs(run: Run, common: _CommonGround, *, judged: bool) -> tuple[AuditedPai
 
 
 def _effects(run: Run, options: AuditOptions, *, judged: bool) -> Sequence[Effect]:
-    """The run's effects; without ``judged`` solved again as if the run had no judge."""
+    """The run's effects; without ``judged`` they are solved again as if the run had no judge."""
     content = run.record()
     if judged or not content["judges"]:
         return run.rows(Effect)

@@ -1,4 +1,4 @@
-"""Which reference heads are trained and audited against, and how much is spent on them."""
+"""Options of the benchmark: training sets and variants of reference heads, pairs, and numbers of faces."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ VARIANTS: dict[str, tuple[str, str | None]] = {
     "balanced": ("balanced", None),
     "balanced_judged": ("balanced", "balanced_judge"),
 }
-"""Name → network and judge of ``recipes.imperfect_references``."""
+"""Variant → network and judge of ``recipes.imperfect_references``."""
 EMBEDDED = "embedded"
 """The variant of the shipped heads and oracle, which learnt from independent attributes."""
 RECOMMENDED = "balanced"
-"""What users with confounded images should do; the headline is its. A judge that learnt from images as confounded does
-not help; one from others would."""
+"""The variant for users with confounded images; the headline reports it. A judge does not help if it learnt from
+equally confounded images; a judge from other images would."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """How confounded and how large the faces are that reference heads learn from, and the variants made of them."""
+    """A training set of reference heads, and the variants that are trained on it."""
 
     dose: float
     """Correlation of the labels of every confounded pair."""
@@ -53,11 +53,11 @@ POINTS = (
 
 @options()
 class ReferencesOptions:
-    """What is trained and measured."""
+    """Reference heads that are trained, and the faces that they are measured on."""
 
     points: tuple[TrainingSet, ...] = POINTS
     embedded: bool = True
-    """Whether the embedded heads are measured too."""
+    """Whether the embedded heads are measured as well."""
     pairs: tuple[tuple[str, str], ...] = PAIRS
     """(target, shortcut) of the shipped classifiers that are audited, each with its twin."""
     limit: Count = 30
@@ -65,19 +65,19 @@ class ReferencesOptions:
     audited: Count = 600
     """Confounded faces that are audited."""
     interventions: Count = 60
-    """Faces with independent attributes for the truth; as many confounded ones are taken too."""
+    """Faces with independent attributes for the truth, and equally many confounded ones."""
     independent: Count = 400
-    """Faces on which the accuracy of reference heads is measured."""
+    """Faces with independent attributes for the accuracy of reference heads."""
     exposures: Count = EXPOSURES
-    """How long the heads are trained; see ``recipes.imperfect_references``."""
+    """Faces seen in a training, repeated ones counted; see ``recipes.imperfect_references``."""
     seed: Whole = 0
 
     def network(self, point: TrainingSet, name: str) -> Imperfect:
-        """One of the networks that are trained."""
+        """The network ``name`` trained on a training set."""
         return Imperfect(point.dose, point.faces, name, exposures=self.exposures)
 
     def networks(self) -> list[Imperfect]:
-        """All networks and judges that are trained."""
+        """All networks and judges to train."""
         names = [(point, name) for point in self.points for variant in point.variants for name in VARIANTS[variant]]
         return [self.network(point, name) for point, name in names if name is not None]
 
@@ -92,4 +92,4 @@ QUICK = ReferencesOptions(
     independent=60,
     exposures=6_000,
 )
-"""A small form."""
+"""A short form."""

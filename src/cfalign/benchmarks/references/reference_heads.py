@@ -1,7 +1,7 @@
-"""What reference heads are worth, and what an audit can say of that itself.
+"""Quality of reference heads: by interventions, and by the checks that an audit can make itself.
 
-Interventions say what a head truly sees: its own attribute, and the partner that it was confounded with in training
-(``own``, ``leak``). An audit does not have them; it has ``CHECKS``.
+Interventions measure the true effect on a head of its own attribute (``own``) and of the partner that it was confounded
+with in training (``leak``). An audit has no interventions; it has ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ from cfalign.synthetic import ATTRIBUTES, INTERVENABLE
 from cfalign.training.recipes.planted_shortcuts import PAIRS
 
 PARTNERS = dict(PAIRS) | {shortcut: target for target, shortcut in PAIRS}
-"""Attribute → the one that it goes together with where reference heads are trained."""
+"""Attribute → its partner: the attribute that it is correlated with in the training of reference heads."""
 CHECKS = ("judge_share", "judge_share_low", "disagreement", "drift", "entangled", "answers", "misread", "mutual")
-"""What an audit alone says of one head.
+"""Checks of one head by an audit alone.
 
-``judge_share``, ``judge_share_low``: how far the judge follows, and the lower end of its interval. ``disagreement``:
-mean |judge − head| over reconstructions. ``drift``: mean change of its score by the autoencoder. ``entangled``,
-``answers``, ``misread``: how far another attribute moves with it, how far it answers to the counterfactuals of another,
-and how far beyond its judge (``head_checks.check_heads``). ``mutual``: how far it and another move each other
-(``relations.mutual``).
+``judge_share``, ``judge_share_low``: how far the judge follows the head's counterfactuals, and the lower end of the
+interval. ``disagreement``: mean |judge − head| over reconstructions. ``drift``: mean change of the head's score by the
+autoencoder. ``entangled``: how far another attribute moves with it. ``answers``: how far it answers to the
+counterfactuals of another attribute. ``misread``: how far it answers beyond its judge (``head_checks.check_heads``).
+``mutual``: how far it and another head move each other (``relations.mutual``).
 """
 LOW_IS_BAD = ("judge_share", "judge_share_low")
+"""Checks whose low values are bad; high values of the others are."""
 
 
 @dataclass(frozen=True)
 class ReferenceHead:
-    """One reference head; NaN where undefined."""
+    """Quality of one reference head; NaN where undefined."""
 
     attribute: str
     accuracy: float
-    """On faces whose attributes are independent."""
+    """Over faces with independent attributes."""
     own: float
-    """Effect by intervention of its attribute on it, over such faces."""
+    """Effect by intervention of its own attribute on it, over the same faces."""
     leak: float
-    """Size of the effect by intervention of its partner in training; NaN without one."""
+    """Size of the effect by intervention of its partner in training on it; NaN without a partner."""
     checks: Mapping[str, float]
-    """``CHECKS``; those that need a judge are NaN without one."""
+    """Values by name of ``CHECKS``; those that need a judge are NaN without one."""
 
 
 @dataclass(frozen=True)
 class IndependentFaces:
-    """Faces whose attributes are independent, on which reference heads show what they are worth."""
+    """Faces with independent attributes, for the accuracies of and true effects on reference heads."""
 
     images: Tensor
     labels: Tensor
@@ -63,7 +64,7 @@ class IndependentFaces:
     interventions: Interventions
 
     def accuracies(self, classifier: Classifier) -> list[float]:
-        """Share of faces on the right side of 0.5, by head."""
+        """Share of faces whose probability is on the right side of 0.5, by head."""
         with undisturbed(classifier):
             scores = respond(self.images, [classifier])
         labels = self.labels[:, [ATTRIBUTES.index(target) for target in classifier.targets]]
@@ -74,7 +75,7 @@ class IndependentFaces:
 def known_heads(
     reference: Classifier, run: Run, options: AuditOptions, *, faces: IndependentFaces
 ) -> tuple[ReferenceHead, ...]:
-    """All heads of the reference that a run stands on."""
+    """Quality of all heads of the run's reference."""
     effects = faces.interventions.effects([reference])
     checks = _checks(run, options, reference.targets)
     heads = []
@@ -91,14 +92,14 @@ def known_heads(
 
 
 def _effect_of(attribute: str | None, column: Floats) -> float:
-    """The effect of one attribute, from those of all of ``INTERVENABLE``; NaN for one that is not among them."""
+    """The effect of one attribute, from the effects of all of ``INTERVENABLE``; NaN for any other attribute."""
     if attribute is None or attribute not in INTERVENABLE:
         return float("nan")
     return float(column[INTERVENABLE.index(attribute)])
 
 
 def _checks(run: Run, options: AuditOptions, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """``CHECKS`` by head."""
+    """By head: values by name of ``CHECKS``."""
     content = run.record()
     attributes, judges = content["attributes"], content["judges"]
     columns = [*attributes, *judges.values()]

@@ -1,7 +1,7 @@
-"""How well effects come out under each variant of imperfect reference heads.
+"""The result of the benchmark: agreement of effects with the truth under each variant of reference heads.
 
-The checks of single heads are asked whether they tell the heads that truly see the partner that they were confounded
-with in training.
+It also scores the checks of single heads: whether they identify heads that truly respond to the partner that they were
+confounded with in training.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from cfalign._analysis.statistics import auroc, generator
+from cfalign.benchmarks.agreement import UNDEFINED, Rows, Score, mean_of_known, score_of_groups
 from cfalign.benchmarks.detection.options import DetectionOptions
 from cfalign.benchmarks.detection.result import TRUTHS, USED, AuditedPair, Detection
 from cfalign.benchmarks.references.options import EMBEDDED, RECOMMENDED, VARIANTS, ReferencesOptions
 from cfalign.benchmarks.references.reference_heads import CHECKS, LOW_IS_BAD, ReferenceHead
-from cfalign.benchmarks.scoring import UNDEFINED, Rows, Score, mean_of_known, score_of_groups
 
 NUMBERS = {
     "auroc_used": "auroc",
@@ -43,13 +43,13 @@ class MeasuredReference:
     """Audits against one variant of reference heads."""
 
     dose: float
-    """NaN for the embedded heads."""
+    """Correlation of the confounded pairs in training; NaN for the embedded heads."""
     faces: int
     variant: str
     pairs: tuple[AuditedPair, ...]
-    """Every audited classifier and attribute that it is not meant to see."""
+    """Every audited classifier with every attribute except its target."""
     heads: tuple[ReferenceHead, ...]
-    """What the reference heads are worth; the same for variants of one network."""
+    """Quality of the reference heads; the same for variants of one network."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class MeasuredReference:
 
     @cached_property
     def scores(self) -> dict[str, Score]:
-        """``NUMBERS`` against the truth over independent faces, and with ``_here`` over faces as audited."""
+        """``NUMBERS`` against the truth over independent faces; names with ``_here``: over faces as audited."""
         detection = Detection(self.pairs, DetectionOptions())
         found: dict[str, Score] = {}
         for truth, tail in zip(TRUTHS, ("", "_here"), strict=True):
@@ -67,7 +67,7 @@ class MeasuredReference:
         return found
 
     def mean(self, name: str) -> float:
-        """Of ``accuracy`` or ``leak`` over the heads that have it."""
+        """Mean ``accuracy`` or ``leak`` over the heads where it is defined."""
         return mean_of_known([getattr(head, name) for head in self.heads])
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,15 +93,15 @@ class References:
     options: ReferencesOptions
 
     def at(self, variant: str, dose: float, faces: int) -> MeasuredReference | None:
-        """A variant at a training set, if it was measured."""
+        """A variant at a training set; None if it was not measured."""
         wanted = (variant, dose, faces)
         return next((m for m in self.measured if (m.variant, m.dose, m.faces) == wanted), None)
 
     @cached_property
     def checks(self) -> dict[str, Score]:
-        """How well each of ``CHECKS`` tells heads that truly see their partner (leak above 0.1) from the others.
+        """How well each of ``CHECKS`` separates heads that respond to their partner (leak above 0.1) from the others.
 
-        AUROC over all heads that have a partner and that check, with a 95 % bootstrap interval over networks.
+        AUROC over all heads with a partner and that check, with a 95 % bootstrap interval over networks.
         """
         networks = {}
         for m in self.measured:
@@ -133,8 +133,9 @@ class References:
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on: ``RECOMMENDED`` at dose 0.5 on the largest set up to 6,000 faces, then every
-        variant there; ``_here``: against the truth over faces distributed as the audited ones.
+        """``RECOMMENDED`` at dose 0.5 on the largest set up to 6,000 faces, then every variant there.
+
+        ``_here``: against the truth over faces distributed as the audited ones. Programs rely on the names.
         """
         faces = max((m.faces for m in self.measured if m.dose == 0.5 and m.faces <= 6000), default=0)
         result: dict[str, float] = {"references": len(self.measured), "faces": faces}
@@ -148,7 +149,7 @@ class References:
         return result | {f"check_auroc.{name}": score.value for name, score in self.checks.items()}
 
     def _scores_of(self, variant: str, faces: int) -> dict[str, Score]:
-        """Of a variant at dose 0.5, or of the embedded heads; none if it was not measured."""
+        """Scores of a variant at dose 0.5, or of the embedded heads; empty if it was not measured."""
         if variant == EMBEDDED:
             found = next((m for m in self.measured if m.variant == EMBEDDED), None)
         else:
@@ -165,14 +166,14 @@ class References:
         }
 
     def lines(self) -> list[str]:
-        """For the terminal: two rows per reference, then the checks of single heads."""
+        """For the terminal: two lines per reference, then the checks of single heads."""
         titles = "".join(f"{title:>22}" for title in SHOWN.values())
         rows = [f"{'reference heads':<30}{'accuracy':>9}{'leak':>6}{titles}"]
         for m in self.measured:
             own = f"{m.mean('accuracy'):>9.3f}{m.mean('leak'):>6.2f}"
             rows.append(f"{m.name:<30}{own}{_cells(m, '')}")
             rows.append(f"{'  faces as audited':<30}{'':15}{_cells(m, '_here')}")
-        rows.append("does a check of single heads tell those that see their partner (leak > 0.1)? AUROC")
+        rows.append("AUROC of the checks of single heads, for heads that respond to their partner (leak > 0.1)")
         return rows + [f"  {name:<24}{score!s:>22}" for name, score in self.checks.items()]
 
 

@@ -1,4 +1,4 @@
-"""Do effects and alignment of a shortcut follow the gap of the worst group under robust training?"""
+"""Do effects and alignment of a shortcut follow the worst-group gap under robust training?"""
 
 from cfalign.benchmarks.robustness.measure import robustness
 from cfalign.benchmarks.robustness.options import QUICK, RobustnessOptions

@@ -1,4 +1,4 @@
-"""What an audit says of a shortcut, against the gap of the worst group: one point a trained classifier."""
+"""The figure of the benchmark: effect of the shortcut against the worst-group gap, one point per classifier."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from matplotlib.lines import Line2D
 
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import new_figure
+from cfalign.benchmarks.agreement import RankCorrelation
 from cfalign.benchmarks.robustness.result import RobustClassifier, Robustness
-from cfalign.benchmarks.scoring import RankCorrelation
 
 COLOURS = {"erm": "#1b1f24", "group_dro": "#0072b2", "jtt": "#e69f00", "dfr": "#009e73", "rex": "#cc79a7"}
-"""Of methods; colour-blind readers can tell them apart."""
+"""Colours of methods, distinct for colour-blind readers."""
 TITLES = {"erm": "ERM", "group_dro": "GroupDRO", "jtt": "JTT", "dfr": "DFR", "rex": "V-REx"}
 MARKERS = ("X", "o", "s", "^", "D", "v")
-"""Of doses, in their order."""
-
-
+"""Markers of doses, in their order."""
 KEYS_IN_A_ROW = 4
 """Keys of the legend below each panel."""
 
 
 def robustness_figure(result: Robustness) -> Figure:
-    """A panel per pair: |unmixed effect| of the shortcut with its interval, against the worst-group gap."""
+    """One panel per pair: |unmixed effect| of the shortcut with its interval, against the worst-group gap."""
     pairs = result.options.pairs
     figure = new_figure(1.0 + 3.6 * len(pairs), 4.6)
     axes = figure.subplots(1, len(pairs), sharex=True, sharey=True, squeeze=False)[0]

@@ -1,8 +1,7 @@
-"""The run of the benchmark: train what is missing, measure every classifier, keep what is measured.
+"""The run of the benchmark: train missing classifiers, measure every classifier, keep the measurements.
 
-All classifiers of one target and shortcut are audited in one bank of faces that are confounded as training was. What
-they are worth and what they truly use is measured on other faces, whose attributes are independent; the audit sees
-neither.
+All classifiers of one target and shortcut are audited on one bank of confounded faces. Their accuracies and the true
+effects of the shortcut are measured on other faces, with independent attributes, which the audit does not see.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ def robustness(
     workers: int = 2,
     progress: Progress = silent,
 ) -> Robustness:
-    """Train what is missing, and measure every classifier.
+    """Train missing classifiers, and measure every classifier.
 
     Args:
-        options: pairs, doses, seeds, numbers of faces; ``QUICK`` for a small form.
-        models: where trained classifiers are kept, below a folder that names the number of faces; the user's cache by
+        options: pairs, doses, seeds and numbers of faces; ``QUICK`` is a short form.
+        models: folder of trained classifiers, with a subfolder per number of training faces; the user's cache by
             default.
-        out: where banks, audits and measurements are kept and found again; a temporary folder by default.
-        workers: trainings at once.
+        out: folder of banks, audits and measurements, which a later call reads; a temporary one by default.
+        workers: parallel trainings.
         progress: called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or classifiers.
@@ -81,7 +80,7 @@ def robustness(
 
 @dataclass(frozen=True)
 class _LabelledFaces:
-    """Faces whose attributes are independent, and their images."""
+    """Faces with independent attributes, and their images."""
 
     faces: Faces
     images: Tensor
@@ -122,7 +121,7 @@ def _loaded(options: RobustnessOptions, number: int, place: Path) -> _ShortcutCl
 def _measured(
     group: _ShortcutClassifiers, independent: _LabelledFaces, folder: Path, progress: Progress
 ) -> list[RobustClassifier]:
-    """The rows of a pair, from ``folder`` if they are there; RunMismatch if it holds others."""
+    """The rows of a pair, read from ``folder`` if it holds them; RunMismatch if it holds others."""
     settings = {
         "options": asdict(replace(group.options, pairs=((group.target, group.shortcut),))),
         "classifiers": fingerprints({robust.name: model for robust, model in group.classifiers.items()}),
@@ -198,7 +197,7 @@ def _predicted_positive(run: Run, label: str) -> Tensor:
 
 
 def _accuracies(group: _ShortcutClassifiers, independent: _LabelledFaces) -> tuple[Floats, Floats]:
-    """Mean accuracy and that of the worst of the four groups by target and shortcut, [classifier]."""
+    """Mean accuracy and accuracy of the worst of the four groups of target and shortcut, both [classifier]."""
     of = groups(independent.faces, target=group.target, shortcut=group.shortcut).numpy()
     has_target = of >= 2
     right = (group.probabilities(independent.images).numpy() >= 0.5) == has_target[:, None]

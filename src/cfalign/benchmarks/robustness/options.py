@@ -1,4 +1,4 @@
-"""Which classifiers are trained by which methods, and how much is spent on measuring them."""
+"""Options of the benchmark: pairs, doses, training methods, and numbers of faces."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from cfalign.training.recipes.planted_shortcuts import PAIRS, SEEDS, Plant
 from cfalign.training.recipes.robust_methods import METHODS, Robust
 
 CONTROL = 0.0
-"""Dose of the classifiers in which nothing is planted."""
+"""Dose of the classifiers without a planted shortcut."""
 
 
 @options()
 class RobustnessOptions:
-    """What is trained and measured."""
+    """Classifiers that are trained, and the faces that they are measured on."""
 
     pairs: tuple[tuple[str, str], ...] = PAIRS[:3]
     """(target, shortcut): two objects (eyeglasses, a hat) and a texture (pale skin)."""
     doses: tuple[Correlation, ...] = (0.5, 0.9, 1.0)
-    """Of all methods; ``erm`` is trained at ``CONTROL`` too."""
+    """Doses of all methods; ``erm`` is also trained at ``CONTROL``."""
     seeds: tuple[Whole, ...] = SEEDS
     methods: tuple[str, ...] = METHODS
     training_faces: Count = 2000
@@ -32,7 +32,7 @@ class RobustnessOptions:
     seed: Whole = 0
 
     def wanted(self) -> tuple[Robust, ...]:
-        """Every classifier."""
+        """Every classifier to train."""
         return tuple(
             Robust(Plant(target, shortcut, dose, seed, self.training_faces), method)
             for target, shortcut in self.pairs
@@ -52,4 +52,4 @@ QUICK = RobustnessOptions(
     independent=400,
     interventions=24,
 )
-"""A small form."""
+"""A short form."""

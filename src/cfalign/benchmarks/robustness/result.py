@@ -1,9 +1,8 @@
-"""Does the alignment with a shortcut fall as the gap of the worst group does, under robust training?
+"""The result of the benchmark: do effects and alignment of a shortcut fall as the worst-group gap does?
 
-Classifiers of one target are trained on faces on which it is correlated with a shortcut, by five methods
-(``recipes.robust_methods``), at several doses and seeds. Faces whose attributes are independent say what that is worth:
-the accuracy in the worst of the four groups of target and shortcut, and how far it falls behind the mean. Interventions
-say what the shortcut really does.
+Classifiers of one target are trained by five methods (``recipes.robust_methods``), at several doses and seeds, on faces
+on which the target is correlated with a shortcut. Faces with independent attributes measure the accuracy in the worst
+of the four groups of target and shortcut, and its gap to the mean. Interventions measure the true effect.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import numpy as np
 
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._results import Floats
+from cfalign.benchmarks.agreement import Flags, RankCorrelation, Score, rank_correlation
 from cfalign.benchmarks.robustness.options import CONTROL, RobustnessOptions
-from cfalign.benchmarks.scoring import Flags, RankCorrelation, Score, rank_correlation
 
 HEADLINE = {
     "rank_effect_gap": ("effect", "gap"),
@@ -29,9 +28,9 @@ HEADLINE = {
     "rank_effect_worst": ("effect", "worst_error"),
     "rank_truth_worst": ("truth", "worst_error"),
 }
-"""Name → the two measures whose sizes are ranked."""
+"""Name → the two measures whose absolute values are ranked."""
 SHOWN = {"worst_group": "worst group", "gap": "gap", "effect": "effect", "truth": "true effect"}
-"""Columns that are averaged over the classifiers of a method, and their titles."""
+"""Column that is averaged over the classifiers of a method → its title."""
 RESAMPLES = 2000
 
 
@@ -46,9 +45,9 @@ class RobustClassifier:
     training_seed: int
     method: str
     accuracy: float
-    """On faces whose attributes are independent, as are the next two."""
+    """Over faces with independent attributes; the next two fields too."""
     worst_group: float
-    """Least accuracy of the four groups by target and shortcut."""
+    """Lowest accuracy among the four groups of target and shortcut."""
     gap: float
     """``accuracy`` − ``worst_group``."""
     truth: float
@@ -56,12 +55,12 @@ class RobustClassifier:
     truth_here: float
     """The same over faces distributed as the audited ones."""
     effect: float
-    """Unmixed, with its 95 % interval."""
+    """Unmixed effect, with its 95 % interval."""
     ci_low: float
     ci_high: float
     incoming: float
     outgoing: float
-    """Mean ψ over its own counterfactuals; NaN without any."""
+    """Mean ψ over the classifier's own counterfactuals; NaN without any."""
     outgoing_low: float
     outgoing_high: float
     outgoing_n: int
@@ -73,17 +72,17 @@ class RobustClassifier:
 
     @property
     def worst_error(self) -> float:
-        """1 − ``worst_group``: unlike the gap it goes on growing where the mean accuracy falls too."""
+        """1 − ``worst_group``: unlike the gap, it still grows when the mean accuracy falls."""
         return 1 - self.worst_group
 
 
 @dataclass(frozen=True)
 class MethodMeans:
-    """Means over a method's classifiers with 95 % bootstrap intervals over them, NaN for a single one."""
+    """Means over a method's classifiers with 95 % bootstrap intervals; NaN intervals for a single classifier."""
 
     method: str
     dose: float | None
-    """None: all doses at which something is planted."""
+    """None: all doses except the control."""
     n: int
     means: Mapping[str, tuple[float, float, float]]
     """``worst_group``, ``gap``, ``effect`` and ``truth`` → mean, low, high."""
@@ -98,8 +97,10 @@ class Robustness:
 
     @cached_property
     def agreements(self) -> dict[str, dict[str, RankCorrelation]]:
-        """Name of ``HEADLINE`` → ``all`` (pooled), ``within_pairs``, one per pair, ``fixed_dose`` (within pair and
-        dose: over methods and seeds) and ``fixed_method`` (within pair and method: over doses and seeds).
+        """Name of ``HEADLINE`` → rank correlations by kind.
+
+        ``all``: over all classifiers; ``within_pairs``, and one per pair; ``fixed_dose``: within pair and dose, over
+        methods and seeds; ``fixed_method``: within pair and method, over doses and seeds.
         """
         strata = self._strata()
         return {
@@ -108,7 +109,7 @@ class Robustness:
         }
 
     def _strata(self) -> dict[str, tuple[list[str], Flags]]:
-        """Kind of agreement → the group of every classifier, and which classifiers count."""
+        """Kind of rank correlation → the group of every classifier, and which classifiers count."""
         rows = self.classifiers
         pair = [row.pair for row in rows]
         every = np.full(len(rows), True)
@@ -128,8 +129,9 @@ class Robustness:
 
     @property
     def headline(self) -> dict[str, float]:
-        """Names that programs rely on: rank correlations over all classifiers with intervals (``_low``, ``_high``), and
-        their means within pairs and at fixed dose.
+        """Rank correlations over all classifiers with intervals (``_low``, ``_high``), within pairs, and at fixed dose.
+
+        Programs rely on the names.
         """
         result: dict[str, float] = {"classifiers": len(self.classifiers)}
         for name, found in self.agreements.items():
@@ -140,7 +142,7 @@ class Robustness:
 
     @property
     def methods(self) -> tuple[MethodMeans, ...]:
-        """Every method over all planted doses and at each, then the control."""
+        """Means of every method over all planted doses and at each dose, then those of the control."""
         wanted = [(method, dose) for method in self.options.methods for dose in (None, *self.options.doses)]
         return tuple(self._method(method, dose) for method, dose in [*wanted, ("erm", CONTROL)])
 

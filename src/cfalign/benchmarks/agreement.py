@@ -1,6 +1,6 @@
-"""How well an estimate agrees with the truth: scores of detectors, errors, rank correlations, and their intervals.
+"""Agreement of an estimate with the truth: scores of detectors, errors, rank correlations, and their intervals.
 
-AUROC stands in ``_analysis.statistics``; SciPy has neither that nor average precision.
+AUROC is in ``_analysis.statistics``. SciPy has neither AUROC nor average precision.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNDEFINED = Score(float("nan"), float("nan"), float("nan"))
 def score_of_groups(
     number: Callable[[Rows], float], groups: Sequence[Rows], *, resamples: int, rng: np.random.Generator
 ) -> Score:
-    """``number`` of all rows, with an interval by resampling whole groups of rows; NaN without groups.
+    """``number`` of all rows, with a 95 % interval from resampling whole groups of rows; NaN without groups.
 
     Resamples in which the number is undefined (NaN) do not count.
     """
@@ -58,7 +58,7 @@ def score_of_groups(
 
 
 def average_precision(score: Floats, positive: Floats | Flags) -> float:
-    """Mean precision at every positive, equal scores in the given order; NaN without positives."""
+    """Mean precision at every positive; equal scores keep the given order; NaN without positives."""
     order = np.argsort(-score, kind="stable")
     hit = np.asarray(positive, dtype=bool)[order]
     if not hit.any():
@@ -68,7 +68,7 @@ def average_precision(score: Floats, positive: Floats | Flags) -> float:
 
 
 def share(flags: Flags) -> float:
-    """Share of flags that are set; NaN of none."""
+    """Share of flags that are set; NaN without flags."""
     return float(np.mean(flags)) if len(flags) else float("nan")
 
 
@@ -92,9 +92,9 @@ def pearson(estimate: Floats, truth: Floats) -> float:
 
 
 def spearman(x: Floats, y: Floats) -> Floats:
-    """Rank correlation along the last axis, equal values with their mean rank; NaN where a side does not vary.
+    """Rank correlation along the last axis; equal values share their mean rank; NaN where a side does not vary.
 
-    ``scipy.stats.spearmanr`` takes one pair of columns at a time; thousands of resamples want one call.
+    One call serves thousands of resamples; ``scipy.stats.spearmanr`` takes one pair of columns at a time.
     """
     a, b = (rankdata(values, axis=-1) for values in (x, y))
     a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (a, b))
@@ -105,7 +105,7 @@ def spearman(x: Floats, y: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's ρ of two measures, averaged over the groups within which the order is compared; NaN without one."""
+    """Spearman's ρ of two measures within groups, averaged over the groups; NaN if no group has an order."""
 
     rho: float
     ci_low: float
@@ -119,11 +119,11 @@ class RankCorrelation:
 def rank_correlation(
     x: Floats, y: Floats, groups: Sequence[Hashable], *, seed: int, stream: str = "agreement"
 ) -> RankCorrelation:
-    """Of two measures [row] within groups (one name per row).
+    """Spearman's ρ of two measures [row] within groups, given by one name per row.
 
-    A row with a NaN does not count; neither does a group of fewer than three rows, or one in which a measure is the
-    same for all rows. A resample that makes a measure constant counts without that group. ``stream`` names the random
-    draws.
+    Three things are left out: rows with a NaN, groups of fewer than three rows, and groups in which a measure is the
+    same for all rows. A resample in which a measure is constant within a group is averaged without that group.
+    ``stream``: name of the random draws.
     """
     values, drawn, n = [], [], 0
     for group, rows in _known_rows(x, y, groups).items():
