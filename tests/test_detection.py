@@ -11,14 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfalign import classifiers
+import worlds
+from cfalign import autoencoders, classifiers
 from cfalign._analysis.statistics import auroc
 from cfalign._errors import RunMismatch
+from cfalign._heads.composition import head
 from cfalign._heads.reference import Reference
-from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFaces
+from cfalign._results import Effect
+from cfalign._runs.columns import Column
+from cfalign._runs.run import Run
+from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFaces, derivatives, detect
 from cfalign.benchmarks.detection.measure import pairs_once
 from cfalign.benchmarks.detection.options import DetectionOptions, Effort
 from cfalign.benchmarks.detection.result import DETECTORS, AuditedPair, Detection
+from cfalign.benchmarks.true_effects import true_effects
+from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE
 
 
 def pair(classifier: str = "a", attribute: str = "x", *, truth: float, effect: float, **more: Any) -> AuditedPair:
@@ -121,3 +128,59 @@ def test_parts_are_found_again_and_those_of_other_models_refused(tmp_path: Path)
         pairs_once(faces, make, Effort(), other, tmp_path)
     with pytest.raises(RunMismatch):
         pairs_once(faces, make, replace(Effort(), limit=3), reference, tmp_path)
+
+
+def test_readings_are_those_of_the_run_and_of_the_labels(tmp_path: Path) -> None:
+    """A planted classifier and its twin on few faces: the tables of ``detect`` against the run's own files."""
+    names = ("chubby_from_pale_skin", "chubby_from_pale_skin_0")
+    subjects = [
+        PlantedClassifier(name, classifiers.load(f"embedded:{name}"), 0.9 * (k == 0), 0) for k, name in enumerate(names)
+    ]
+    faces = ShortcutFaces.drawn("chubby", "pale_skin", subjects, faces=40, seed=1)
+    phi = np.corrcoef(faces.faces.labels().numpy()[:, [ATTRIBUTES.index(a) for a in ("chubby", "pale_skin")]].T)[0, 1]
+    assert phi > 0.7
+    truth = {name: np.arange(len(INTERVENABLE)) + 100.0 * k for k, name in enumerate(names)}
+    rows = detect(
+        faces,
+        reference=Reference(classifiers.load("embedded"), None),
+        autoencoder=autoencoders.load("embedded"),
+        effort=Effort(limit=2, faces=40, interventions=1, interventions_here=1, maps=0, derivatives=4),
+        truth=lambda: truth,
+        out=tmp_path / "run",
+    )
+    run = Run(tmp_path / "run")
+    label = dict(zip(names, run.record()["audited"], strict=True))
+    effects = {(e.audited, e.attribute): e for e in run.rows(Effect)}
+    cells = {(c.base, c.downstream): c for c in run.cells()}
+    scores = run.scores()
+    attributes = {row.attribute for row in rows}
+    assert "chubby" not in attributes
+    assert not attributes & set(DERIVED)
+    assert len(rows) == 2 * len(attributes)
+    for row in rows:
+        effect, cell = effects[label[row.classifier], row.attribute], cells[label[row.classifier], row.attribute]
+        assert str((row.effect, row.q, row.incoming)) == str((effect.effect, effect.q, effect.incoming))
+        assert str((row.outgoing, row.outgoing_q)) == str((cell.psi, cell.q))
+        assert row.truth == INTERVENABLE.index(row.attribute) + 100 * (row.classifier == names[1])
+        assert np.isnan(row.saliency_gradient), "no maps were asked for"
+        both = scores.select(Column.RECONSTRUCTION.columns([label[row.classifier], row.attribute])).to_numpy()
+        assert row.prediction_correlation == pytest.approx(np.corrcoef(both.T)[0, 1], nan_ok=True)
+    shortcut = next(row for row in rows if row.attribute == "pale_skin")
+    assert shortcut.label_correlation == pytest.approx(phi)
+    assert shortcut.truth_here == pytest.approx(
+        true_effects([subjects[0].classifier], faces.faces[:1])[0, INTERVENABLE.index("pale_skin")]
+    )
+
+
+def test_directional_derivatives_in_a_linear_world() -> None:
+    """The latents are isotropic, so the concept of a head is its gradient: the derivative of logit a along concept b is
+    ⟨m_a, m_b⟩ / ‖m_b‖ over the standard deviation of a.
+    """
+    images = worlds.images(2000)
+    classifier = worlds.heads()
+    bases = [head(classifier, target) for target in classifier.targets]
+    table = derivatives(images, bases, bases, worlds.autoencoder(), 500)
+    gradients = worlds.GAIN * worlds.MIXING.numpy().T
+    concepts = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
+    spread = worlds.heads().logits(images[:500]).detach().numpy().std(axis=0)
+    np.testing.assert_allclose(table, gradients @ concepts.T / spread[:, None], atol=0.15)

@@ -21,12 +21,16 @@ from cfalign._errors import BadInput
 from cfalign._paper import FigureInputs, embedded_inputs
 from cfalign._paper.figure_2 import AlignmentAndCorrelation, alignment_and_correlation
 from cfalign._paper.figure_5 import InducedShortcut
+from cfalign._paper.figure_7 import curve_table, solver_curves
 from cfalign._paper.figure_8 import beside_the_paper, grid, matrices
 from cfalign._paper.figure_10 import iterations
+from cfalign._paper.figure_inputs import NATURAL
 from cfalign._paper.printed_alignment import ALIGNMENT
 from cfalign._paper.rectified_collection import collection
+from cfalign._paper.saliency_and_alignment import scored
 from cfalign._paper.single_image import explained_image
 from cfalign._rectification.options import RectificationOptions
+from cfalign._runs.run import Run
 from cfalign.datasets import Labels, Leftover, TensorImages
 from linear_world import FromSingle, HeadsFromSingle, directions, linear_images
 
@@ -344,3 +348,64 @@ def test_the_image_of_a_study_is_predicted_by_all_its_bases(inputs: FigureInputs
     assert torch.equal(shown.image, original)
     with pytest.raises(BadInput, match=r"smiling - 2\*smiling predict positive, got none among 150 images"):
         explained_image(inputs, "smiling - 2*smiling")
+
+
+def test_labels_of_the_rendered_faces_are_correlated_as_among_people() -> None:
+    drawn = embedded_inputs(faces=800, seed=1).labels
+    assert drawn is not None
+    for (one, other), wanted in NATURAL.items():
+        a, b = drawn.require([one, other]).values.T
+        assert np.corrcoef(a, b)[0, 1] == pytest.approx(wanted, abs=0.15), (one, other)
+
+
+def test_detectors_are_scored_on_pairs_where_all_are_defined() -> None:
+    table = pl.DataFrame(
+        {
+            "head": ["a", "a", "b", "b", "c"],
+            "truth": [0.5, 0.0, -0.4, 0.05, 0.9],
+            "good": [0.9, 0.1, -0.8, 0.2, math.nan],
+            "bad": [0.1, 0.9, 0.2, 0.8, 0.5],
+        }
+    )
+    detectors, pairs, used = scored(table, ["bad", "good"], seed=0)
+    assert [(d.name, d.auroc) for d in detectors] == [("good", 1.0), ("bad", 0.0)]
+    assert (pairs, used) == (4, 2)
+
+
+def test_the_complete_matrix_is_written_as_the_run_has_it(
+    own: tuple[Path, list[object]],
+) -> None:
+    folder, _ = own
+    entry = json.loads((folder / "summary.json").read_text())["fig9"]
+    run = Run(folder / "runs" / "fig9")
+    assert sorted(entry["order"]) == sorted(worlds.PAPER)
+    assert entry["n"] == {cell.base: cell.n for cell in run.cells() if cell.base == cell.downstream}
+    written = {(r["base"], r["downstream"]): r["psi"] for r in pl.read_csv(folder / "fig9.csv").to_dicts()}
+    assert written == {(c.base, c.downstream): pytest.approx(c.psi) for c in run.cells()}
+
+
+def test_single_images_are_the_same_for_all_bases_of_a_figure(own: tuple[Path, list[object]]) -> None:
+    entry = json.loads((own[0] / "summary.json").read_text())
+    heads = set(worlds.PAPER)
+    assert set(entry["fig3"]) == {"male", "attractive"}
+    for base in entry["fig3"]:
+        assert set(entry["fig3"][base][base]["psi"]) == heads - {base}
+    both = [entry["fig6"][base] for base in ("heavy_makeup", "heavy_makeup - 0.3*big_lips")]
+    assert [base["outcome"] for base in both] == ["reached", "reached"]
+    assert both[0]["psi"] != both[1]["psi"]
+    assert set(entry["fig6"]) == {"image", "heavy_makeup", "heavy_makeup - 0.3*big_lips"}
+
+
+def test_the_solver_s_curve_is_that_of_the_rectification() -> None:
+    options = RectificationOptions(reading="outgoing", limit=10_000, min_images=5)
+    found = collection(linear(), targets=("smiling",), options=options)
+    (one,) = found.found.values()
+    table = curve_table(found)
+    assert table["beta"].to_list() == [step.beta[0] for step in one.curve]
+    assert table["psi_train"].to_list() == [step.psi_train[0] for step in one.curve]
+    assert table.filter("kept")["step"].to_list() == [one.best_step]
+    axes = solver_curves(found).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["training"].get_ydata()) == table["psi_train"].to_list()
+    validated = table.filter(pl.col("psi_validation").is_finite())
+    assert list(lines["validation"].get_xdata()) == validated["step"].to_list()

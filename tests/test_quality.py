@@ -26,8 +26,12 @@ from cfalign.benchmarks.counterfactuals.criteria import (
     weighted_mean,
 )
 from cfalign.benchmarks.counterfactuals.drawing import methods_figure
-from cfalign.benchmarks.counterfactuals.estimates import Part, SeenByOracle, compare
+from cfalign.benchmarks.counterfactuals.estimates import MEANS, Part, SeenByOracle, compare
+from cfalign.benchmarks.counterfactuals.models_and_faces import ModelsAndFaces, features
 from cfalign.benchmarks.counterfactuals.result import Comparison, Estimate
+from cfalign.classifiers import wrap
+from cfalign.synthetic import ATTRIBUTES, intervene, render
+from cfalign.synthetic.factors import OFF
 
 RNG = np.random.default_rng(0)
 SMALL = BenchmarkOptions(
@@ -105,12 +109,7 @@ def test_undefined_values_leave_a_mean() -> None:
 
 def _part(head: str, landed: list[float], change: list[float], faces: int) -> Part:
     n = len(landed)
-    columns = dict.fromkeys(
-        ("drop", "l1", "l2", "latent_distance", "encoded_distance", "others_changed", "mnac", "cout", "cout_oracle",
-         "adversarial", "oracle_drop", "removed", "edit_cosine", "forwards", "backwards", "off_landed", "off_drop",
-         "off_oracle_drop", "off_removed", "off_edit_cosine", "off_l1", "off_forwards", "off_backwards", "seconds"),
-        np.ones(n),
-    )  # fmt: skip
+    columns = {name: np.ones(n) for name in ("seconds", *MEANS.values())}
     other = "b" if head == "a" else "a"
     own = {f"change.{head}": change, f"change.{other}": [0.1] * n}
     moved = {"change.a": own["change.a"], "change.b": own["change.b"], "flip.a": [0.0] * n, "flip.b": [0.0] * n}
@@ -183,3 +182,28 @@ def test_unknown_names_are_one_sentence() -> None:
         named(["magic"])
     with pytest.raises(BadInput, match="No embedded head 'wings' stands for one factor"):
         counterfactuals(options=replace(SMALL, heads=("wings",)))
+
+
+def test_the_true_edit_is_what_switching_the_factor_off_changes_behind_the_autoencoder() -> None:
+    common = ModelsAndFaces(SMALL)
+    chosen = torch.arange(6)
+    edit = common.edit("eyeglasses", chosen)
+    has = common.faces.labels()[chosen, ATTRIBUTES.index("eyeglasses")] > 0.5
+    assert 0 < has.sum() < 6
+    assert (edit[~has] == 0).all()
+    off = render(intervene(common.faces[chosen], "eyeglasses", OFF))
+    with torch.no_grad():
+        expected = common.autoencoder.decode(common.autoencoder.encode(off)) - common.reconstructions[chosen]
+    assert torch.allclose(edit[has], expected[has], atol=1e-5)
+    assert common.drift((1,))["drift_l1_1"] == pytest.approx(
+        (common.reconstructions - common.images).abs().flatten(1).mean(dim=1).numpy(), abs=1e-5
+    )
+
+
+def test_features_are_the_input_of_the_last_layer() -> None:
+    last = torch.nn.Linear(5, 2)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5), torch.nn.Tanh(), last)
+    images = torch.rand(3, 3, 2, 2)
+    expected = network[:3](images).detach().numpy()
+    np.testing.assert_allclose(features(images, wrap(network, ["a", "b"])), expected, atol=1e-6)
+    assert not last._forward_pre_hooks

@@ -15,10 +15,14 @@ import pytest
 import torch
 
 import worlds
+from cfalign import classifiers
 from cfalign._errors import BadInput
-from cfalign.benchmarks.references.options import QUICK, VARIANTS, TrainingSet
+from cfalign.benchmarks.references.options import QUICK, VARIANTS, ReferencesOptions, TrainingSet
+from cfalign.benchmarks.references.reference_heads import CHECKS, PARTNERS, IndependentFaces, ReferenceHead
+from cfalign.benchmarks.references.result import MeasuredReference, References
+from cfalign.benchmarks.true_effects import Interventions
 from cfalign.classifiers.by_spec import EMBEDDED
-from cfalign.synthetic import ATTRIBUTES, sample
+from cfalign.synthetic import ATTRIBUTES, render, sample
 from cfalign.training.objectives import BalancedLabels, Weighted
 from cfalign.training.recipes.embedded import RECIPE
 from cfalign.training.recipes.imperfect_references import (
@@ -111,6 +115,49 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         TrainingSet(0.5, 100, ("nonsense",))
     with pytest.raises(BadInput, match="not trained yet"):
         load_reference(Imperfect(0.5, 100, "plain"), tmp_path)
+
+
+def reference_head(attribute: str, leak: float, **checks: float) -> ReferenceHead:
+    return ReferenceHead(attribute, 0.9, 0.5, leak, dict.fromkeys(CHECKS, 0.0) | checks)
+
+
+def measured(variant: str, *heads: ReferenceHead, dose: float = 0.5, faces: int = 6000) -> MeasuredReference:
+    return MeasuredReference(dose, faces, variant, (), heads)
+
+
+def test_checks_are_scored_on_heads_of_networks_and_low_judge_shares_are_bad() -> None:
+    leaking = reference_head("a", 0.4, drift=0.2, judge_share=0.1, entangled=0.0)
+    clean = reference_head("b", 0.0, drift=0.1, judge_share=0.9, entangled=math.nan)
+    alone = reference_head("c", math.nan, drift=9.0, judge_share=9.0)
+    balanced, judged = (measured(name, leaking, clean, alone) for name in ("balanced", "balanced_judged"))
+    other = measured("plain", reference_head("a", 0.0, drift=0.3, judge_share=0.8))
+    checks = References((balanced, judged, other), ReferencesOptions()).checks
+    assert checks["drift"].value == 0.5, "one of two clean heads drifts less; variants of one network count once"
+    assert checks["judge_share"].value == 1.0
+    assert checks["entangled"].value == 0.5, "the head without this check takes no part"
+    assert math.isnan(References((measured("plain", alone),), ReferencesOptions()).checks["drift"].value)
+
+
+def test_the_headline_is_the_recommended_variant_on_the_largest_set_up_to_6000_faces() -> None:
+    variants = [measured("balanced", faces=n) for n in (1000, 6000, 24_000)]
+    result = References((*variants, measured("plain", dose=0.9)), ReferencesOptions())
+    assert result.headline["faces"] == 6000
+    assert result.at("balanced", 0.5, 6000) is variants[1]
+    assert result.at("plain", 0.5, 6000) is None
+    assert "plain.auroc_used" not in result.headline, "it was not measured at dose 0.5"
+    assert "balanced.auroc_used" in result.headline
+
+
+def test_accuracy_and_true_effects_of_reference_heads() -> None:
+    drawn = sample(20, seed=3)
+    shipped = classifiers.load("embedded")
+    faces = IndependentFaces(render(drawn), drawn.labels(), Interventions.on_faces(drawn[:2]))
+    with torch.no_grad():
+        positive = shipped.logits(faces.images) > 0
+    columns = [ATTRIBUTES.index(target) for target in shipped.targets]
+    expected = (positive == (drawn.labels()[:, columns] > 0.5)).double().mean(dim=0)
+    assert faces.accuracies(shipped) == pytest.approx(expected.tolist())
+    assert all(PARTNERS[PARTNERS[attribute]] == attribute for attribute in PARTNERS), "partners are mutual"
 
 
 TINY = replace(

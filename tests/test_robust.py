@@ -20,6 +20,8 @@ import worlds
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._models.weights import read_weights
 from cfalign.benchmarks.robustness import QUICK
+from cfalign.benchmarks.robustness.options import RobustnessOptions
+from cfalign.benchmarks.robustness.result import RobustClassifier, Robustness
 from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import Labels, Leftover, TensorImages
 from cfalign.synthetic import ATTRIBUTES
@@ -210,6 +212,52 @@ def test_an_interrupted_training_remembers_its_group_weights(tmp_path: Path) -> 
     assert whole.read_bytes() == parts.read_bytes()
     with pytest.raises(RunMismatch, match="objective"):
         trained(tmp_path / "whole" / "m", objective=GroupDRO(of, step=0.1))
+
+
+def trained(method: str, dose: float, effect: float, gap: float, *, pair: str = "t", seed: int = 0) -> RobustClassifier:
+    numbers = dict.fromkeys(
+        ("truth_here", "ci_low", "ci_high", "incoming", "outgoing", "outgoing_low", "outgoing_high"), math.nan
+    )
+    return RobustClassifier(
+        classifier=f"{pair}{method}{dose}{seed}",
+        target=pair,
+        shortcut="s",
+        dose=dose,
+        training_seed=seed,
+        method=method,
+        accuracy=0.9,
+        worst_group=0.9 - gap,
+        gap=gap,
+        truth=effect,
+        effect=effect,
+        outgoing_n=0,
+        **numbers,
+    )
+
+
+def test_rank_correlations_within_pairs_doses_and_methods() -> None:
+    """Within each pair effects follow gaps; over both pairs they do not, for the second has larger gaps of smaller
+    effects. The sign of an effect does not matter.
+    """
+    first = [trained("erm", d, -d, d / 10, pair="t") for d in (0.0, 0.5, 0.9, 1.0)]
+    second = [trained("erm", d, d / 100, 0.5 + d / 10, pair="u") for d in (0.0, 0.5, 0.9, 1.0)]
+    found = Robustness((*first, *second), RobustnessOptions()).agreements["rank_effect_gap"]
+    assert (found["within_pairs"].rho, found["within_pairs"].groups) == (1.0, 2)
+    assert (found["t_from_s"].rho, found["u_from_s"].rho) == (1.0, 1.0)
+    assert found["all"].rho < 0.7
+    assert (found["fixed_method"].rho, found["fixed_method"].n) == (1.0, 6), "the control is no planted dose"
+    assert math.isnan(found["fixed_dose"].rho), "one classifier per pair and dose has no order"
+
+
+def test_means_of_methods_leave_out_the_control() -> None:
+    rows = [trained("erm", d, e, g) for d, e, g in ((0.0, 0.0, 0.01), (0.5, 0.2, 0.1), (1.0, 0.6, 0.3))]
+    options = RobustnessOptions(methods=("erm",), doses=(0.5, 1.0))
+    means = {(m.method, m.dose): m for m in Robustness(tuple(rows), options).methods}
+    assert list(means) == [("erm", None), ("erm", 0.5), ("erm", 1.0), ("erm", 0.0)]
+    pooled = means["erm", None]
+    assert (pooled.n, pooled.means["effect"][0]) == (2, pytest.approx(0.4))
+    assert pooled.means["effect"][1:] == pytest.approx((0.2, 0.6)), "two classifiers vary as two values"
+    assert math.isnan(means["erm", 0.5].means["gap"][1])
 
 
 TINY = replace(

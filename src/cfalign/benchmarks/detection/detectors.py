@@ -123,7 +123,7 @@ def detect(
     concepts = [head(reference.classifier, attribute) for attribute in attributes]
     progress("maps", 0, 1)
     readings |= _maps(images[: effort.maps], heads, concepts)
-    readings["tcav"] = _derivatives(images, heads, concepts, autoencoder, effort.derivatives)
+    readings["tcav"] = derivatives(images, heads, concepts, autoencoder, effort.derivatives)
     progress("maps", 1, 1)
     return _pairs(confounded, attributes, truths | readings)
 
@@ -206,7 +206,7 @@ def _map(images: Tensor, base: Composition) -> dict[str, Tensor]:
     return {method: found.abs().mean(dim=1) for method, found in attributions(images, base).items()}
 
 
-def _derivatives(
+def derivatives(
     images: Tensor, heads: Sequence[Composition], concepts: Sequence[Composition], autoencoder: Autoencoder, count: int
 ) -> Floats:
     """Directional derivatives of the audited logits along concepts, as TCAV (Kim et al. 2018) takes them in a layer.

@@ -166,7 +166,7 @@ class Detection:
         effect, true, found = self.column("effect"), self.column(truth), self.found
         used, known = np.abs(true) > USED, np.isfinite(effect)
         strong = self.column("dose") == 0.9
-        planted = np.array([pair.planted for pair in self.pairs])
+        planted = np.array([pair.planted for pair in self.pairs], dtype=np.bool_)
         covered = (self.column("ci_low") <= true) & (true <= self.column("ci_high"))
 
         def found_of(rows: Rows) -> float:
