@@ -74,7 +74,7 @@ def test_an_audit_of_eight_images(tmp_path: Path) -> None:
 
 
 def test_other_sizes_are_refused(autoencoder: WrappedAutoencoder) -> None:
-    with pytest.raises(BadInput, match="works on images of 224x224 only, not 64x64"):
+    with pytest.raises(BadInput, match="needs images of 224x224, got 64x64"):
         autoencoder.encode(images(1, 64))
     with pytest.raises(BadModel, match="raised"):
         autoencoder.decode(torch.zeros(1, 7, 3, 3))
