@@ -103,10 +103,21 @@ def vqgan_shapes(
 def vqgan_yaml(**changes: Any) -> str:
     """The yaml of ``vqgan_shapes()``; ``changes`` are what it says instead."""
     says: dict[str, Any] = {
-        "target": "taming.models.vqgan.VQModel", "n_embed": 64, "embed_dim": 8, "double_z": False, "z_channels": 16,
-        "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1,
-        "attn_resolutions": [16], "dropout": 0.0, **changes,
-    }  # fmt: skip
+        "target": "taming.models.vqgan.VQModel",
+        "n_embed": 64,
+        "embed_dim": 8,
+        "double_z": False,
+        "z_channels": 16,
+        "resolution": 32,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attn_resolutions": [16],
+        "dropout": 0.0,
+        **changes,
+    }
     lines = ["model:", "  base_learning_rate: 4.5e-6", f"  target: {says.pop('target')}", "  params:"]
     lines += [f"    {key}: {says.pop(key)}" for key in ("n_embed", "embed_dim")]
     lines += ["    ddconfig:", *(f"      {key}: {value}" for key, value in says.items() if value is not None)]
@@ -119,9 +130,15 @@ def write_vqgan(folder: Path, name: str = "faces.ckpt", **more: Any) -> Path:
     state = {**drawn(vqgan_shapes(**more)), "loss.discriminator.main.0.weight": torch.zeros(3)}
     torch.save({"state_dict": state, "epoch": 3}, folder / name)
     keys = {
-        "z": "z_channels", "codes": "n_embed", "embed": "embed_dim", "blocks": "num_res_blocks",
-        "attn": "attn_resolutions", "ch": "ch", "ch_mult": "ch_mult", "resolution": "resolution",
-    }  # fmt: skip
+        "z": "z_channels",
+        "codes": "n_embed",
+        "embed": "embed_dim",
+        "blocks": "num_res_blocks",
+        "attn": "attn_resolutions",
+        "ch": "ch",
+        "ch_mult": "ch_mult",
+        "resolution": "resolution",
+    }
     changes = {keys[k]: list(v) if isinstance(v, tuple) else v for k, v in more.items() if k in keys}
     if more.get("gumbel"):
         changes["target"] = "taming.models.vqgan.GumbelVQ"

@@ -62,9 +62,13 @@ def tiny_run(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
     import worlds
 
     return cfalign.audit(
-        tiny_images, worlds.audited(), autoencoder=worlds.autoencoder(), reference=worlds.heads(),
-        options=cfalign.AuditOptions(limit=15), out=tmp_path_factory.mktemp("tiny") / "run",
-    )  # fmt: skip
+        tiny_images,
+        worlds.audited(),
+        autoencoder=worlds.autoencoder(),
+        reference=worlds.heads(),
+        options=cfalign.AuditOptions(limit=15),
+        out=tmp_path_factory.mktemp("tiny") / "run",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -121,9 +121,17 @@ def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(BadInput, match=r"no file 'branched-tine'; expected celeba:branched-tiny"):
         load("celeba:branched-tine")
     ended = worlds.cfalign(
-        "audit", "--images", worlds.write_images(tmp_path / "images", 2), "--classifier", "celeba:branched-tiny",
-        "--autoencoder", f"{worlds.__file__}:autoencoder", "--out", tmp_path / "run", folder=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "--images",
+        worlds.write_images(tmp_path / "images", 2),
+        "--classifier",
+        "celeba:branched-tiny",
+        "--autoencoder",
+        f"{worlds.__file__}:autoencoder",
+        "--out",
+        tmp_path / "run",
+        folder=tmp_path,
+    )
     assert ended.code == 2
     assert "models fetch branched-tiny" in ended.err
     assert "Traceback" not in ended.err

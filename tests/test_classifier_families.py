@@ -194,8 +194,16 @@ def test_the_command_line_says_it_in_one_sentence(tmp_path: Path) -> None:
     quiet("timm")
     images = worlds.write_images(tmp_path / "images", 2)
     ended = worlds.cfalign(
-        "audit", "--images", images, "--classifier", "timm:resnet10t:nowhere.pt",
-        "--autoencoder", f"{worlds.__file__}:autoencoder", "--out", tmp_path / "run", folder=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "--images",
+        images,
+        "--classifier",
+        "timm:resnet10t:nowhere.pt",
+        "--autoencoder",
+        f"{worlds.__file__}:autoencoder",
+        "--out",
+        tmp_path / "run",
+        folder=tmp_path,
+    )
     assert ended.code == 2
     assert ended.err.strip() == "cfalign: There is no weight file 'nowhere.pt'."

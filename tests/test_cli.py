@@ -26,9 +26,20 @@ def images(tiny_images: Path) -> Path:
 
 def words(images: Path, out: Path) -> list[object]:
     return [
-        "audit", "--images", images, "--classifier", f"{WORLDS}:audited", "--reference", f"{WORLDS}:heads",
-        "--autoencoder", f"{WORLDS}:autoencoder", "--limit", 15, "--out", out,
-    ]  # fmt: skip
+        "audit",
+        "--images",
+        images,
+        "--classifier",
+        f"{WORLDS}:audited",
+        "--reference",
+        f"{WORLDS}:heads",
+        "--autoencoder",
+        f"{WORLDS}:autoencoder",
+        "--limit",
+        15,
+        "--out",
+        out,
+    ]
 
 
 def test_version_and_help(tmp_path: Path) -> None:
@@ -109,10 +120,25 @@ def test_options_reach_the_run(images: Path, tmp_path: Path) -> None:
 
 def test_several_classifiers_and_compositions(images: Path, tmp_path: Path) -> None:
     ended = worlds.cfalign(
-        "audit", "--images", images, "--classifier", f"{WORLDS}:audited", "--classifier", f"{WORLDS}:unnamed",
-        "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder", "--out", tmp_path / "run",
-        "--bases", "friendly, worlds.unnamed:friendly - 0.2*friendly", "--limit", 5, folder=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "--images",
+        images,
+        "--classifier",
+        f"{WORLDS}:audited",
+        "--classifier",
+        f"{WORLDS}:unnamed",
+        "--reference",
+        f"{WORLDS}:heads",
+        "--autoencoder",
+        f"{WORLDS}:autoencoder",
+        "--out",
+        tmp_path / "run",
+        "--bases",
+        "friendly, worlds.unnamed:friendly - 0.2*friendly",
+        "--limit",
+        5,
+        folder=tmp_path,
+    )
     assert ended.code == 0, ended.err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert len(record["audited"]) == 2
@@ -121,9 +147,20 @@ def test_several_classifiers_and_compositions(images: Path, tmp_path: Path) -> N
 
 def test_a_bank_and_its_audit(images: Path, tmp_path: Path) -> None:
     made = worlds.cfalign(
-        "bank", "--images", images, "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder",
-        "--limit", 15, "--out", tmp_path / "bank", "--json", folder=tmp_path,
-    )  # fmt: skip
+        "bank",
+        "--images",
+        images,
+        "--reference",
+        f"{WORLDS}:heads",
+        "--autoencoder",
+        f"{WORLDS}:autoencoder",
+        "--limit",
+        15,
+        "--out",
+        tmp_path / "bank",
+        "--json",
+        folder=tmp_path,
+    )
     assert made.code == 0, made.err
     assert json.loads(made.out)["attributes"] == list(worlds.TARGETS)
     ended = worlds.cfalign(
@@ -154,9 +191,19 @@ def test_a_judge_watches_the_reference(images: Path, tmp_path: Path) -> None:
     ended = worlds.cfalign(*words(images, tmp_path / "none"), "--judge", "none", "--json", folder=tmp_path)
     assert json.loads(ended.out)["judges"] == {}
     made = [
-        "bank", "--images", images, "--reference", f"{WORLDS}:heads", "--autoencoder", f"{WORLDS}:autoencoder",
-        "--limit", 5, *watched, "--out", tmp_path / "bank",
-    ]  # fmt: skip
+        "bank",
+        "--images",
+        images,
+        "--reference",
+        f"{WORLDS}:heads",
+        "--autoencoder",
+        f"{WORLDS}:autoencoder",
+        "--limit",
+        5,
+        *watched,
+        "--out",
+        tmp_path / "bank",
+    ]
     assert worlds.cfalign(*made, folder=tmp_path).code == 0
     of_bank = ["audit", "--bank", tmp_path / "bank", "--classifier", f"{WORLDS}:numpy_box", "--out", tmp_path / "of"]
     ended = worlds.cfalign(*of_bank, *watched, folder=tmp_path)

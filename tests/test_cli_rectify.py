@@ -25,9 +25,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(images: Path, out: Path, **more: object) -> list[object]:
     given = {
-        "images": images, "classifier": f"{WORLDS}:audited", "reference": f"{WORLDS}:heads", "target": "friendly",
-        "autoencoder": f"{WORLDS}:autoencoder", "against": "wearing_hat", "out": out, "set": "min_images=3", **more,
-    }  # fmt: skip
+        "images": images,
+        "classifier": f"{WORLDS}:audited",
+        "reference": f"{WORLDS}:heads",
+        "target": "friendly",
+        "autoencoder": f"{WORLDS}:autoencoder",
+        "against": "wearing_hat",
+        "out": out,
+        "set": "min_images=3",
+        **more,
+    }
     return [
         "rectify",
         *(w for k, v in given.items() if v is not None for w in ((f"--{k}",) if v is True else (f"--{k}", v))),
@@ -85,9 +92,22 @@ def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
     assert content["ending"] == "converged"
     assert abs(content["incoming_after"][0]["psi"]) < 0.02 < content["incoming_before"][0]["psi"]
     ended = worlds.cfalign(
-        "audit", "--images", images, "--classifier", out / "rectified.json", "--reference", f"{WORLDS}:heads",
-        "--autoencoder", f"{WORLDS}:autoencoder", "--limit", 15, "--out", tmp_path / "run", "--json", folder=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "--images",
+        images,
+        "--classifier",
+        out / "rectified.json",
+        "--reference",
+        f"{WORLDS}:heads",
+        "--autoencoder",
+        f"{WORLDS}:autoencoder",
+        "--limit",
+        15,
+        "--out",
+        tmp_path / "run",
+        "--json",
+        folder=tmp_path,
+    )
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["audited"] == ["friendly_rectified"]
     assert "wearing_hat" not in [f["attribute"] for f in json.loads(ended.out)["findings"]]
@@ -127,9 +147,12 @@ def test_planted_takes_no_other_models(images: Path, tmp_path: Path) -> None:
 def test_a_planted_shortcut_is_taken_out() -> None:
     """The incoming reading: by intervention, and in the group where target and shortcut part."""
     result = planted_rectification(
-        options=RectificationOptions(reading="incoming", limit=150), names=["big_lips_from_eyeglasses"],
-        faces=500, independent=400, interventions=6,
-    )  # fmt: skip
+        options=RectificationOptions(reading="incoming", limit=150),
+        names=["big_lips_from_eyeglasses"],
+        faces=500,
+        independent=400,
+        interventions=6,
+    )
     (row,) = result.rows
     assert row.effect_before > 0.3
     assert abs(row.effect_after) < 0.5 * row.effect_before

@@ -360,8 +360,9 @@ def test_every_command_takes_a_spec(tmp_path: Path) -> None:
     assert "data" in other.err
     ended = worlds.cfalign(*audit[:4], "nowhere", *audit[5:], folder=tmp_path)
     assert (ended.code, ended.err) == (
-        2, "cfalign: No image is in the split 'nowhere'; the table has test, train, val.\n",
-    )  # fmt: skip
+        2,
+        "cfalign: No image is in the split 'nowhere'; the table has test, train, val.\n",
+    )
     ended = worlds.cfalign(
         *("bank", "--images", spec, "--split", "test", "--reference", f"{WORLDS}:heads", "--autoencoder"),
         *(f"{WORLDS}:autoencoder", "--limit", "20", "--out", tmp_path / "bank", "--json"),
@@ -381,8 +382,9 @@ def test_every_command_takes_a_spec(tmp_path: Path) -> None:
         "train", "classifier", "--images", tmp_path / "faces", "--out", tmp_path / "h", folder=tmp_path
     )
     assert (ended.code, ended.err) == (
-        2, "cfalign: Missing --labels: a folder of images brings none of its own.\n",
-    )  # fmt: skip
+        2,
+        "cfalign: Missing --labels: a folder of images brings none of its own.\n",
+    )
 
 
 def test_rectify_by_the_split_of_a_data_set(tmp_path: Path) -> None:

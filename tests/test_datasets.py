@@ -362,10 +362,14 @@ def test_exif_orientation_turns_the_picture_upright(tmp_path: Path, name: str, o
     upright.paste((255, 0, 0), (0, 0, 16, 8))  # top left
     upright.paste((0, 0, 255), (16, 8, 32, 16))  # bottom right
     back = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
-    }  # fmt: skip
+    }
     stored = upright.transpose(back[orientation]) if orientation in back else upright
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -101,11 +101,14 @@ def test_a_black_box_is_audited_like_the_model_inside_it(tmp_path: Path) -> None
     box = black_box(lambda x: torch.sigmoid(heads_inside.logits(x)), heads_inside.targets, name=heads_inside.name)
     matrices = [
         cfa.audit(
-            images, clf, autoencoder=worlds.autoencoder(), out=tmp_path / str(number),
+            images,
+            clf,
+            autoencoder=worlds.autoencoder(),
+            out=tmp_path / str(number),
             options=AuditOptions(limit=15, estimate=EstimateOptions(enabled=number == 1)),
         ).matrix()
         for number, clf in enumerate((heads_inside, box))
-    ]  # fmt: skip
+    ]
     psi = [m["psi"].to_numpy().astype(float) for m in matrices]
     assert np.isfinite(psi[0]).sum() > 3
     np.testing.assert_allclose(psi[1], psi[0], atol=0.02)
@@ -117,9 +120,12 @@ def test_a_sheet_walks_the_rays_of_a_black_box_again(tmp_path: Path) -> None:
     box = black_box(lambda x: torch.sigmoid(heads_inside.logits(x)), heads_inside.targets, name=heads_inside.name)
     source = open_images(worlds.images(30))
     run = cfa.audit(
-        source, box, autoencoder=worlds.autoencoder(), out=tmp_path / "run",
+        source,
+        box,
+        autoencoder=worlds.autoencoder(),
+        out=tmp_path / "run",
         options=AuditOptions(limit=8, shown=0, estimate=ON),
-    )  # fmt: skip
+    )
     rows = run.query(base=box.targets[0]).head(3)
     made = sheet_rows(rows, run, source=source, models=SheetModels(worlds.autoencoder(), [box]))
     assert len(made) == 3
@@ -131,9 +137,7 @@ def test_black_boxes_are_refused_unless_asked_for(tmp_path: Path) -> None:
         cfa.audit(worlds.images(10), boxed(), autoencoder=worlds.autoencoder(), out=tmp_path / "run")
     with pytest.raises(BadInput, match=r"is a black box.*--estimate"):
         rays(boxed(), EstimateOptions())
-    counterfactuals = cfa.latent_shift(
-        linear_images(6, seed=2), boxed()["a"], autoencoder=AE, estimate=ON
-    )  # fmt: skip
+    counterfactuals = cfa.latent_shift(linear_images(6, seed=2), boxed()["a"], autoencoder=AE, estimate=ON)
     expected = cfa.latent_shift(linear_images(6, seed=2), CLF["a"], autoencoder=AE)
     torch.testing.assert_close(counterfactuals.images, expected.images, atol=1e-3, rtol=0)
 

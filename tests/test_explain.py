@@ -155,9 +155,14 @@ def test_heads_of_a_reference_look_at_the_walk() -> None:
     audited, heads = worlds.audited(), worlds.heads()
     at = int(audited.logits(image)[:, 0].argmax())
     explanation = explain(
-        image[at], "friendly", classifier=audited, reference=heads, autoencoder=worlds.autoencoder(),
-        downstream=["wearing_hat", "young"], options=QUICK,
-    )  # fmt: skip
+        image[at],
+        "friendly",
+        classifier=audited,
+        reference=heads,
+        autoencoder=worlds.autoencoder(),
+        downstream=["wearing_hat", "young"],
+        options=QUICK,
+    )
     assert explanation.heads == ("wearing_hat", "young", "friendly")
     psi = explanation.bases[0].psi
     assert set(psi) == {"wearing_hat", "young"}
@@ -196,9 +201,7 @@ def test_the_models_are_left_as_they_came() -> None:
         module.train()
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in modules]
     state = torch.random.get_rng_state()
-    explain(
-        worlds.images(1)[0], "smiling", classifier=clf, autoencoder=ae, options=ExplainOptions(increase=True)
-    )  # fmt: skip
+    explain(worlds.images(1)[0], "smiling", classifier=clf, autoencoder=ae, options=ExplainOptions(increase=True))
     for module, old in zip(modules, before, strict=True):
         assert all(sub.training for sub in module.modules())
         assert all(torch.equal(old[k], v) for k, v in module.state_dict().items())
@@ -284,9 +287,18 @@ def test_a_transition_as_mp4_can_be_played(faces: dict[str, Path], tmp_path: Pat
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra [video] is not installed")
     moving = tmp_path / "moving.mp4"
     ended = worlds.cfalign(
-        "explain", faces["smile"], "--base", "smiling", "--steps", 4, "--out", tmp_path / "out", "--mp4", moving,
+        "explain",
+        faces["smile"],
+        "--base",
+        "smiling",
+        "--steps",
+        4,
+        "--out",
+        tmp_path / "out",
+        "--mp4",
+        moving,
         folder=tmp_path,
-    )  # fmt: skip
+    )
     assert ended.code == 0, ended.err
     frames, seconds = ffmpeg.count_frames_and_secs(str(moving))
     with Image.open(tmp_path / "out" / "transition.gif") as still:

@@ -64,10 +64,8 @@ def walked(
     bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
     settings = WalkSettings(search or SearchOptions(), seed=seed, batch=batch)
     pools = list(
-        walk_all(
-            seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings
-        )
-    )  # fmt: skip
+        walk_all(seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings)
+    )
     out = {}
     for pool in pools:
         point = pool.counterfactual

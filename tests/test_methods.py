@@ -128,8 +128,10 @@ def test_the_known_answer_of_a_linear_world(method: Method, optimiser: Any) -> N
     shifted = torch.from_numpy(z - distance[:, None] * WEIGHTS[0] / norm)
     change = LinearAutoencoder().decode(shifted) - LinearAutoencoder().decode(torch.from_numpy(z))
     torch.testing.assert_close(made.images - made.reconstructions, change, atol=1e-5, rtol=0)
-    outcomes = [Outcome.NOT_ELIGIBLE if not e else Outcome.FLOOR if s < 0.65 else Outcome.REACHED
-                for e, s in zip(eligible, p, strict=True)]  # fmt: skip
+    outcomes = [
+        Outcome.NOT_ELIGIBLE if not e else Outcome.FLOOR if s < 0.65 else Outcome.REACHED
+        for e, s in zip(eligible, p, strict=True)
+    ]
     assert list(made.outcomes) == outcomes
 
 
@@ -393,9 +395,19 @@ def test_a_bad_name_on_the_command_line_is_one_sentence(tmp_path: Path) -> None:
     folder = worlds.write_images(tmp_path / "images", 4)
     spec = f"{Path(worlds.__file__)}"
     ended = worlds.cfalign(
-        "audit", "--images", folder, "--classifier", f"{spec}:bent_heads", "--autoencoder", f"{spec}:autoencoder",
-        "--out", tmp_path / "run", "--method", "magic", folder=tmp_path,
-    )  # fmt: skip
+        "audit",
+        "--images",
+        folder,
+        "--classifier",
+        f"{spec}:bent_heads",
+        "--autoencoder",
+        f"{spec}:autoencoder",
+        "--out",
+        tmp_path / "run",
+        "--method",
+        "magic",
+        folder=tmp_path,
+    )
     assert ended.code == 2
     assert "expected one of latent-shift, iterated, latent-cf, pixels, got 'magic'" in ended.err
     assert len(ended.err.strip().splitlines()) == 1

@@ -136,10 +136,25 @@ def test_classifiers_are_compared_on_the_same_drawn_images() -> None:
 
 PAIR = ("big_lips", "eyeglasses")
 TINY = PhotographsOptions(
-    pairs=(PAIR, ("smiling", "mustache")), doses=(0.0, 1.0), seeds=(0,), limit=8, least=150, most=300, per_group=40,
-    recipe=replace(RECIPE, steps=70, widths=(8, 16, 32), batch=32, horizontal_flip=False, dropout=0.0, zoom=0.0,
-                   rotation=0.0, shift=0.0),
-)  # fmt: skip
+    pairs=(PAIR, ("smiling", "mustache")),
+    doses=(0.0, 1.0),
+    seeds=(0,),
+    limit=8,
+    least=150,
+    most=300,
+    per_group=40,
+    recipe=replace(
+        RECIPE,
+        steps=70,
+        widths=(8, 16, 32),
+        batch=32,
+        horizontal_flip=False,
+        dropout=0.0,
+        zoom=0.0,
+        rotation=0.0,
+        shift=0.0,
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -303,13 +318,26 @@ def test_quick_on_photographs(shared_data: Path, tmp_path: Path) -> None:
     train_autoencoder(faces, out=tmp_path / "ae", options=AutoencoderTraining(latent=128), labels=table)
     heads = ClassifierTraining(
         targets=("male", "smiling", "heavy_makeup", "mouth_slightly_open", "eyeglasses", "young"),
-        widths=(16, 32, 64, 96), residual=False, steps=120, average=0.95,
-    )  # fmt: skip
+        widths=(16, 32, 64, 96),
+        residual=False,
+        steps=120,
+        average=0.95,
+    )
     train_classifier(faces, table, out=tmp_path / "heads", options=heads)
     words = [
-        "benchmark", "photographs", "--quick", "--json", "--images", f"celeba:{shared_data / 'celeba'}",
-        "--reference", tmp_path / "heads", "--autoencoder", tmp_path / "ae", "--out", tmp_path / "out",
-    ]  # fmt: skip
+        "benchmark",
+        "photographs",
+        "--quick",
+        "--json",
+        "--images",
+        f"celeba:{shared_data / 'celeba'}",
+        "--reference",
+        tmp_path / "heads",
+        "--autoencoder",
+        tmp_path / "ae",
+        "--out",
+        tmp_path / "out",
+    ]
     ended = worlds.cfalign(*words, folder=tmp_path)
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)

@@ -89,9 +89,7 @@ def test_the_shortcut_is_centred_and_beta_is_in_standard_deviations() -> None:
 
 def test_a_target_without_bias_is_left_alone() -> None:
     alone = LinearClassifier(directions(2, overlap=0.0), [0.8, 0.3], ("target", "hat"))
-    found = rectify(
-        alone["target"], [alone["hat"]], images=IMAGES, autoencoder=LinearAutoencoder(), options=options()
-    )  # fmt: skip
+    found = rectify(alone["target"], [alone["hat"]], images=IMAGES, autoencoder=LinearAutoencoder(), options=options())
     assert found.ending is Ending.NOT_BIASED
     assert found.beta == (0.0,)
     assert found.composition == alone["target"]
@@ -119,14 +117,14 @@ def test_a_split_given_is_the_split_used() -> None:
     split = [parts[i % 5] for i in range(len(IMAGES))]
     found = rectify(
         T, [HAT], images=IMAGES, autoencoder=LinearAutoencoder(), split=split, options=options(limit=10_000)
-    )  # fmt: skip
+    )
     assert {k: found.images[k] for k in ("train", "validation", "test")} == {"train": 60, "validation": 60, "test": 60}
     assert found.before[0].n + sum(found.before[0].excluded.values()) == 60
     elsewhere = IMAGES.copy() if isinstance(IMAGES, np.ndarray) else IMAGES.clone()
     elsewhere[3::5] = IMAGES[:1]
     again = rectify(
         T, [HAT], images=elsewhere, autoencoder=LinearAutoencoder(), split=split, options=options(limit=10_000)
-    )  # fmt: skip
+    )
     assert again.as_dict() == found.as_dict(), "images outside the split play no part"
 
 
@@ -137,11 +135,15 @@ def test_how_the_parts_lie_in_the_images_does_not_matter(reading: str) -> None:
     order = [i for part in range(3) for i in range(part, 300, 3)]
     found = [
         rectify(
-            T, [HAT], images=images, autoencoder=LinearAutoencoder(), split=split,
+            T,
+            [HAT],
+            images=images,
+            autoencoder=LinearAutoencoder(),
+            split=split,
             options=options(limit=10_000, reading=reading, tolerance=1e-9),
         )
         for images, split in ((IMAGES, turns), (IMAGES[order], [turns[i] for i in order]))
-    ]  # fmt: skip
+    ]
     counts = [(f.curve[0].n_train, f.curve[0].n_validation, f.before[0].n) for f in found]
     assert counts[0] == counts[1]
     assert min(counts[0]) > 5
@@ -170,7 +172,7 @@ def test_every_step_has_its_composition() -> None:
 def workbench(**more: Any) -> Workbench:
     return prepare(
         TensorImages(IMAGES), [T, HAT], autoencoder=LinearAutoencoder(), options=options(**more), progress=silent
-    )  # fmt: skip
+    )
 
 
 def naive_psi(latents: np.ndarray, beta: float) -> float:
@@ -328,11 +330,17 @@ def test_what_cannot_be_composed_is_refused(against: list[Composition], more: di
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"solver": "newton"}, {"reading": "sideways"}, {"train": 0.9, "validation": 0.2}, {"limit": 0}, {"steps": 0},
-        {"momentum": 1.0}, {"tolerance": 0.0}, {"search": SearchOptions(strategy="schedule")},
+        {"solver": "newton"},
+        {"reading": "sideways"},
+        {"train": 0.9, "validation": 0.2},
+        {"limit": 0},
+        {"steps": 0},
+        {"momentum": 1.0},
+        {"tolerance": 0.0},
+        {"search": SearchOptions(strategy="schedule")},
         {"solver": "momentum", "reading": "incoming"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         RectificationOptions(**wrong)
@@ -365,9 +373,12 @@ def test_saved_loaded_and_audited_like_any_classifier(tmp_path: Path) -> None:
     audited, heads = (cfa.classifiers.load(f"{factory}:{name}") for name in ("audited", "heads"))
     images, autoencoder = worlds.images(200, seed=2), worlds.autoencoder()
     found = cfa.rectify(
-        audited["friendly"], [heads["wearing_hat"]], images=images, autoencoder=autoencoder,
+        audited["friendly"],
+        [heads["wearing_hat"]],
+        images=images,
+        autoencoder=autoencoder,
         options=RectificationOptions(limit=60, min_images=3),
-    )  # fmt: skip
+    )
     found.save(tmp_path / "rectified.json")
     again = cfa.classifiers.load(str(tmp_path / "rectified.json"))
     assert again.targets == ("friendly_rectified",)

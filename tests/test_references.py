@@ -101,8 +101,14 @@ def test_recipes_differ_in_what_they_should() -> None:
     assert recipe(one["judge"]).widths != recipe(one["balanced"]).widths
     assert recipe(one["plain"]).epochs == EXPOSURES / 6000
     assert recipe(Imperfect(0.5, 24_000, "plain")).epochs == RECIPE.attributes.epochs
-    names = [Imperfect(0.5, n, k, seed=s, exposures=e).name
-             for n in (10, 20) for k in VARIANTS if k in one for s in (0, 1) for e in (1, EXPOSURES)]  # fmt: skip
+    names = [
+        Imperfect(0.5, n, k, seed=s, exposures=e).name
+        for n in (10, 20)
+        for k in VARIANTS
+        if k in one
+        for s in (0, 1)
+        for e in (1, EXPOSURES)
+    ]
     assert len(set(names)) == len(names)
 
 
@@ -161,9 +167,15 @@ def test_accuracy_and_true_effects_of_reference_heads() -> None:
 
 
 TINY = replace(
-    QUICK, points=(TrainingSet(0.5, 300, QUICK.points[0].variants),), pairs=QUICK.pairs[:1], limit=2, audited=60,
-    interventions=4, independent=40, exposures=1500,
-)  # fmt: skip
+    QUICK,
+    points=(TrainingSet(0.5, 300, QUICK.points[0].variants),),
+    pairs=QUICK.pairs[:1],
+    limit=2,
+    audited=60,
+    interventions=4,
+    independent=40,
+    exposures=1500,
+)
 
 
 def _benchmark(folder: Path, *words: str) -> worlds.Ended:

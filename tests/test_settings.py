@@ -42,9 +42,14 @@ def test_flags_go_before_assignments_before_the_file(tmp_path: Path) -> None:
 
 def test_assignments_reach_every_group() -> None:
     made = read(
-        "search.tolerance=0.02", "effects.ridge=0.1", "alignment.resamples=500", "search.strategy=schedule",
-        "search.max_image_change=0.2", "min_effect=0", "search.drop = 1",
-    )  # fmt: skip
+        "search.tolerance=0.02",
+        "effects.ridge=0.1",
+        "alignment.resamples=500",
+        "search.strategy=schedule",
+        "search.max_image_change=0.2",
+        "min_effect=0",
+        "search.drop = 1",
+    )
     assert made.search.tolerance == 0.02
     assert made.effects.ridge == 0.1
     assert made.alignment.resamples == 500

@@ -434,9 +434,12 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first = train_classifier(images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5))
     stages: list[str] = []
     again = train_classifier(
-        images, table, out=tmp_path / "clf", options=replace(HEADS, steps=5, checkpoint_every=3.0),
+        images,
+        table,
+        out=tmp_path / "clf",
+        options=replace(HEADS, steps=5, checkpoint_every=3.0),
         progress=lambda stage, done, total: stages.append(stage),
-    )  # fmt: skip
+    )
     assert again == replace(first, already_finished=True)
     assert stages == []
 

@@ -77,9 +77,16 @@ def tiny_vit(folder: Path, *, processor: Any = None, **more: Any) -> str:
     torch.manual_seed(0)
     labels = {0: "Tabby Cat", 1: "tabby cat", 2: "dog"}
     config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=32, patch_size=8,
-        id2label=labels, label2id={v: k for k, v in labels.items()}, **more,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=32,
+        patch_size=8,
+        id2label=labels,
+        label2id={v: k for k, v in labels.items()},
+        **more,
+    )
     transformers.ViTForImageClassification(config).save_pretrained(folder)
     (processor or transformers.ViTImageProcessor(size={"height": 32, "width": 32})).save_pretrained(folder)
     return f"hf:{folder}"
