@@ -102,7 +102,7 @@ def test_several_splits_are_a_column_and_one_can_be_asked_for(tmp_path: Path) ->
     check(*open_dataset(f"hf:{tmp_path / 'two'}:train"), split="train")
     cut, _ = open_dataset(f"hf:{tmp_path / 'two'}:train[3:5]")
     assert (cut.load([0, 1]).images[:, 0, 0, 0] * 255).round().tolist() == [30, 40]
-    with pytest.raises(BadInput, match='has no split "valid"; nearest valid: validation'):
+    with pytest.raises(BadInput, match="has no split 'valid'; nearest valid: validation"):
         open_dataset(f"hf:{tmp_path / 'two'}:valid")
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(BadInput, match=r"No such folder: \./nowhere|No such folder: nowhere"):
         open_dataset("hf:./nowhere")
     datasets.Dataset.from_dict({"x": [1]}).save_to_disk(str(tmp_path / "bare"))
-    with pytest.raises(BadInput, match="has no column of images; it has x"):
+    with pytest.raises(BadInput, match="must have a column of images, got x"):
         open_dataset(f"hf:{tmp_path / 'bare'}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match=r"The data set .*empty' \(the folder\) cannot be opened: ") as raised:
