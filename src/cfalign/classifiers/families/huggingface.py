@@ -15,7 +15,7 @@ from cfalign._errors import BadInput
 from cfalign._models.extras import imported
 from cfalign.classifiers.families.checkpoint import refuse_code
 from cfalign.classifiers.families.class_names import class_targets
-from cfalign.classifiers.families.library_call import library_call
+from cfalign.classifiers.families.foreign_library import library_call
 from cfalign.classifiers.preprocessing import Interpolation, Preprocessing
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 

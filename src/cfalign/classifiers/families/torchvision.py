@@ -13,7 +13,7 @@ from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
 from cfalign.classifiers.families.checkpoint import read
 from cfalign.classifiers.families.class_names import class_targets, names_of
-from cfalign.classifiers.families.library_call import library_call
+from cfalign.classifiers.families.foreign_library import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
