@@ -77,12 +77,8 @@ def query(
             [classifiers.load(spec, trust=trust) for spec in specs],
         )
         pictured = sheet_rows(rows, opened, source=_source(opened, images, size, models), models=models)
-        if not pictured:
-            raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
         cell = " → ".join(name for name in (base, downstream) if name)
-        heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
-        with written(sheet) as temporary:
-            save_png(contact_sheet(pictured, heading=heading), temporary)
+        _draw(pictured, sheet, heading=f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows")
     if csv is not None:
         write_text(csv, rows.write_csv())
     missing = _missing(pictured, images is not None, autoencoder is not None, bool(classifier or reference))
@@ -96,6 +92,13 @@ def query(
             say(f"{name}: {path}")
     if missing:
         complain(missing)
+
+
+def _draw(pictured: Sequence[SheetRow], sheet: Path, *, heading: str) -> None:
+    if not pictured:
+        raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
+    with written(sheet) as temporary:
+        save_png(contact_sheet(pictured, heading=heading), temporary)
 
 
 def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:

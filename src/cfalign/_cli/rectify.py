@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +17,14 @@ from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import names_in, opened
 from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._errors import BadInput
-from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._figures.style import interval, number, signed
 from cfalign._heads.composition import Composition, parse
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify as run_rectify
 from cfalign._rectification.rectified import Quality, Reading, Rectified
+from cfalign._rectification.writing import write_rectified
 from cfalign._results import Floats
-from cfalign._runs.codec import write_json, write_text
+from cfalign._runs.codec import write_json
 from cfalign._types import Autoencoder
 from cfalign.benchmarks.planted_rectification import planted_rectification
 from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
@@ -98,14 +97,9 @@ def rectify(
         raise BadInput("Give either --images FOLDER or --faces NUMBER.")
     truth: Labels | Floats | None
     if images is not None:
-        side = autoencoders.side_of(encoder, asked=size)
-        source, table = opened(images, size=side, labels=labels)
-        truth = table if labels is not None or _has(table, base) else None
+        source, truth, table = _photographs(images, labels, base, size=autoencoders.side_of(encoder, asked=size))
     else:
-        source, truth = _faces(faces or 0, correlation, base, shortcuts, settings.seed)
-        table = None if labels is None else read_labels(labels, ids=source.ids)
-        truth = truth if table is None else table
-    parts = _parts(table) if split else None
+        source, truth, table = _faces(faces or 0, labels, base, shortcuts, correlation, settings.seed)
     with progress() as bars:
         found = run_rectify(
             base,
@@ -113,11 +107,11 @@ def rectify(
             images=source,
             autoencoder=encoder,
             labels=truth,
-            split=parts,
+            split=_parts(table) if split else None,
             options=settings,
             progress=bars,
         )
-    _write(found, out)
+    write_rectified(found, out)
     if as_json:
         print_json({"run": str(out), **found.as_dict()})
     else:
@@ -153,19 +147,36 @@ def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencode
     return autoencoders.load(spec or "embedded", trust=trust)
 
 
-def _has(table: Labels | None, base: Composition) -> bool:
-    """Whether a data set's own labels know the target; a table that is given has to."""
-    return table is not None and base.terms[0][1].target in table.targets
+def _photographs(
+    images: str, labels: Path | None, base: Composition, *, size: int | None
+) -> tuple[ImageSource, Labels | None, Labels | None]:
+    """Images, the table that knows the target, and the table that knows the parts.
+
+    A table that is given has to know the target; a data set's own labels may.
+    """
+    source, table = opened(images, size=size, labels=labels)
+    known = table is not None and base.terms[0][1].target in table.targets
+    return source, table if labels is not None or known else None, table
 
 
 def _faces(
-    faces: int, correlation: float, base: Composition, shortcuts: list[Composition], seed: int
-) -> tuple[ImageSource, Floats | None]:
-    """Drawn faces, and the target's labels where they have it."""
+    faces: int,
+    labels: Path | None,
+    base: Composition,
+    shortcuts: list[Composition],
+    correlation: float,
+    seed: int,
+) -> tuple[ImageSource, Labels | Floats | None, Labels | None]:
+    """The same of drawn faces, whose labels of the target are known where it is an attribute of faces."""
     names = base.terms[0][1].target, shortcuts[0].terms[0][1].target
     drawn = sample(faces, seed=seed + 1, correlations={names: correlation} if correlation else None)
-    label = drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy() if names[0] in ATTRIBUTES else None
-    return TensorImages(render(drawn), [f"face_{i:05d}" for i in range(len(drawn))]), label
+    source = TensorImages(render(drawn), [f"face_{i:05d}" for i in range(len(drawn))])
+    if labels is not None:
+        table = read_labels(labels, ids=source.ids)
+        return source, table, table
+    if names[0] not in ATTRIBUTES:
+        return source, None, None
+    return source, drawn.labels()[:, ATTRIBUTES.index(names[0])].double().numpy(), None
 
 
 def _planted(settings: RectificationOptions, out: Path, as_json: bool) -> None:
@@ -177,36 +188,6 @@ def _planted(settings: RectificationOptions, out: Path, as_json: bool) -> None:
         return
     for line in result.lines():
         say(line)
-
-
-def _write(found: Rectified, out: Path) -> None:
-    write_json(out / "summary.json", found.as_dict())
-    found.save(out / "rectified.json")
-    names = [c.name for c in found.against]
-    parts = ("beta", "psi_train", "psi_logit_train", "psi_validation", "psi_logit_validation")
-    header = ["step", *(f"{part}.{name}" for name in names for part in parts), "n_train", "n_validation", "decodes"]
-    lines = [",".join(header)]
-    for step in found.curve:
-        numbers = chain.from_iterable((getattr(step, part)[i] for part in parts) for i in range(len(names)))
-        cells = ["" if value != value else f"{value:.6g}" for value in numbers]
-        lines.append(",".join([str(step.step), *cells, *map(str, (step.n_train, step.n_validation, step.decodes))]))
-    write_text(out / "curves.csv", "\n".join(lines) + "\n")
-    curves = [
-        Curve(
-            name,
-            [s.step for s in found.curve],
-            [s.beta[i] for s in found.curve],
-            [s.psi_train[i] for s in found.curve],
-            [s.psi_validation[i] for s in found.curve],
-        )
-        for i, name in enumerate(names)
-    ]
-    title = f"{found.target.name} rectified ({found.options.solver}, {found.options.reading_name} ψ): {_words(found)}"
-    rectification_curves(curves, out / "curves.png", title=title, best_step=found.best_step)
-
-
-def _words(found: Rectified) -> str:
-    return found.ending.value.replace("_", " ")
 
 
 def _tell(found: Rectified, out: Path) -> None:
@@ -226,7 +207,8 @@ def _tell(found: Rectified, out: Path) -> None:
         for name, digits in (("accuracy", 3), ("auroc", 3)):
             old, new = (number(_of(q, name), digits=digits) for q in (found.quality_before, found.quality_after))
             say(f"{name.upper() if name == 'auroc' else 'Accuracy'}: {old} → {new}, n = {found.quality_after.n}")
-    say(f"Outcome: {_words(found)}, step {found.best_step} of {found.curve[-1].step} kept ({found.options.solver}).")
+    kept = f"step {found.best_step} of {found.curve[-1].step} kept"
+    say(f"Outcome: {found.ending_words}, {kept} ({found.options.solver}).")
     say(f"f' = {found.composition.name}, on {found.composition.on}.")
     say(f"Classifier: {out / 'rectified.json'}    curves: {out / 'curves.png'}")
 

@@ -122,6 +122,11 @@ class Rectified:
         return f"{target_name(self.target.name)}_rectified"
 
     @property
+    def ending_words(self) -> str:
+        """Why the solver stopped, as people read it: ``stopped early``."""
+        return self.ending.value.replace("_", " ")
+
+    @property
     def classifier(self) -> ComposedClassifier:
         """f' as a classifier with one target, for ``audit`` and everything else that takes one."""
         return ComposedClassifier(self.composition, name=self.name)
