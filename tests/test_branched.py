@@ -122,14 +122,12 @@ def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         load("celeba:branched-tine")
     ended = worlds.cfalign(
         "audit",
-        "--images",
-        worlds.write_images(tmp_path / "images", 2),
-        "--classifier",
-        "celeba:branched-tiny",
-        "--autoencoder",
-        f"{worlds.__file__}:autoencoder",
-        "--out",
-        tmp_path / "run",
+        *worlds.options(
+            images=worlds.write_images(tmp_path / "images", 2),
+            classifier="celeba:branched-tiny",
+            autoencoder=f"{worlds.__file__}:autoencoder",
+            out=tmp_path / "run",
+        ),
         folder=tmp_path,
     )
     assert ended.code == 2

@@ -195,14 +195,12 @@ def test_the_command_line_says_it_in_one_sentence(tmp_path: Path) -> None:
     images = worlds.write_images(tmp_path / "images", 2)
     ended = worlds.cfalign(
         "audit",
-        "--images",
-        images,
-        "--classifier",
-        "timm:resnet10t:nowhere.pt",
-        "--autoencoder",
-        f"{worlds.__file__}:autoencoder",
-        "--out",
-        tmp_path / "run",
+        *worlds.options(
+            images=images,
+            classifier="timm:resnet10t:nowhere.pt",
+            autoencoder=f"{worlds.__file__}:autoencoder",
+            out=tmp_path / "run",
+        ),
         folder=tmp_path,
     )
     assert ended.code == 2

@@ -27,18 +27,14 @@ def images(tiny_images: Path) -> Path:
 def words(images: Path, out: Path) -> list[object]:
     return [
         "audit",
-        "--images",
-        images,
-        "--classifier",
-        f"{WORLDS}:audited",
-        "--reference",
-        f"{WORLDS}:heads",
-        "--autoencoder",
-        f"{WORLDS}:autoencoder",
-        "--limit",
-        15,
-        "--out",
-        out,
+        *worlds.options(
+            images=images,
+            classifier=f"{WORLDS}:audited",
+            reference=f"{WORLDS}:heads",
+            autoencoder=f"{WORLDS}:autoencoder",
+            limit=15,
+            out=out,
+        ),
     ]
 
 
@@ -97,18 +93,7 @@ def test_json_is_one_object_on_stdout(images: Path, tmp_path: Path) -> None:
 def test_options_reach_the_run(images: Path, tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("shown = 1\nlimit = 3\n")
-    more = [
-        "--seed",
-        7,
-        "--drop",
-        0.5,
-        "--config",
-        config,
-        "--set",
-        "effects.ridge=0.2",
-        "--downstream",
-        "young,smiling",
-    ]
+    more = worlds.options(seed=7, drop=0.5, config=config, set="effects.ridge=0.2", downstream="young,smiling")
     ended = worlds.cfalign(*words(images, tmp_path / "run"), *more, folder=tmp_path)
     assert ended.code == 0, ended.err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -121,22 +106,15 @@ def test_options_reach_the_run(images: Path, tmp_path: Path) -> None:
 def test_several_classifiers_and_compositions(images: Path, tmp_path: Path) -> None:
     ended = worlds.cfalign(
         "audit",
-        "--images",
-        images,
-        "--classifier",
-        f"{WORLDS}:audited",
-        "--classifier",
-        f"{WORLDS}:unnamed",
-        "--reference",
-        f"{WORLDS}:heads",
-        "--autoencoder",
-        f"{WORLDS}:autoencoder",
-        "--out",
-        tmp_path / "run",
-        "--bases",
-        "friendly, worlds.unnamed:friendly - 0.2*friendly",
-        "--limit",
-        5,
+        *worlds.options(
+            images=images,
+            classifier=[f"{WORLDS}:audited", f"{WORLDS}:unnamed"],
+            reference=f"{WORLDS}:heads",
+            autoencoder=f"{WORLDS}:autoencoder",
+            out=tmp_path / "run",
+            bases="friendly, worlds.unnamed:friendly - 0.2*friendly",
+            limit=5,
+        ),
         folder=tmp_path,
     )
     assert ended.code == 0, ended.err
@@ -148,16 +126,13 @@ def test_several_classifiers_and_compositions(images: Path, tmp_path: Path) -> N
 def test_a_bank_and_its_audit(images: Path, tmp_path: Path) -> None:
     made = worlds.cfalign(
         "bank",
-        "--images",
-        images,
-        "--reference",
-        f"{WORLDS}:heads",
-        "--autoencoder",
-        f"{WORLDS}:autoencoder",
-        "--limit",
-        15,
-        "--out",
-        tmp_path / "bank",
+        *worlds.options(
+            images=images,
+            reference=f"{WORLDS}:heads",
+            autoencoder=f"{WORLDS}:autoencoder",
+            limit=15,
+            out=tmp_path / "bank",
+        ),
         "--json",
         folder=tmp_path,
     )
@@ -192,14 +167,7 @@ def test_a_judge_watches_the_reference(images: Path, tmp_path: Path) -> None:
     assert json.loads(ended.out)["judges"] == {}
     made = [
         "bank",
-        "--images",
-        images,
-        "--reference",
-        f"{WORLDS}:heads",
-        "--autoencoder",
-        f"{WORLDS}:autoencoder",
-        "--limit",
-        5,
+        *worlds.options(images=images, reference=f"{WORLDS}:heads", autoencoder=f"{WORLDS}:autoencoder", limit=5),
         *watched,
         "--out",
         tmp_path / "bank",

@@ -93,18 +93,14 @@ def test_json_and_the_audit_of_the_result(images: Path, tmp_path: Path) -> None:
     assert abs(content["incoming_after"][0]["psi"]) < 0.02 < content["incoming_before"][0]["psi"]
     ended = worlds.cfalign(
         "audit",
-        "--images",
-        images,
-        "--classifier",
-        out / "rectified.json",
-        "--reference",
-        f"{WORLDS}:heads",
-        "--autoencoder",
-        f"{WORLDS}:autoencoder",
-        "--limit",
-        15,
-        "--out",
-        tmp_path / "run",
+        *worlds.options(
+            images=images,
+            classifier=out / "rectified.json",
+            reference=f"{WORLDS}:heads",
+            autoencoder=f"{WORLDS}:autoencoder",
+            limit=15,
+            out=tmp_path / "run",
+        ),
         "--json",
         folder=tmp_path,
     )

@@ -39,7 +39,7 @@ class Desk:
             "out": self.out,
             **options,
         }
-        words = [w for key, value in given.items() if value is not None for w in (f"--{key}", value)]
+        words = worlds.options(**{key: value for key, value in given.items() if value is not None})
         return worlds.cfalign("audit", *words, *more, folder=self.folder)
 
 

@@ -289,12 +289,7 @@ def test_a_transition_as_mp4_can_be_played(faces: dict[str, Path], tmp_path: Pat
     ended = worlds.cfalign(
         "explain",
         faces["smile"],
-        "--base",
-        "smiling",
-        "--steps",
-        4,
-        "--out",
-        tmp_path / "out",
+        *worlds.options(base="smiling", steps=4, out=tmp_path / "out"),
         "--mp4",
         moving,
         folder=tmp_path,

@@ -396,16 +396,13 @@ def test_a_bad_name_on_the_command_line_is_one_sentence(tmp_path: Path) -> None:
     spec = f"{Path(worlds.__file__)}"
     ended = worlds.cfalign(
         "audit",
-        "--images",
-        folder,
-        "--classifier",
-        f"{spec}:bent_heads",
-        "--autoencoder",
-        f"{spec}:autoencoder",
-        "--out",
-        tmp_path / "run",
-        "--method",
-        "magic",
+        *worlds.options(
+            images=folder,
+            classifier=f"{spec}:bent_heads",
+            autoencoder=f"{spec}:autoencoder",
+            out=tmp_path / "run",
+            method="magic",
+        ),
         folder=tmp_path,
     )
     assert ended.code == 2

@@ -329,14 +329,12 @@ def test_quick_on_photographs(shared_data: Path, tmp_path: Path) -> None:
         "photographs",
         "--quick",
         "--json",
-        "--images",
-        f"celeba:{shared_data / 'celeba'}",
-        "--reference",
-        tmp_path / "heads",
-        "--autoencoder",
-        tmp_path / "ae",
-        "--out",
-        tmp_path / "out",
+        *worlds.options(
+            images=f"celeba:{shared_data / 'celeba'}",
+            reference=tmp_path / "heads",
+            autoencoder=tmp_path / "ae",
+            out=tmp_path / "out",
+        ),
     ]
     ended = worlds.cfalign(*words, folder=tmp_path)
     assert ended.code == 0, ended.err

@@ -25,20 +25,15 @@ RESULTS = ("matrix.csv", "effects.csv", "findings.json")
 def arguments(images: Path, out: Path) -> list[object]:
     return [
         "audit",
-        "--images",
-        images,
-        "--classifier",
-        f"{WORLDS}:audited",
-        "--reference",
-        f"{WORLDS}:bent_heads",
-        "--autoencoder",
-        f"{WORLDS}:slow_autoencoder",
-        "--out",
-        out,
-        "--limit",
-        "40",
-        "--set",
-        "chunk=8",
+        *worlds.options(
+            images=images,
+            classifier=f"{WORLDS}:audited",
+            reference=f"{WORLDS}:bent_heads",
+            autoencoder=f"{WORLDS}:slow_autoencoder",
+            out=out,
+            limit="40",
+            set="chunk=8",
+        ),
     ]
 
 

@@ -341,6 +341,15 @@ class Ended:
     err: str
 
 
+def options(**given: object) -> list[object]:
+    """The words of options: `train_split="a"` is `--train-split a`; a list gives its option once per value."""
+    words: list[object] = []
+    for key, value in given.items():
+        flag = f"--{key.replace('_', '-')}"
+        words += [word for one in (value if isinstance(value, list) else [value]) for word in (flag, one)]
+    return words
+
+
 def cfalign(*args: object, folder: Path) -> Ended:
     """Run `cfalign ARGS` in `folder` and in this process: the exit code and the texts that a process would give.
 
