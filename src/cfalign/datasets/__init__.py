@@ -13,6 +13,7 @@
 ``families``            data sets that bring labels: celeba, waterbirds, hf, xrv, webdataset
 ----------------------  ------------------------------------------------------------------------------------
 ``encoded_images``      ``EncodedImages``: encoded images in files, archives or memory, decoded on demand
+``linked_folders``      folders below a folder, each once, and the other names by which links reach them
 ``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures
 ``label_tables``        CSV, TSV and Parquet as columns of text
 ``label_columns``       labels from the rows of a data set that brings its own

@@ -13,13 +13,15 @@ from cfalign._errors import BadInput
 from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet
 from cfalign.datasets.encoded_images import EncodedImages, check_form
 from cfalign.datasets.image_source import Keep, Loaded, described
+from cfalign.datasets.linked_folders import FolderWalk, LinkedIds
 
 
 class ImageFolder:
     """The image files below a folder, decoded on demand to float32 [k, 3, size, size] in [0, 1].
 
-    Ids are the paths relative to the folder, with ``/``, sorted. Sub-folders count, symbolic links are followed, names
-    that begin with a dot are ignored. The module ``decoding`` describes orientation, colours, crop and resize. A file
+    Ids are the paths relative to the folder, with ``/``, sorted. Sub-folders count, names that begin with a dot are
+    ignored. Symbolic links are followed; a folder that is reached in several ways is listed once, under its real name
+    where that lies below the folder. The module ``decoding`` describes orientation, colours, crop and resize. A file
     that cannot be read becomes ``Skipped`` when it is loaded.
 
     Args:
@@ -53,8 +55,9 @@ class ImageFolder:
     ) -> None:
         check_form(size, crop)
         root = Path(path).expanduser()
-        files = _find(root)
-        self.ids: tuple[str, ...] = tuple(files)
+        walk = FolderWalk(root, refuse=_refuse)
+        files = _find(root, walk)
+        self.ids: tuple[str, ...] = LinkedIds(files, walk.links)
         self.source = name or root.name or root.resolve().name or str(root)
         self._images = EncodedImages(
             self.ids, _Files(tuple(files.values())), name=self.source, where=str(root), size=size, crop=crop
@@ -73,7 +76,9 @@ class ImageFolder:
 
     def subset(self, keep: Keep, /) -> EncodedImages:
         """The images with these ids (in this order) or that a mask keeps; see ``ImageSource.subset``."""
-        return self._images.subset(keep)
+        part = self._images.subset(keep)
+        part.ids = LinkedIds(part.ids, getattr(self.ids, "links", None))
+        return part
 
     def fingerprint(self) -> str:
         """As ``EncodedImages.fingerprint``."""
@@ -114,7 +119,7 @@ def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square"
         raise BadInput(f"The image {file} cannot be read: {error}.") from error
 
 
-def _find(root: Path) -> dict[str, str]:
+def _find(root: Path, walk: FolderWalk) -> dict[str, str]:
     """Image files by id, sorted by id."""
     if not root.exists():
         raise BadInput(f"No such image folder: {root}.")
@@ -122,20 +127,12 @@ def _find(root: Path) -> dict[str, str]:
         raise BadInput(f"Expected a folder of images, got the file {root}; name the folder that holds it.")
     found: dict[str, str] = {}
     others = 0
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(place).relative_to(root).as_posix()
+    for place, below, names in walk:
         for name in names:
             if name.startswith("."):
                 continue
             if name.lower().endswith(EXTENSIONS):
-                found[_image_id(name if below == "." else f"{below}/{name}")] = os.path.join(place, name)
+                found[_image_id(f"{below}/{name}" if below else name)] = os.path.join(place, name)
             else:
                 others += 1
     if not found:
