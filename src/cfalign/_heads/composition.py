@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn, SupportsFloat
 
@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput, nearest
+from cfalign._heads.names import QUOTED, matching, quoted, unquoted
 from cfalign._types import Classifier
 
 Scale = Literal["probability", "logit"]
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CONSTANT = re.compile(rf"\s*([+-])?\s*({_NUMBER})\s*(?=[+-]|$)")
-_TERM = re.compile(rf"\s*([+-])?\s*(?:({_NUMBER})\s*\*\s*)?([\w.:]*[^\W\d][\w.:]*)\s*")
+_TERM = re.compile(rf"\s*([+-])?\s*(?:({_NUMBER})\s*\*\s*)?((?:{QUOTED}|[\w.:])+)\s*")
+_WORD = re.compile(r"[^\W\d]|['\"]")
+_COLON = re.compile(rf"{QUOTED}|(:)")
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,9 @@ class Composition:
         return f"Composition({str(self)!r}{scale}, {whose})"
 
     def __str__(self) -> str:
-        several = len(self.classifiers) > 1
-        labels = [f"{head.classifier.name}:{head.target}" if several else head.target for _, head in self.terms]
+        if len(self.classifiers) == 1:
+            return self.name if self.is_head else self._text([quoted(h.target) for _, h in self.terms], _exact)
+        labels = [f"{quoted(head.classifier.name)}:{quoted(head.target)}" for _, head in self.terms]
         return self._text(labels, _exact)
 
     @property
@@ -115,8 +119,12 @@ class Composition:
 
     @property
     def name(self) -> str:
-        """Text with six digits, e.g. ``smiling + 0.3*arched_eyebrows``: its label in tables."""
-        return self._text([head.target for _, head in self.terms], "{:.6g}".format)
+        """Text with six digits, e.g. ``smiling + 0.3*arched_eyebrows``: its label in tables. One head is called as it
+        is, and in a sum a name with other signs than letters, digits and underscores stands in quotes.
+        """
+        if self.is_head:
+            return self.terms[0][1].target
+        return self._text([quoted(head.target) for _, head in self.terms], "{:.6g}".format)
 
     def _text(self, labels: list[str], number: Callable[[float], str]) -> str:
         parts = []
@@ -124,7 +132,8 @@ class Composition:
             size = "" if abs(coefficient) == 1.0 else f"{number(abs(coefficient))}*"
             parts.append(("-" if coefficient < 0 else "+", f"{size}{label}"))
         if self.constant:
-            constant = ("-" if self.constant < 0 else "+", number(abs(self.constant)))
+            size = _distinct(number(abs(self.constant)), self.classifiers)
+            constant = ("-" if self.constant < 0 else "+", size)
             first = self.constant > 0 and self.terms[0][0] < 0  # 1 - a rather than -a + 1
             parts.insert(0 if first else len(parts), constant)
         text = " ".join(f"{sign} {part}" for sign, part in parts)
@@ -240,6 +249,14 @@ def _exact(number: float) -> str:
     return repr(number).removesuffix(".0")
 
 
+def _distinct(number: str, classifiers: Iterable[Classifier]) -> str:
+    """The number, written so that it is no head's name: 1.0 where a head is called 1."""
+    names = {target for classifier in classifiers for target in classifier.targets}
+    while number in names:
+        number = f"{number}.0" if number.isdigit() else f"0{number}"
+    return number
+
+
 def _check_finite(number: float) -> None:
     if not math.isfinite(number):
         raise BadInput(
@@ -249,12 +266,16 @@ def _check_finite(number: float) -> None:
 
 
 def head(classifier: Classifier, target: str) -> Composition:
-    """One head of a classifier. Raises BadInput, with the nearest valid names, for an unknown target."""
-    if target not in classifier.targets:
+    """One head of a classifier, by its exact name or one that is spelled alike (``"Big Nose"`` for ``big_nose``).
+
+    Raises BadInput, with the nearest valid names, for an unknown target.
+    """
+    found = matching(target, classifier.targets)
+    if found is None:
         raise BadInput(
             f"Classifier {classifier.name!r} has no target {target!r}; {nearest(target, classifier.targets)}."
         )
-    return Composition(((1.0, Head(classifier, target)),))
+    return Composition(((1.0, Head(classifier, found)),))
 
 
 def complement(base: Composition) -> Composition:
@@ -270,23 +291,28 @@ def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: 
     """``"smiling + 0.3*arched_eyebrows"`` to a composition; a number alone, as in ``"smiling - 0.1"``, is its constant.
 
     ``classifiers``: one classifier, or several by name; ``name:target`` picks among them, a bare target is looked up
-    in order. ``on``: the scale, and with it the unit of the constant. Raises BadInput for unknown targets and for text
-    that is no weighted sum.
+    in order. ``on``: the scale, and with it the unit of the constant. A text that is a target's exact name is that
+    target, and so is a number: with heads called 0 and 1, ``"0 + 0.3*1"`` adds them, and the constant 1 is written
+    1.0. A name with other signs than letters, digits, dots and underscores stands in quotes, which are doubled inside
+    it: ``"'a+b' + 0.3*'it''s'"``. Raises BadInput for unknown targets and for text that is no weighted sum.
 
     >>> clf = cfa.classifiers.load("embedded")
     >>> clf.compose("1 - smiling") == 1 - clf["smiling"]
     True
     """
     known = {classifiers.name: classifiers} if isinstance(classifiers, Classifier) else dict(classifiers)
+    whole = _exactly(text.strip(), known)
+    if whole is not None:
+        return Composition(((1.0, whole),), on=on)
     terms: list[tuple[float, Head]] = []
     constant, position = 0.0, 0
     while position < len(text):
-        alone = _CONSTANT.match(text, position)
-        match = alone or _TERM.match(text, position)
+        alone, match = _next(text, position, known)
         if match is None or match.end() == position or (position and match.group(1) is None):
             raise BadInput(
                 f"Cannot read {text!r} at position {position}: expected a weighted sum of targets such as "
-                '"smiling + 0.3*arched_eyebrows".'
+                '"smiling + 0.3*arched_eyebrows", and names with other signs than letters, digits and underscores in '
+                "quotes."
             )
         value = (-1.0 if match.group(1) == "-" else 1.0) * float(match.group(2) or 1.0)
         if alone:
@@ -301,11 +327,48 @@ def parse(text: str, classifiers: Mapping[str, Classifier] | Classifier, *, on: 
     return Composition(tuple(terms), on=on, constant=constant)
 
 
-def _find(name: str, classifiers: Mapping[str, Classifier]) -> Head:
-    owner, _, target = name.rpartition(":")
-    candidates = [classifiers[owner]] if owner in classifiers else [] if owner else list(classifiers.values())
-    for classifier in candidates:
-        if target in classifier.targets:
+def _next(text: str, position: int, known: Mapping[str, Classifier]) -> tuple[bool, re.Match[str] | None]:
+    """Whether a constant stands at ``position``, and its match or that of a term; a number that is a head is a term."""
+    constant, term = _CONSTANT.match(text, position), _TERM.match(text, position)
+    if constant and not _exactly(constant.group(2), known):
+        return True, constant
+    number = term and not _WORD.search(term.group(3))
+    return False, None if number and term and not _exactly(term.group(3), known) else term
+
+
+def _exactly(name: str, classifiers: Mapping[str, Classifier]) -> Head | None:
+    """The head that bears this very name, alone or behind the name of its classifier."""
+    for classifier in classifiers.values():
+        if name in classifier.targets:
+            return Head(classifier, name)
+    for owner, classifier in classifiers.items():
+        target = name.removeprefix(f"{owner}:")
+        if target != name and target in classifier.targets:
             return Head(classifier, target)
-    valid = [t for c in (candidates or classifiers.values()) for t in c.targets]
-    raise BadInput(f"No target {name!r}; {nearest(target, valid)}.")
+    return None
+
+
+def _find(name: str, classifiers: Mapping[str, Classifier]) -> Head:
+    """The head of this name, which may stand in quotes, behind the name of its classifier, or be spelled otherwise."""
+    exact = _exactly(unquoted(name), classifiers)
+    if exact is not None:
+        return exact
+    valid = [target for classifier in classifiers.values() for target in classifier.targets]
+    for owner, target in _readings(name):
+        if owner is not None and owner not in classifiers:
+            continue
+        candidates = list(classifiers.values()) if owner is None else [classifiers[owner]]
+        for classifier in candidates:
+            found = matching(target, classifier.targets)
+            if found is not None:
+                return Head(classifier, found)
+        valid = [t for c in candidates for t in c.targets]
+    raise BadInput(f"No target {name!r}; {nearest(unquoted(name), valid)}.")
+
+
+def _readings(name: str) -> Iterator[tuple[str | None, str]]:
+    """What ``name`` may mean: a target, or an owner and its target on the sides of a colon outside of quotes."""
+    yield None, unquoted(name)
+    for match in _COLON.finditer(name):
+        if match.group(1):
+            yield unquoted(name[: match.start()]), unquoted(name[match.end() :])

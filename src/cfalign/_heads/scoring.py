@@ -36,12 +36,13 @@ def in_columns(out: Tensor, *, images: int, targets: int) -> Tensor | None:
     """A model's answer as [image, target]; None where its shape says something else.
 
     One target may come as [image], one image as [target], and one target of one image as []: models that end in
-    ``squeeze()`` answer so.
+    ``squeeze()`` answer so. Models that end in a convolution answer [image, target, 1, 1].
     """
     if tuple(out.shape) == (images, targets):
         return out
     squeezed = 1 in (images, targets) and out.ndim < 2 and out.numel() == images * targets
-    return out.reshape(images, targets) if squeezed else None
+    pooled = tuple(out.shape) == (images, targets, 1, 1)
+    return out.reshape(images, targets) if squeezed or pooled else None
 
 
 @torch.no_grad()

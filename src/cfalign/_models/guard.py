@@ -78,6 +78,17 @@ def device_of(model: Any) -> torch.device:
     return torch.device("cpu")
 
 
+def floating_type_of(module: nn.Module) -> torch.dtype:
+    """The type that a network calculates in: that of its first floating parameter or buffer, of two bytes or more.
+
+    float32 where it has none, as a network of quantised layers.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point() and tensor.itemsize > 1:
+            return tensor.dtype
+    return torch.float32
+
+
 @contextmanager
 def undisturbed(*models: Any) -> Iterator[None]:
     """Evaluation mode without parameter gradients inside. Gradients with respect to inputs still flow.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
+from cfalign._heads.names import head_names
 from cfalign._models.guard import user_code
-from cfalign.classifiers.outputs import checked_columns, checked_targets
+from cfalign.classifiers.outputs import checked_columns
+from cfalign.classifiers.tables import as_tensor, columns_of
 from cfalign.classifiers.wrapped_classifier import checked_version, described_classifier
 
 BEYOND = 1e-4  # how far rounding may carry a probability beyond 0 and 1
@@ -36,9 +37,10 @@ class BlackBox:
         version: str | None = None,
     ) -> None:
         if not callable(function):
-            raise BadInput(f"Expected a callable from images to probabilities, got {type(function).__name__}.")
+            raise _not_callable(function)
         self.function, self.name, self.numpy = function, name, numpy
-        self.targets = checked_targets(targets)
+        self.targets = head_names(targets)
+        self._classes = columns_of(function, self.targets)
         self.version = checked_version(version)
 
     def __repr__(self) -> str:
@@ -59,15 +61,20 @@ class BlackBox:
         given = images.detach().clone()
         with user_code(f"Classifier {self.name!r}, given images of shape {list(images.shape)},"):
             out = self.function(given.cpu().numpy() if self.numpy else given)
-            p = out.detach() if isinstance(out, Tensor) else torch.from_numpy(np.array(out, dtype=np.float32))
-        p = checked_columns(p.float(), name=self.name, images=len(images), targets=len(self.targets))
-        finite = p[torch.isfinite(p)]
-        if finite.numel() and (finite.min() < -BEYOND or finite.max() > 1 + BEYOND):
+            answer = as_tensor(out, name=self.name, targets=self.targets, classes=self._classes)
+        p = checked_columns(answer, name=self.name, images=len(images), targets=len(self.targets))
+        known = p[~torch.isnan(p)]
+        if known.numel() and (known.min() < -BEYOND or known.max() > 1 + BEYOND):
             raise BadModel(
-                f"Classifier {self.name!r} returned values between {finite.min():.3g} and {finite.max():.3g}; expected "
+                f"Classifier {self.name!r} returned values between {known.min():.3g} and {known.max():.3g}; expected "
                 "probabilities in [0, 1]: apply its sigmoid or softmax first."
             )
         return torch.logit(p.clamp(EDGE, 1 - EDGE)).to(images.device)
+
+
+def _not_callable(given: object) -> BadInput:
+    hint = "; give its predict_proba" if hasattr(type(given), "predict_proba") else ""
+    return BadInput(f"Expected a callable from images to probabilities, got {type(given).__name__}{hint}.")
 
 
 def black_box(
@@ -84,7 +91,8 @@ def black_box(
 
     Args:
         function: Gets float32 images [n, c, h, w] in [0, 1], gives probabilities [n, target]; one target may come
-            as [n].
+            as [n]. Columns with names (a table, a dict, the ``classes_`` of a scikit-learn estimator whose
+            ``predict_proba`` this is) are taken by name, others in the order of ``targets``.
         targets: One name per output.
         name: Tells classifiers apart that share a target.
         numpy: Whether the function takes NumPy arrays; otherwise it gets torch tensors.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput, BadModel
+from cfalign._errors import BadModel
 from cfalign._heads.scoring import in_columns
+from cfalign.classifiers.answers import described_answer
 
 Link = Literal["sigmoid", "softmax", "probability"]
 """The function from outputs to probabilities; with ``"probability"`` they already are."""
@@ -38,22 +37,20 @@ def checked_columns(out: object, *, name: str, images: int, targets: int) -> Ten
     found = in_columns(out, images=images, targets=targets) if isinstance(out, Tensor) else None
     if found is not None:
         return found
-    came = f"a tensor of shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
     hint = "; return its logits alone" if not isinstance(out, Tensor) else ""
     raise BadModel(
-        f"Classifier {name!r} returned {came} for {images} images; expected [{images}, {targets}]: one column per "
-        f"target{hint}."
+        f"Classifier {name!r} returned {described_answer(out)} for {images} images; expected [{images}, {targets}]: "
+        f"one column per target{hint}."
     )
 
 
-def checked_targets(targets: Sequence[str]) -> tuple[str, ...]:
-    """Target names in lower snake case. Raises BadInput when there are none or two are alike."""
-    if isinstance(targets, str) or not targets:
-        raise BadInput(f"targets must be a list of at least one name, got {targets!r}.")
-    names = [re.sub(r"\W+", "_", str(t).strip()).strip("_").lower() for t in targets]
-    double = next((n for n in names if names.count(n) > 1), None)
-    if double is not None:
-        raise BadInput(f"Two targets are called {double!r}; expected different names.")
-    if not all(names):
-        raise BadInput(f"A target has no letters or digits in its name: {targets!r}.")
-    return tuple(names)
+def numbers(columns: Tensor, *, name: str, whole: bool) -> Tensor:
+    """The answer in float32. Raises BadModel for another kind than real numbers, and for whole ones unless ``whole``:
+    a class that was decided for is no logit.
+    """
+    if columns.is_floating_point() or (whole and not columns.is_complex()):
+        return columns.float()
+    raise BadModel(
+        f"Classifier {name!r} returned numbers of type {columns.dtype}; expected logits, which are floats: return what "
+        "comes before argmax or rounding."
+    )

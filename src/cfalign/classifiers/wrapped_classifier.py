@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head, parse
-from cfalign._models.guard import device_of, user_code
-from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checked_targets
+from cfalign._heads.names import head_names
+from cfalign._models.guard import device_of, floating_type_of, user_code
+from cfalign.classifiers.answers import main_output
+from cfalign.classifiers.outputs import Link, as_logits, checked_columns, numbers
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 Prepare = Callable[[Tensor], Tensor]
@@ -44,7 +46,7 @@ class WrappedClassifier:
         if prepare is not None and (size is not None or normalize is not None):
             raise BadInput("Expected either prepare or size and normalize, got both; prepare does all preprocessing.")
         self.module, self.link, self.name = module, link, name
-        self.targets = checked_targets(targets)
+        self.targets = head_names(targets)
         if link == "softmax" and len(self.targets) < 2:
             raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
         self.prepare: Prepare = prepare or resized_and_normalised(size, normalize)
@@ -68,9 +70,13 @@ class WrappedClassifier:
         raise an error or give another shape than [n, target].
         """
         x = prepared(images.to(device_of(self.module)).clone(), self.prepare, name=self.name)
+        x = x.to(floating_type_of(self.module)) if x.is_floating_point() else x
         with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
-            out = self.module(x)
-        return as_logits(checked_columns(out, name=self.name, images=len(x), targets=len(self.targets)), self.link)
+            given = self.module(x)
+        told = self.link == "probability"
+        out = main_output(given, images=len(x), targets=self.targets, probabilities=told)
+        columns = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
+        return as_logits(numbers(columns, name=self.name, whole=told), self.link)
 
 
 def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
@@ -110,8 +116,12 @@ def wrap(
     """A torch module as a classifier with named heads; gradients flow through it.
 
     Args:
-        module: Gives outputs [n, target] for images [n, c, h, w]; one target may come as [n].
-        targets: One name per output. They become lower snake case: ``"Big Nose"`` is ``big_nose``.
+        module: Gives outputs [n, target] for images [n, c, h, w]; one target may come as [n]. Where it gives more
+            than that (a dict, a tuple, an output of transformers) its heads are found by name or shape, see
+            ``cfalign.classifiers.answers.main_output``; auxiliary heads play no part. Its parameters may be of any
+            floating type: images are cast to it, and logits come back in float32.
+        targets: One name per output. Names of words become lower snake case: ``"Big Nose"`` is ``big_nose``, and
+            ``clf["Big Nose"]`` finds it. Names with other signs, such as ``"a+b"``, are taken as they are.
         link: What turns outputs into probabilities: ``"sigmoid"`` (one per output), ``"softmax"`` (classes exclude each
             other), or ``"probability"`` (they are probabilities already).
         normalize: (means, standard deviations) per channel of images in [0, 1].

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cfalign._errors import BadInput, nearest
-from cfalign.classifiers.outputs import Link, checked_targets
+from cfalign._heads.names import head_names
+from cfalign.classifiers.outputs import Link
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 EXAMPLE = '{"targets": ["smiling", "young"], "link": "sigmoid", "normalize": [[0.5], [0.5]], "size": 224}'
@@ -75,7 +76,7 @@ def _checked(content: dict[str, Any]) -> Description:
     if targets is not None:
         if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
             raise BadInput(f"targets must be a list of names, got {targets!r}.")
-        targets = checked_targets(targets)
+        targets = head_names(targets)
     normalize = content.get("normalize")
     if normalize is not None:
         if not isinstance(normalize, list) or len(normalize) != 2:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput, BadModel
+from cfalign._heads.names import head_names
 from cfalign._models.http import NO_ANSWER, failure, session
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.exported.input_shape import batched
-from cfalign.classifiers.outputs import checked_targets
 from cfalign.classifiers.preprocessing import resized_and_normalised
 from cfalign.classifiers.wrapped_classifier import prepared
 
@@ -127,7 +127,7 @@ class Endpoint:
                 '"channels": 3, "batch": 16} as its answer to GET.'
             )
         try:
-            return checked_targets(names)
+            return head_names(names)
         except BadInput as error:
             raise BadModel(f"{self._address}: {error}") from error
 

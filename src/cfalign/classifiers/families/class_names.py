@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cfalign._errors import BadInput
-from cfalign.classifiers.outputs import checked_targets
+from cfalign._heads.names import in_words
 
 
 def class_targets(names: Sequence[str]) -> tuple[str, ...]:
     """Targets of the classes, all different: classes of the same name get their index behind it, nameless ones too."""
-    plain: list[str] = []
-    for index, name in enumerate(names):
-        try:
-            plain += checked_targets([name])
-        except BadInput:  # no letters or digits
-            plain.append(f"class_{index}")
+    plain = [in_words(name) or f"class_{index}" for index, name in enumerate(names)]
     while len(set(plain)) < len(plain):
         plain = [f"{n}_{i}" if plain.count(n) > 1 else n for i, n in enumerate(plain)]
     return tuple(plain)
