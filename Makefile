@@ -90,5 +90,5 @@ $(SET_UP_DEV): $(SET_UP)
 $(SET_UP_EXTRAS): pyproject.toml
 	$(call environment,$(EXTRAS))
 	$(PIP_EXTRAS) install hatchling editables
-	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,video,onnx,diffusers,data,torchvision,timm,hf,xrv]' onnx
+	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx
 	@printf '%s' "$(CURDIR)" > $@

@@ -96,7 +96,7 @@ def test_images_that_are_not_there(desk: Desk, tmp_path: Path) -> None:
     empty.mkdir()
     refused(desk.audit(images=empty), "No image in", "an empty folder")
     (empty / "notes.txt").write_text("x")
-    refused(desk.audit(images=empty), "1 files of other kinds", ".png")
+    refused(desk.audit(images=empty), "1 .txt (no image)", ".png")
     refused(desk.audit(images=empty / "notes.txt"), "got the file")
     refused(desk.audit(images=None), "needs --images and --autoencoder")
     assert not desk.out.exists()

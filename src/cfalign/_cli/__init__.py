@@ -7,7 +7,7 @@ import os
 import sys
 
 from cfalign._cli.app import app
-from cfalign._cli.output import complain
+from cfalign._cli.output import complain, told_warnings
 from cfalign._errors import CfalignError
 
 INTERRUPTED = "Interrupted; the work so far is kept: give the same command again to go on from there."
@@ -17,7 +17,8 @@ def main() -> None:
     """The entry point of ``cfalign``."""
     try:
         try:
-            app(standalone_mode=True)
+            with told_warnings():
+                app(standalone_mode=True)
         finally:
             sys.stdout.flush()  # so that a full disk or a closed pipe is met here
     except CfalignError as error:

@@ -49,6 +49,7 @@ def audit(
         ),
     ] = False,
     size: flags.Size = None,
+    bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
@@ -71,7 +72,7 @@ def audit(
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
             run = cfalign.audit(
-                opened_for(encoder, images, size=size, labels=labels, split=split),
+                opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split),
                 subjects,
                 autoencoder=encoder,
                 reference=None if reference is None else reference_with_judge(reference, judge, trust=trust),

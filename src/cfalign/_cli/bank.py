@@ -34,6 +34,7 @@ def bank(
     drop: flags.Drop = None,
     method: flags.Method = None,
     size: flags.Size = None,
+    bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
@@ -45,7 +46,7 @@ def bank(
     encoder = autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         made = cfalign.bank(
-            opened_for(encoder, images, size=size, labels=labels, split=split),
+            opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split),
             reference_with_judge(reference, judge, trust=trust),
             autoencoder=encoder,
             attributes=names_in(attributes, flag="--attributes"),

@@ -35,7 +35,7 @@ class Conflict:
         return any(name == idle or name.startswith(f"{idle}.") for idle in self.idle)
 
 
-_INPUTS = ("images", "labels", "split", "size", "autoencoder", "reference")
+_INPUTS = ("images", "labels", "split", "size", "bit_depth", "autoencoder", "reference")
 _SEARCH = ("drop", "method", "strategy")
 
 CONFLICTS = (
@@ -56,7 +56,7 @@ CONFLICTS = (
         beside="planted",
     ),
     Conflict("rectify", idle=("correlation",), because="only drawn faces have one", without="faces"),
-    Conflict("rectify", idle=("size",), because="faces are drawn at 64 pixels", beside="faces"),
+    Conflict("rectify", idle=("size", "bit_depth"), because="faces are drawn, at 64 pixels", beside="faces"),
     Conflict("rectify", idle=("train", "validation"), because="the labels name the parts", beside="split"),
     Conflict(
         "query",

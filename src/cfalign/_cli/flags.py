@@ -21,6 +21,14 @@ Labels = Annotated[Path | None, typer.Option(help=LABELS)]
 Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
 SplitTable = Annotated[Path | None, typer.Option(help="Table whose column `split` is read for --split.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, where the autoencoder takes any.")]
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=16,
+        help="Bits that grey values use: 12 where 4095 is white in files of 16 bits.  \\[default: what each file says]",
+    ),
+]
 
 # Models
 Audited = Annotated[

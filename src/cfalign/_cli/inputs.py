@@ -16,12 +16,14 @@ from cfalign.datasets import ImageSource, Labels, open_dataset, read_labels
 Number = TypeVar("Number", int, float)
 
 
-def opened(images: str, *, size: int | None, labels: Path | None = None) -> tuple[ImageSource, Labels | None]:
+def opened(
+    images: str, *, size: int | None, bit_depth: int | None = None, labels: Path | None = None
+) -> tuple[ImageSource, Labels | None]:
     """The images and their labels: those of the table, else the data set's own.
 
     Tells on stderr which rows match no image, and which images have no row.
     """
-    source, own = open_dataset(images, size=size)
+    source, own = open_dataset(images, size=size, bit_depth=bit_depth)
     table = own if labels is None else read_labels(labels, ids=source.ids)
     if table is not None:
         for leftover, what in (
@@ -47,11 +49,17 @@ def in_split(source: ImageSource, table: Labels | None, split: str | None) -> tu
 
 
 def opened_for(
-    autoencoder: Autoencoder, images: str, *, size: int | None, labels: Path | None, split: str | None
+    autoencoder: Autoencoder,
+    images: str,
+    *,
+    size: int | None,
+    bit_depth: int | None,
+    labels: Path | None,
+    split: str | None,
 ) -> ImageSource:
     """The images of a split at the side that the autoencoder takes."""
     side = autoencoders.side_of(autoencoder, asked=size)
-    return in_split(*opened(images, size=side, labels=labels), split)[0]
+    return in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)[0]
 
 
 def reference_with_judge(spec: str, judge: str | None, *, trust: bool) -> Classifier | Reference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
+from cfalign.datasets import ImageWarning
 
 STDERR = Console(stderr=True)
 STDOUT = Console()
@@ -24,6 +26,25 @@ WIDE = 120  # columns where there is no terminal to fit into
 def complain(sentence: str) -> None:
     """One sentence on stderr."""
     STDERR.print(f"cfalign: {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Tell on stderr what is odd about images, each sentence once."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ImageWarning)
+        otherwise = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, ImageWarning):
+                otherwise(message, category, *place, **more)
+            elif str(message) not in told:
+                told.add(str(message))
+                complain(str(message))
+
+        warnings.showwarning = tell
+        yield
 
 
 def say(sentence: str) -> None:

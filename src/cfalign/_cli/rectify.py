@@ -67,6 +67,7 @@ def rectify(
     ] = None,
     seed: flags.Seed = None,
     size: flags.Size = None,
+    bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
@@ -97,7 +98,9 @@ def rectify(
         raise BadInput("Give either --images FOLDER or --faces NUMBER.")
     truth: Labels | Floats | None
     if images is not None:
-        source, truth, table = _photographs(images, labels, base, size=autoencoders.side_of(encoder, asked=size))
+        source, truth, table = _photographs(
+            images, labels, base, size=autoencoders.side_of(encoder, asked=size), bit_depth=bit_depth
+        )
     else:
         source, truth, table = _faces(faces or 0, labels, base, shortcuts, correlation, settings.seed)
     with progress() as bars:
@@ -148,13 +151,13 @@ def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencode
 
 
 def _photographs(
-    images: str, labels: Path | None, base: Composition, *, size: int | None
+    images: str, labels: Path | None, base: Composition, *, size: int | None, bit_depth: int | None
 ) -> tuple[ImageSource, Labels | None, Labels | None]:
     """Images, the table that knows the target, and the table that knows the parts.
 
     A table that is given has to know the target; a data set's own labels may.
     """
-    source, table = opened(images, size=size, labels=labels)
+    source, table = opened(images, size=size, bit_depth=bit_depth, labels=labels)
     known = table is not None and base.terms[0][1].target in table.targets
     return source, table if labels is not None or known else None, table
 

@@ -24,6 +24,7 @@ def finish(run: Run, *, as_json: bool) -> None:
     if as_json:
         record = run.record()
         kept = {key: record[key] for key in (*_HEADS, *_COUNTS)}
+        kept |= {key: record[key] for key in ("inventory",) if key in record}
         print_json({"run": str(run.path), **kept, "findings": run.findings()})
         return
     record, findings = run.record(), run.findings()
@@ -33,6 +34,7 @@ def finish(run: Run, *, as_json: bool) -> None:
         say("No findings: no attribute has an effect that stands out from the null with q < 0.05.")
     say(_counts(record))
     _tell_skipped(record["skipped"], record["images"])
+    _tell_left_out(record.get("inventory"))
     for base in record["outcomes"]:
         if (sentence := _without_counterfactuals(record, base)) is not None:
             say(sentence)
@@ -80,6 +82,18 @@ def _tell_skipped(skipped: Sequence[Mapping[str, Any]], read: int) -> None:
         say(f"  {image['image_id']}: {image['reason']}")
     if len(skipped) > LISTED:
         say(f"  … and {len(skipped) - LISTED} more, see run.json")
+
+
+def _tell_left_out(inventory: Mapping[str, Any] | None) -> None:
+    """What was found beside the images, kind by kind; run.json has some of the names."""
+    if inventory is None or not inventory["left_out"]:
+        return
+    count, given = inventory["given"] - inventory["images"], inventory["given"]
+    say(f"Left out {count} of {given} {inventory['unit']}:")
+    for kind in inventory["left_out"][:LISTED]:
+        say(f"  {kind['count']} {kind['what']}: {kind['reason']}")
+    if more := inventory["left_out"][LISTED:]:
+        say(f"  … and {sum(kind['count'] for kind in more)} of {len(more)} more kinds, see run.json")
 
 
 def _without_counterfactuals(record: Mapping[str, Any], base: str) -> str | None:

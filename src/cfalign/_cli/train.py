@@ -33,6 +33,7 @@ def autoencoder(
     labels: Annotated[Path | None, typer.Option(help="Table whose column `split` says what is held out.")] = None,
     out: flags.WeightFolder = Path("runs/autoencoder"),
     size: flags.TrainingSize = None,
+    bit_depth: flags.BitDepth = None,
     epochs: flags.Epochs = None,
     seed: flags.Seed = None,
     flip: flags.Flip = None,
@@ -44,7 +45,7 @@ def autoencoder(
     given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
     settings = chosen(context, AutoencoderTraining, config=config, assignments=assignments, flags=given)
     with progress() as bars:
-        source, table = opened(images, size=settings.size, labels=labels)
+        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=labels)
         report = train_autoencoder(source, out=out, options=settings, labels=table, progress=bars)
     if as_json:
         print_json({"weights": str(report.weights), "psnr": report.psnr, "held_out": report.held_out})
@@ -67,6 +68,7 @@ def classifier(
         str | None, typer.Option(help="Show it reconstructions too: an autoencoder from `cfalign train autoencoder`.")
     ] = None,
     size: flags.TrainingSize = None,
+    bit_depth: flags.BitDepth = None,
     epochs: flags.Epochs = None,
     seed: flags.Seed = None,
     flip: flags.Flip = None,
@@ -80,7 +82,7 @@ def classifier(
     settings = chosen(context, ClassifierTraining, config=config, assignments=assignments, flags=given)
     encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
-        source, table = opened(images, size=settings.size, labels=labels)
+        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=labels)
         if table is None:
             raise BadInput("Missing --labels: a folder of images brings none of its own.")
         report = train_classifier(source, table, out=out, options=settings, autoencoder=encoder, progress=bars)

@@ -23,6 +23,7 @@ from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
+from cfalign.datasets.inventory import inventory_record
 
 IDENTITY = ("schema", "settings", "models", "data")
 
@@ -58,6 +59,7 @@ def record(
         "settings": as_json(settings),
         "models": models,
         "data": data,
+        **inventory_record(source),
     }
 
 

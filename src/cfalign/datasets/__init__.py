@@ -14,7 +14,10 @@
 ----------------------  ------------------------------------------------------------------------------------
 ``encoded_images``      ``EncodedImages``: encoded images in files, archives or memory, decoded on demand
 ``linked_folders``      folders below a folder, each once, and the other names by which links reach them
-``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures
+``inventory``           what was found, what of it is read, and what is left out for which reason
+``inspection``          a look at some images as they are opened; ``grey_levels``: which value is white
+``file_kinds``          which files are images, by their ending or their first bytes
+``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures; ``dicom``
 ``label_tables``        CSV, TSV and Parquet as columns of text
 ``label_columns``       labels from the rows of a data set that brings its own
 ``matching``            which row of a table belongs to which image
@@ -25,6 +28,7 @@ from cfalign._results import Skipped
 from cfalign.datasets.encoded_images import EncodedImages
 from cfalign.datasets.image_folder import ImageFolder, read_image
 from cfalign.datasets.image_source import ImageSource, Loaded, in_batches
+from cfalign.datasets.inventory import ImageWarning, Inventory, LeftOut
 from cfalign.datasets.labels import Labels, Leftover, read_labels, target_name
 from cfalign.datasets.opening import SPEC, Openable, open_dataset, open_images
 from cfalign.datasets.tensor_images import TensorImages
@@ -34,7 +38,10 @@ __all__ = [
     "EncodedImages",
     "ImageFolder",
     "ImageSource",
+    "ImageWarning",
+    "Inventory",
     "Labels",
+    "LeftOut",
     "Leftover",
     "Loaded",
     "Openable",

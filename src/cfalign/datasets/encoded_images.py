@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cfalign._errors import BadInput
 from cfalign._results import Skipped
-from cfalign.datasets.decoding import Content, Crop, Size, Unreadable, content_digest, decode, quiet, upright_size
+from cfalign.datasets.decoding import Content, Crop, Size, content_digest, decode, quiet, upright_size
+from cfalign.datasets.grey_levels import ALL_BITS, Levels
 from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
+from cfalign.datasets.inspection import levels_of, spread
+from cfalign.datasets.inventory import ImageWarning, Inventory
+from cfalign.datasets.unreadable import Unreadable
 
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
 # measured on 2 cores: no faster (64 px PNGs: 2,300 to 2,500 images/s against 2,800 to 3,000), after seconds to start.
@@ -41,8 +49,14 @@ class EncodedImages:
         where: what messages call its place; by default the name.
         size: side of the square images in pixels; None keeps the pixels as they are, which needs images of one size.
         crop: ``"square"`` takes the centre square; ``"none"`` stretches the whole frame to the square.
+        bit_depth: bits that grey values use, 1 to 16, so that 2**bit_depth − 1 is white; by default what each file
+            says, and else all of its bits.
+        inventory: what was left out when these images were found; by default nothing.
 
-    Raises BadInput for a bad ``size`` or ``crop``, and for ``size=None`` with images of different sizes.
+    A few images are looked at: a source that is almost black, that may use fewer bits than its files have, or that
+    lacks more than 1 % of the images found is warned of (``ImageWarning``).
+
+    Raises BadInput for a bad ``size``, ``crop`` or ``bit_depth``, and for ``size=None`` with images of different sizes.
 
     >>> import io
     >>> from PIL import Image
@@ -64,16 +78,23 @@ class EncodedImages:
         where: str | None = None,
         size: int | None,
         crop: Crop = "square",
+        bit_depth: int | None = None,
+        inventory: Inventory | None = None,
     ) -> None:
-        check_form(size, crop)
+        check_form(size, crop, bit_depth)
         self.ids: tuple[str, ...] = tuple(ids)
         self.source = name
         self._contents = contents
         self._rows: Sequence[int] = range(len(self.ids))
         self._crop: Crop = crop
+        self._bit_depth = bit_depth
         self.shape: Size = (
             (size, size) if size is not None else common_size(ids, contents, where=where or name, crop=crop)
         )
+        found = inventory or Inventory(given=len(self.ids), images=len(self.ids))
+        self.inventory: Inventory = replace(found, bit_depth=bit_depth, levels=self._levels())
+        for sentence in self.inventory.warnings(where or name):
+            warnings.warn(sentence, ImageWarning, stacklevel=3)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +109,7 @@ class EncodedImages:
 
         def fill(slot: int) -> str | None:
             try:
-                pixels[slot] = decode(self._contents[self._rows[wanted[slot]]], size=self.shape, crop=self._crop)
+                pixels[slot] = self._decoded(self._rows[wanted[slot]])
             except Unreadable as error:
                 return str(error)
             return None
@@ -107,15 +128,26 @@ class EncodedImages:
         return with_rows(self, keep)
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape and crop, and over id, number of bytes and bytes of each image.
+        """SHA-256 over shape, crop and bit depth, and over id, number of bytes and bytes of each image.
 
         Of images above 64 KiB only three pieces of 16 KiB are read: the start, the middle and the end.
         """
-        digest = hashlib.sha256(f"folder {self.shape} {self._crop}\n".encode())
+        bits = "" if self._bit_depth is None else f" {self._bit_depth} bits"
+        digest = hashlib.sha256(f"folder {self.shape} {self._crop}{bits}\n".encode())
         with ThreadPoolExecutor(_THREADS) as pool:
             for image_id, content in zip(self.ids, pool.map(self._digest, self._rows), strict=True):
                 digest.update(f"{len(image_id)} {image_id} {content}\n".encode())
         return digest.hexdigest()
+
+    def _decoded(self, row: int) -> NDArray[np.float32]:
+        return decode(self._contents[row], size=self.shape, crop=self._crop, bit_depth=self._bit_depth)
+
+    def _levels(self) -> Levels | None:
+        looked_at: list[Content] = []
+        for row in spread(len(self.ids)):
+            with suppress(Unreadable, OSError):
+                looked_at.append(self._contents[row])
+        return levels_of(looked_at, size=self.shape, crop=self._crop, bit_depth=self._bit_depth)
 
     def _digest(self, row: int) -> str:
         try:
@@ -124,12 +156,14 @@ class EncodedImages:
             return str(error)
 
 
-def check_form(size: int | None, crop: str) -> None:
-    """Raises BadInput for a size that is not a number of pixels, or an unknown crop."""
+def check_form(size: int | None, crop: str, bit_depth: int | None) -> None:
+    """Raises BadInput for a size that is not a number of pixels, an unknown crop, or a bit depth outside 1 to 16."""
     if size is not None and (not isinstance(size, int) or size < 1):
         raise BadInput(f"The image size must be a whole number of pixels, at least 1, or None; got {size!r}.")
     if crop not in get_args(Crop):
         raise BadInput(f"crop must be one of {', '.join(get_args(Crop))}, got {crop!r}.")
+    if bit_depth is not None and (not isinstance(bit_depth, int) or not 1 <= bit_depth <= ALL_BITS):
+        raise BadInput(f"The bit depth must be a whole number from 1 to {ALL_BITS}, or None; got {bit_depth!r}.")
 
 
 def common_size(ids: Sequence[str], contents: Contents, *, where: str, crop: Crop) -> Size:

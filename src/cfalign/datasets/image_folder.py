@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput
-from cfalign.datasets.decoding import EXTENSIONS, Crop, Size, Unreadable, decode, quiet
+from cfalign.datasets.decoding import Crop, Size, decode, quiet
 from cfalign.datasets.encoded_images import EncodedImages, check_form
+from cfalign.datasets.file_kinds import HIDDEN, USUAL, first_bytes, kind_of
 from cfalign.datasets.image_source import Keep, Loaded, described
+from cfalign.datasets.inspection import levels_of
+from cfalign.datasets.inventory import ImageWarning, Inventory, Tally
 from cfalign.datasets.linked_folders import FolderWalk, LinkedIds
+from cfalign.datasets.unreadable import Unreadable
 
 
 class ImageFolder:
     """The image files below a folder, decoded on demand to float32 [k, 3, size, size] in [0, 1].
 
-    Ids are the paths relative to the folder, with ``/``, sorted. Sub-folders count, names that begin with a dot are
-    ignored. Symbolic links are followed; a folder that is reached in several ways is listed once, under its real name
-    where that lies below the folder. The module ``decoding`` describes orientation, colours, crop and resize. A file
-    that cannot be read becomes ``Skipped`` when it is loaded.
+    Ids are the paths relative to the folder, with ``/``, sorted. Sub-folders count. ``inventory`` counts what is left
+    out, kind by kind; where that is images, a warning says so. Symbolic links are followed; a folder that is reached in
+    several ways is listed once, under its real name where that lies below the folder. The module ``file_kinds``
+    describes which files are images, ``decoding`` orientation, colours, crop and resize. A file that cannot be read
+    becomes ``Skipped`` when it is loaded.
 
     Args:
         path: the folder.
         size: side of the square images in pixels; None keeps the pixels as they are, which needs files of one size.
         crop: ``"square"`` takes the centre square; ``"none"`` stretches the whole frame to the square.
         name: what records call the source; by default the name of the folder.
+        bit_depth: bits that grey values use, 1 to 16, so that 2**bit_depth − 1 is white; by default what each file
+            says, and else all of its bits.
 
     Raises BadInput when the folder is missing, is a file or cannot be listed, when it holds no image file, for a bad
-    ``size`` or ``crop``, and for ``size=None`` with files of different sizes.
+    ``size``, ``crop`` or ``bit_depth``, and for ``size=None`` with files of different sizes.
 
     >>> import pathlib, tempfile
     >>> from PIL import Image
@@ -52,16 +61,25 @@ class ImageFolder:
         size: int | None = None,
         crop: Crop = "square",
         name: str | None = None,
+        bit_depth: int | None = None,
     ) -> None:
-        check_form(size, crop)
+        check_form(size, crop, bit_depth)
         root = Path(path).expanduser()
         walk = FolderWalk(root, refuse=_refuse)
-        files = _find(root, walk)
+        files, inventory = _find(root, walk)
         self.ids: tuple[str, ...] = LinkedIds(files, walk.links)
         self.source = name or root.name or root.resolve().name or str(root)
         self._images = EncodedImages(
-            self.ids, _Files(tuple(files.values())), name=self.source, where=str(root), size=size, crop=crop
+            self.ids,
+            _Files(tuple(files.values())),
+            name=self.source,
+            where=str(root),
+            size=size,
+            crop=crop,
+            bit_depth=bit_depth,
+            inventory=inventory,
         )
+        self.inventory: Inventory = self._images.inventory
         self.shape: Size = self._images.shape
 
     def __len__(self) -> int:
@@ -95,8 +113,10 @@ class _Files:
         return Path(self._names[row])
 
 
-def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square") -> Tensor:
-    """One image file as float32 [3, size, size] in [0, 1], by the rules of ``ImageFolder``.
+def read_image(
+    path: str | os.PathLike[str], *, size: int, crop: Crop = "square", bit_depth: int | None = None
+) -> Tensor:
+    """One image file as float32 [3, size, size] in [0, 1], by the rules of ``ImageFolder``, warnings included.
 
     Raises BadInput when the file is missing or cannot be read.
 
@@ -112,34 +132,42 @@ def read_image(path: str | os.PathLike[str], *, size: int, crop: Crop = "square"
         raise BadInput(f"There is no image {str(file)!r}.")
     if file.is_dir():
         raise BadInput(f"Expected one image file, got the folder {file}; name a file in it.")
+    check_form(size, crop, bit_depth)
     try:
         with quiet():
-            return torch.from_numpy(decode(file, size=(size, size), crop=crop).copy())
+            pixels = torch.from_numpy(decode(file, size=(size, size), crop=crop, bit_depth=bit_depth).copy())
     except Unreadable as error:
         raise BadInput(f"The image {file} cannot be read: {error}.") from error
+    levels = levels_of([file], size=(size, size), crop=crop, bit_depth=bit_depth)
+    for sentence in () if levels is None else levels.warnings(str(file)):
+        warnings.warn(sentence, ImageWarning, stacklevel=2)
+    return pixels
 
 
-def _find(root: Path, walk: FolderWalk) -> dict[str, str]:
-    """Image files by id, sorted by id."""
+def _find(root: Path, walk: FolderWalk) -> tuple[dict[str, str], Inventory]:
+    """Image files by id, sorted by id, and what else there is."""
     if not root.exists():
         raise BadInput(f"No such image folder: {root}.")
     if not root.is_dir():
         raise BadInput(f"Expected a folder of images, got the file {root}; name the folder that holds it.")
     found: dict[str, str] = {}
-    others = 0
+    tally = Tally()
     for place, below, names in walk:
         for name in names:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(EXTENSIONS):
-                found[_image_id(f"{below}/{name}" if below else name)] = os.path.join(place, name)
+            path, image_id = os.path.join(place, name), _image_id(f"{below}/{name}" if below else name)
+            kind = kind_of(name, partial(first_bytes, path))
+            if kind is None:
+                found[image_id] = path
             else:
-                others += 1
+                tally.add(kind, image_id)
+    for folder in walk.hidden:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                tally.add(HIDDEN, _image_id(os.path.relpath(os.path.join(place, name), root)))
     if not found:
-        looked = ", ".join(EXTENSIONS)
-        held = f"{others} files of other kinds" if others else "an empty folder"
-        raise BadInput(f"No image in {root}: expected {looked}, in sub-folders too; got {held}.")
-    return dict(sorted(found.items()))
+        held = tally.words() or "an empty folder"
+        raise BadInput(f"No image in {root}: expected {USUAL}, in sub-folders too; got {held}.")
+    return dict(sorted(found.items())), tally.inventory(len(found), unit="files")
 
 
 def _refuse(error: OSError) -> None:

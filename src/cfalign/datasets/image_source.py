@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -151,11 +152,20 @@ def with_rows(source: Source, keep: Keep) -> Source:
 
 def _positions_of(ids: Sequence[str], *, named: Sequence[str]) -> tuple[int, ...]:
     place = {image_id: i for i, image_id in enumerate(ids)}
-    seen: set[str] = set()
+    if any(name not in place for name in named):  # file systems compose accents differently
+        place = {_composed(image_id): i for i, image_id in enumerate(ids)} | place
+    seen: set[int] = set()
+    found: list[int] = []
     for name in named:
-        if name not in place:
+        at = place.get(name, place.get(_composed(name)))
+        if at is None:
             raise BadInput(f"No image has the id {name!r}; {nearest(name, ids)}.")
-        if name in seen:
+        if at in seen:
             raise BadInput(f"A subset needs each image id once, got {name!r} twice.")
-        seen.add(name)
-    return tuple(place[name] for name in named)
+        seen.add(at)
+        found.append(at)
+    return tuple(found)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

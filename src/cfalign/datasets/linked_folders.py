@@ -40,6 +40,8 @@ class FolderWalk:
         self._pending: list[str] = []
         self.links: dict[str, str] = {}
         """As ``LinkedIds.links``; complete once the walk is over."""
+        self.hidden: list[str] = []
+        """Paths of the folders that were left out."""
 
     def __iter__(self) -> Iterator[tuple[str, str, list[str]]]:
         """Path, path relative to the root ("" for the root) and names of files of every folder."""
@@ -63,6 +65,7 @@ class FolderWalk:
                     self.links[below] = known
                 continue
             visible = sorted(name for name in folders if not name.startswith("."))
+            self.hidden += [os.path.join(place, name) for name in folders if name.startswith(".")]
             links = {name for name in visible if os.path.islink(os.path.join(place, name))}
             self._pending += [f"{below}/{name}" if below else name for name in visible if name in links]
             folders[:] = [name for name in visible if name not in links]

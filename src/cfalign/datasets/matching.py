@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfalign._errors import BadInput
-from cfalign.datasets.decoding import EXTENSIONS
+from cfalign.datasets.file_kinds import ENDINGS
 
 
 def match_rows(names: Sequence[str | None], *, ids: Sequence[str], table: str) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ def _tails(path: str) -> Iterator[str]:
 
 
 def _without_extension(path: str) -> str:
-    for extension in EXTENSIONS:
+    for extension in ENDINGS:
         if path.lower().endswith(extension):
             return path[: -len(extension)]
     return path

@@ -36,7 +36,7 @@ SPEC = (
 )
 
 
-def open_images(source: Openable, *, size: int | None = None) -> ImageSource:
+def open_images(source: Openable, *, size: int | None = None, bit_depth: int | None = None) -> ImageSource:
     """A source of images: float32 [k, 3, size, size] in [0, 1], loaded on demand.
 
     Args:
@@ -44,17 +44,22 @@ def open_images(source: Openable, *, size: int | None = None) -> ImageSource:
             source, which is returned as it is.
         size: side of the square images in pixels; None keeps the size that they have. A source must deliver ``size``
             already.
+        bit_depth: bits that grey values of image files use, so that 2**bit_depth − 1 is white: 12 for values up to
+            4095 in files of 16 bits. By default what each file says, and else all of its bits.
 
-    Raises BadInput as ``ImageFolder``, ``TensorImages`` and ``open_dataset``, and for anything else.
+    Warns (``ImageWarning``) where more than 1 % of the images found are left out, and where the images are almost
+    black. Raises BadInput as ``ImageFolder``, ``TensorImages`` and ``open_dataset``, and for anything else.
 
     >>> import numpy as np
     >>> cfa.datasets.open_images(np.zeros((4, 3, 28, 28), dtype=np.uint8), size=32)
     TensorImages('array', 4 images, 32x32)
     """
-    return open_dataset(source, size=size)[0]
+    return open_dataset(source, size=size, bit_depth=bit_depth)[0]
 
 
-def open_dataset(source: Openable, *, size: int | None = None) -> tuple[ImageSource, Labels | None]:
+def open_dataset(
+    source: Openable, *, size: int | None = None, bit_depth: int | None = None
+) -> tuple[ImageSource, Labels | None]:
     """A source of images as ``open_images``, and the labels that the data set brings (else None).
 
     ============================  ==================================================================================
@@ -74,7 +79,11 @@ def open_dataset(source: Openable, *, size: int | None = None) -> tuple[ImageSou
     (TensorImages('tensor', 4 images, 32x32), None)
     """
     if isinstance(source, (str, os.PathLike)):
-        return _from_text(os.fspath(source), size=size)
+        return _from_text(os.fspath(source), size=size, bit_depth=bit_depth)
+    if bit_depth is not None:
+        raise BadInput(
+            f"A bit depth is for image files, got {type(source).__name__}; scale its values to [0, 1] first."
+        )
     if isinstance(source, (Tensor, np.ndarray)):
         return TensorImages(source, size=size), None
     if not isinstance(source, ImageSource):
@@ -91,12 +100,12 @@ def open_dataset(source: Openable, *, size: int | None = None) -> tuple[ImageSou
     return source, None
 
 
-def _from_text(text: str, *, size: int | None) -> tuple[ImageSource, Labels | None]:
+def _from_text(text: str, *, size: int | None, bit_depth: int | None) -> tuple[ImageSource, Labels | None]:
     family, colon, rest = text.partition(":")
     if colon and family in FAMILIES:
         if not rest:
             raise BadInput(f"The spec {text!r} names no data; expected {SPEC}.")
-        return FAMILIES[family](rest, size=size)
+        return FAMILIES[family](rest, size=size, bit_depth=bit_depth)
     if colon and re.fullmatch(r"[a-z]{2,}", family) and not Path(text).expanduser().exists():
         raise BadInput(f"There is no family {family!r} of data sets; {nearest(family, FAMILIES)}.")
-    return ImageFolder(text, size=size), None
+    return ImageFolder(text, size=size, bit_depth=bit_depth), None

@@ -14,6 +14,7 @@ from torch import Tensor
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
 from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
+from cfalign.datasets.inventory import inventory_record
 from cfalign.training.decoded_images import DecodedImages, decode_all, forget
 from cfalign.training.options import Training
 from cfalign.training.output_folder import OutputFolder, open_folder
@@ -107,5 +108,6 @@ def described(plan: TrainingPlan, material: TrainingImages) -> dict[str, Any]:
             "skipped": len(material.skipped),
         },
         "split": plan.split.how,
+        **inventory_record(plan.source),
         "skipped": [{"image_id": s.image_id, "reason": s.reason} for s in material.skipped],
     }

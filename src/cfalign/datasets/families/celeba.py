@@ -24,7 +24,7 @@ _SPLITS = {"0": "train", "1": "val", "2": "test"}
 _Columns = dict[str, list[str | None]]
 
 
-def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
+def open_celeba(folder: str, *, size: int | None, bit_depth: int | None = None) -> tuple[ImageFolder, Labels]:
     """Images and labels; ids are the paths below the folder of images, the identity is in ``Labels.extra``.
 
     Raises BadInput for a missing folder or list of attributes, for a damaged list (another number of attributes or rows
@@ -35,7 +35,7 @@ def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
         raise BadInput(f"No such folder of CelebA: {root}.")
     lists = _list(root, _ATTRIBUTES, names=None)
     if lists is None and (root / _TABLE).is_file():
-        source = _images(root, size=size)
+        source = _images(root, size=size, bit_depth=bit_depth)
         return source, read_labels(root / _TABLE, ids=source.ids)
     if lists is None:
         raise BadInput(
@@ -49,13 +49,14 @@ def open_celeba(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
     persons = _column_of(root, _IDENTITY, "identity", columns["image"])
     if persons is not None:
         columns["identity"] = persons
-    source = _images(root, size=size)
+    source = _images(root, size=size, bit_depth=bit_depth)
     return source, labels_of(table_of(columns), ids=source.ids, file=file)
 
 
-def _images(root: Path, *, size: int | None) -> ImageFolder:
+def _images(root: Path, *, size: int | None, bit_depth: int | None) -> ImageFolder:
     place = next((root / name for name in _IMAGES if (root / name).is_dir()), root)
-    return ImageFolder(place, size=size, name=f"celeba:{root.name or root.resolve().name}")
+    name = f"celeba:{root.name or root.resolve().name}"
+    return ImageFolder(place, size=size, name=name, bit_depth=bit_depth)
 
 
 def _split(part: str | None, root: Path) -> str | None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
-from cfalign.datasets.decoding import Content, Span, Unreadable
+from cfalign.datasets.decoding import Content, Span
 from cfalign.datasets.encoded_images import Contents, EncodedImages
 from cfalign.datasets.label_columns import as_text, class_columns, labels_from
 from cfalign.datasets.labels import Labels
+from cfalign.datasets.unreadable import Unreadable
 
 EXTRA = "data"
 _SPEC = re.compile(r"(.+?)(?::([\w.-]+)(?:\[(\d*):(\d*)\])?)?")
@@ -30,7 +31,7 @@ _SPLITS = {"validation": "val", "valid": "val", "dev": "val", "training": "train
 _BATCH = 256
 
 
-def open_hf(spec: str, *, size: int | None) -> tuple[EncodedImages, Labels | None]:
+def open_hf(spec: str, *, size: int | None, bit_depth: int | None = None) -> tuple[EncodedImages, Labels | None]:
     """Images and labels; ids are ``SPLIT/ROW``.
 
     A column of classes becomes a 0/1 column per class (``label_columns`` describes how), a column of 0/1 or true/false

@@ -17,7 +17,7 @@ _NAMES = {"img_filename": "image", "y": "waterbird", "place": "water_background"
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
-def open_waterbirds(folder: str, *, size: int | None) -> tuple[ImageFolder, Labels]:
+def open_waterbirds(folder: str, *, size: int | None, bit_depth: int | None = None) -> tuple[ImageFolder, Labels]:
     """Images and the labels ``waterbird`` and ``water_background``; ids are the paths below the folder.
 
     Raises BadInput for a missing folder, ``metadata.csv`` or column, for a split other than 0, 1, 2, and when the table
@@ -40,5 +40,6 @@ def open_waterbirds(folder: str, *, size: int | None) -> tuple[ImageFolder, Labe
     if unknown:
         raise BadInput(f"{file}: a split must be 0 (train), 1 (val) or 2 (test), got {unknown[0]!r}.")
     columns["split"] = [None if part is None else _SPLITS[part] for part in columns["split"]]
-    source = ImageFolder(root, size=size, name=f"waterbirds:{root.name or root.resolve().name}")
+    name = f"waterbirds:{root.name or root.resolve().name}"
+    source = ImageFolder(root, size=size, name=name, bit_depth=bit_depth)
     return source, labels_of(table_of(columns), ids=source.ids, file=file)

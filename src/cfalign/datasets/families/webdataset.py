@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfalign._errors import BadInput
-from cfalign.datasets.decoding import EXTENSIONS, Span
+from cfalign.datasets.decoding import Span
 from cfalign.datasets.encoded_images import EncodedImages
+from cfalign.datasets.file_kinds import ALWAYS as EXTENSIONS
 from cfalign.datasets.label_columns import as_text, class_columns, labels_from
 from cfalign.datasets.labels import Labels
 
@@ -42,7 +43,9 @@ class _ShardImages:
         return Span(self._shards[shard], start, length)
 
 
-def open_webdataset(pattern: str, *, size: int | None) -> tuple[EncodedImages, Labels | None]:
+def open_webdataset(
+    pattern: str, *, size: int | None, bit_depth: int | None = None
+) -> tuple[EncodedImages, Labels | None]:
     """Images and labels of shards, e.g. ``shards-{000..003}.tar`` or ``shards/*.tar``; ids are ``SHARD/KEY``.
 
     Every plain value of a ``.json`` member becomes a column. A ``.cls`` member is a class: two classes become one

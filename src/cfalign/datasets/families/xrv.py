@@ -87,12 +87,16 @@ class XRayImages:
         return digest.hexdigest()
 
 
-def open_xrv(spec: str, *, size: int | None) -> tuple[XRayImages, Labels | None]:
+def open_xrv(spec: str, *, size: int | None, bit_depth: int | None = None) -> tuple[XRayImages, Labels | None]:
     """Images and pathologies of a class of torchxrayvision over a folder; TABLE is its csv where it ships none.
 
     Raises BadInput without the extra ``xrv``, for an unknown class or folder, for a class that needs more than a folder
     and a table, and for files that the library refuses.
     """
+    if bit_depth is not None:
+        raise BadInput(
+            "A bit depth has no effect on xrv: data sets, which torchxrayvision scales itself; leave it out."
+        )
     package = imported("torchxrayvision", extra=EXTRA)
     kind, _, rest = spec.partition(":")
     place, _, table = rest.partition(":")
