@@ -106,9 +106,9 @@ def test_names_that_sql_would_not_read(run: cfalign.Run) -> None:
         "image_id = 'a' and outcome in ('reached', 'floor')",
         "abs(psi.5_o_clock_shadow) between 0.4 and 0.6 and 5_o_clock_shadow > 5e-1",
     ):
-        found = select(frame, Selection(where=condition), min_base_change=0.3)
+        found = select(frame.lazy(), Selection(where=condition), min_base_change=0.3)
         assert found["image_id"][0] == "a", condition
-    assert len(select(frame, Selection(where="psi.own:big_lips is null"), min_base_change=0.7)) == 2
+    assert len(select(frame.lazy(), Selection(where="psi.own:big_lips is null"), min_base_change=0.7)) == 2
 
 
 def test_sql(run: cfalign.Run) -> None:

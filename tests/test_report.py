@@ -507,7 +507,7 @@ def test_many_audited_heads_become_an_overview(run_dir: Path) -> None:
 
 
 def test_images_beyond_the_budget_are_named_not_shown(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfalign.report.html_page.IMAGE_BUDGET", 150)
+    monkeypatch.setattr("cfalign.report.html_page.PAGE_BUDGET", 0)
     page = report.html(report.load(run_dir))
     assert "left out to keep this page small: images/eyeglasses/a.counterfactual.png" in page
 

@@ -97,3 +97,13 @@ def test_drift_and_the_spread_of_logits() -> None:
 
 def test_scores_on_reconstructions_are_nan_where_unknown() -> None:
     np.testing.assert_equal(SHARDS.on_reconstructions(["a"])["a"], [0.8, 0.4, 0.5, NAN, NAN])
+
+
+def test_images_that_are_not_eligible_count_without_a_wide_row() -> None:
+    narrow = pl.DataFrame({"image_id": ["y", "z", "w"], "base": ["a", "a", "b"], "base_before": [0.4, 0.45, 0.4]})
+    shards = Shards(RESPONSES.filter(pl.col("outcome") != "not_eligible"), SCORES, narrow)
+    assert [shards.not_eligible(base) for base in ("a", "b", "not a")] == [2, 1, 0]
+    assert shards.row("a", HEADS).outcomes == (Outcome.REACHED,)
+    assert len(shards.row("nobody", HEADS)) == 0
+    assert shards.row("nobody", HEADS).before.shape == (0, 2)
+    assert shards.groups(["a", "b"], {}, 0.5)[1] == [0, 1, 2], "the images looked at are the same"

@@ -309,6 +309,7 @@ class Conclusions:
     """All that a run says: its matrix, effects, gaps, findings, relations and counts."""
 
     cells: tuple[Cell, ...]
+    """Those of the bases of which at least one counterfactual counts; all others have n = 0."""
     effects: tuple[Effect, ...]
     gaps: tuple[GroupGap, ...]
     """Of every audited head and attribute."""

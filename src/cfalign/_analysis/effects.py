@@ -228,8 +228,9 @@ def _posterior(problem: _Problem, point: Responses, options: EffectOptions, seed
             weight[j, problem.rows_of(name)] = 0
             design[j, :, k] = 0
     effects, carried = [], []
-    for at in range(0, len(problem.audited), _TOGETHER):
-        some = slice(at, at + _TOGETHER)
+    together = max(1, _TOGETHER // len(problem.attributes))
+    for at in range(0, len(problem.audited), together):
+        some = slice(at, at + together)
         drawn = problem.spans * horseshoe(
             design[some],
             point.audited.T[some],
@@ -255,8 +256,8 @@ def _widened(drawn: Floats, error: Floats) -> Floats:
 
 
 _Z = 1.96
-_TOGETHER = 16
-"""Audited heads solved at once; bounds the memory of their draws."""
+_TOGETHER = 1000
+"""Effects solved at once; bounds the memory of their draws."""
 
 
 def _variance(row: Row, own: int, problem: _Problem, rough: Floats) -> Floats:

@@ -95,7 +95,7 @@ def audit(
         sweep(plan, run, progress=watch)
 
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
-            ends = extents(run.responses())
+            ends = extents(run.counterfactuals())
             panel, settings = subject.panel, plan.walk_settings
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=autoencoder, settings=settings)
 

@@ -167,6 +167,9 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
             run.path / "scores" / shard.name,
             pl.concat([known, scores.filter(pl.col("skipped").is_not_null())], how="diagonal"),
         )
+        rest = bank.run.path / "ineligible" / shard.name
+        if rest.exists():
+            write_parquet(run.path / "ineligible" / shard.name, read_parquet(rest))
         responses = read_parquet(shard)
         place = {image_id: i for i, image_id in enumerate(known["image_id"].to_list())}
         image = np.array([place[i] for i in responses["image_id"].to_list()], dtype=int)

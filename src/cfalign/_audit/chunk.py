@@ -1,7 +1,9 @@
 """One measured chunk as tables and tensors: the shards of a run.
 
 ``scores``: one row per image, its scores on x and on x0, or why it was skipped. ``responses``: one row per examined
-(image, base) pair. ``tensors``, of a bank: the images themselves, in 8 bits.
+(image, base) pair for which a counterfactual was sought. ``ineligible``: one narrow row per examined pair that the base
+does not predict positive, many where there are many classes. ``tensors``, of a bank: the images themselves,
+in 8 bits.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._audit.measurement import MeasuredPairs, Pair, ScoredEnds, SeenImages
@@ -22,6 +25,8 @@ from cfalign.datasets import Skipped
 
 SCORED = (Column.BEFORE, Column.AFTER, Column.NULL, Column.OFF, Column.OFF_NULL)
 """The images of a pair on which every head is scored, in the order of the columns."""
+INELIGIBLE = {"image_id": pl.Categorical, "base": pl.Categorical, "base_before": pl.Float64}
+"""The columns of ``ineligible``."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,12 @@ class Chunk:
     seen: SeenImages
     walked: Sequence[MeasuredPairs]
     """Pairs that the base predicts positive."""
-    others: Sequence[tuple[Pair, Outcome]]
-    """Pairs that were examined and have no counterfactual."""
+    unknown: Sequence[Pair]
+    """Pairs whose base score is not finite: they have no counterfactual."""
+    ineligible: NDArray[np.int64]
+    """Pairs that the base does not predict positive, [pair, (image, base)]."""
+    ineligible_scores: Floats
+    """The score of the base on the reconstruction of each of them."""
 
 
 def skipped_table(skipped: Sequence[Skipped], labels: Sequence[str]) -> pl.DataFrame:
@@ -75,12 +84,28 @@ class ResponseColumns:
 
 
 def response_table(chunk: Chunk | None, columns: ResponseColumns) -> pl.DataFrame:
-    """The rows of ``responses``: the pairs that were walked, pool by pool, then the others. None: no image was read."""
+    """The rows of ``responses``: the pairs that were walked, pool by pool, then those whose score is not finite.
+
+    None: no image was read.
+    """
     if chunk is None:
-        return _other_rows((), np.zeros((0, len(columns.labels))), (), columns)
+        return _unknown_rows((), np.zeros((0, len(columns.labels))), (), columns)
     walked = [_walked_rows(w, chunk, columns) for w in chunk.walked]
-    others = _other_rows(chunk.image_ids, chunk.seen.reconstruction_scores, chunk.others, columns)
-    return pl.concat([*walked, others])
+    unknown = _unknown_rows(chunk.image_ids, chunk.seen.reconstruction_scores, chunk.unknown, columns)
+    return pl.concat([*walked, unknown])
+
+
+def ineligible_table(chunk: Chunk | None, columns: ResponseColumns) -> pl.DataFrame:
+    """The rows of ``ineligible``, base by base. None: no image was read."""
+    if chunk is None:
+        return pl.DataFrame(schema=INELIGIBLE)
+    image, base = chunk.ineligible.T
+    rows = {
+        "image_id": pl.Series(chunk.image_ids, dtype=pl.String)[image],
+        "base": pl.Series(columns.bases, dtype=pl.String)[base],
+        "base_before": chunk.ineligible_scores,
+    }
+    return pl.DataFrame(rows).cast(INELIGIBLE)  # type: ignore[arg-type]
 
 
 def _walked_rows(walked: MeasuredPairs, chunk: Chunk, columns: ResponseColumns) -> pl.DataFrame:
@@ -108,18 +133,18 @@ def _walked_rows(walked: MeasuredPairs, chunk: Chunk, columns: ResponseColumns) 
     return _rows(ids, walked.base, ends.outcomes, blocks, numbers, columns)
 
 
-def _other_rows(
-    image_ids: Sequence[str], scores: Floats, others: Sequence[tuple[Pair, Outcome]], columns: ResponseColumns
+def _unknown_rows(
+    image_ids: Sequence[str], scores: Floats, unknown: Sequence[Pair], columns: ResponseColumns
 ) -> pl.DataFrame:
-    count = len(others)
-    image, base = np.array([pair for pair, _ in others], dtype=np.int64).reshape(-1, 2).T
+    count = len(unknown)
+    image, base = np.array(unknown, dtype=np.int64).reshape(-1, 2).T
     blocks = {where: _blank(count, len(columns.labels)) for where in SCORED}
     blocks[Column.BEFORE] = scores[image]
     numbers: dict[str, Floats | Rows] = {
         **{name: _blank(count) for name in ("lambda", "image_change", "distance", "off_distance")},
         **dict.fromkeys(("evaluations", "off_evaluations", "backwards", "off_backwards"), np.zeros(count, np.int64)),
     }
-    return _rows([image_ids[i] for i in image], base, [o for _, o in others], blocks, numbers, columns)
+    return _rows([image_ids[i] for i in image], base, [Outcome.NOT_FINITE] * count, blocks, numbers, columns)
 
 
 def _rows(

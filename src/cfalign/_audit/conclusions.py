@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -35,8 +36,10 @@ def conclude(
     """
     shards = Shards.of(run)
     rows = {base: shards.row(base, heads) for base in bases}
+    minimum = options.alignment.min_base_change
+    used = {base: usable(row, min_base_change=minimum) for base, row in rows.items()}
     cells = alignment(
-        list(rows.values()),
+        [rows[base] for base, (counting, _) in used.items() if len(counting)],
         heads,
         logit_scale=shards.logit_scale(heads),
         options=options.alignment,
@@ -64,24 +67,22 @@ def conclude(
         cells=tuple(cells),
         effects=tuple(found),
         gaps=tuple(group_gaps(found, solved.carried, groups, {a: known[a][examined] for a in audited})),
-        findings=_findings(found, rows, heads, shards.ids, options),
+        findings=_findings(found, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
         relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
-        counts=_counts(shards, rows, heads, controls, options),
+        counts=_counts(shards, rows, {base: reasons for base, (_, reasons) in used.items()}, heads, controls),
     )
 
 
 def _with_incoming_of(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effect]:
     """The effects with the incoming reading of the matrix, which counts an attribute as lowered, not as switched."""
     incoming = {(c.downstream, c.base): c.ratio_of_means for c in cells}
-    return [replace(e, incoming=incoming[e.audited, e.attribute]) for e in found]
+    return [replace(e, incoming=incoming.get((e.audited, e.attribute), float("nan"))) for e in found]
 
 
 def _findings(
-    found: Sequence[Effect], rows: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], options: AuditOptions
+    found: Sequence[Effect], used: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], options: AuditOptions
 ) -> tuple[Finding, ...]:
-    """Effects worth a look with the images behind them, strongest first."""
-    minimum = options.alignment.min_base_change
-    used = {base: usable(row, min_base_change=minimum)[0] for base, row in rows.items()}
+    """Effects worth a look with the images behind them, strongest first. ``used``: the counterfactuals that count."""
     worth = [e for e in found if e.clear and abs(e.effect) >= options.min_effect and not e.own]
     worth.sort(key=lambda e: -abs(e.effect))
     return tuple(
@@ -152,15 +153,14 @@ def _clearest(
 def _counts(
     shards: Shards,
     rows: Mapping[str, Row],
+    reasons: Mapping[str, Mapping[str, int]],
     heads: Sequence[str],
     controls: Mapping[str, Followed],
-    options: AuditOptions,
 ) -> Counts:
-    minimum = options.alignment.min_base_change
     return Counts(
         controls=controls,
-        outcomes={base: _by_outcome(row) for base, row in rows.items()},
-        exclusions={base: usable(row, min_base_change=minimum)[1] for base, row in rows.items()},
+        outcomes={base: _by_outcome(row, shards.not_eligible(base)) for base, row in rows.items()},
+        exclusions={base: _excluded(some, shards.not_eligible(base)) for base, some in reasons.items()},
         drift=shards.drift(heads),
         cost=_cost(shards.responses, list(rows), shards.images),
         images=shards.images,
@@ -168,8 +168,16 @@ def _counts(
     )
 
 
-def _by_outcome(row: Row) -> dict[str, int]:
-    return {o.value: row.outcomes.count(o) for o in Outcome if o in row.outcomes}
+def _by_outcome(row: Row, not_eligible: int) -> dict[str, int]:
+    counts = Counter(row.outcomes) + Counter({Outcome.NOT_ELIGIBLE: not_eligible})
+    return {o.value: counts[o] for o in Outcome if counts[o]}
+
+
+def _excluded(reasons: Mapping[str, int], not_eligible: int) -> dict[str, int]:
+    """The reasons of a row of the matrix with the images that are not eligible, of which the row knows nothing."""
+    counts = Counter(reasons) + Counter({Outcome.NOT_ELIGIBLE.value: not_eligible})
+    first = [o.value for o in Outcome if o.value in counts]
+    return {name: counts[name] for name in [*first, *(n for n in counts if n not in first)]}
 
 
 def _cost(responses: pl.DataFrame, bases: Sequence[str], images: int) -> dict[str, int | float]:

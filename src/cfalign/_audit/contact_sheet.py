@@ -77,7 +77,7 @@ class _Facts:
 
 
 def _facts(run: Run) -> dict[tuple[str, str], _Facts]:
-    table = run.responses().select("image_id", "base", "outcome", "base_before", "base_after")
+    table = run.pairs().select("image_id", "base", "outcome", "base_before", "base_after").collect()
     return {(i, b): _Facts(Outcome(o), before, after) for i, b, o, before, after in table.iter_rows()}
 
 
@@ -92,7 +92,7 @@ def _walked(
     """Strips of the pairs; BadInput when their scores are not those of the run."""
     strips: dict[tuple[str, str], Strip] = {}
     estimate = EstimateOptions(**run.record()["settings"].get("estimate", {}))
-    ends = extents(run.responses())
+    ends = extents(run.counterfactuals())
     with undisturbed(autoencoder, *classifiers):
         for base in dict.fromkeys(base for _, base in pairs):
             table = Panel((base,), (_composition(base, run, classifiers),))

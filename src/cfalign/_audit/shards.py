@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.special import logit
 
 from cfalign._analysis.alignment import Row, usable
 from cfalign._analysis.group_gaps import Groups
+from cfalign._audit.chunk import INELIGIBLE
 from cfalign._audit.options import AuditOptions
 from cfalign._results import Floats, Outcome, Skipped
 from cfalign._runs.columns import Column, raised_label
@@ -20,15 +21,30 @@ from cfalign._runs.run import Run
 
 @dataclass(frozen=True)
 class Shards:
-    """The tables ``responses`` and ``scores`` of a run, read once."""
+    """The tables of a run, read once."""
 
     responses: pl.DataFrame
+    """One row per counterfactual that was sought."""
     scores: pl.DataFrame
+    ineligible: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=INELIGIBLE))
 
     @classmethod
     def of(cls, run: Run) -> Shards:
         """Those of a run. Raises BadInput when there are none or one is damaged."""
-        return cls(run.responses(), run.scores())
+        return cls(run.counterfactuals(), run.scores(), run.ineligible())
+
+    def not_eligible(self, base: str) -> int:
+        """How many images were looked at for a base that does not predict them positive."""
+        return self._ineligible_counts.get(base, 0)
+
+    @cached_property
+    def _ineligible_counts(self) -> dict[str, int]:
+        return dict(self.ineligible.group_by(pl.col("base").cast(pl.String)).len().iter_rows())
+
+    @cached_property
+    def _by_base(self) -> dict[str, pl.DataFrame]:
+        parts = self.responses.partition_by("base", as_dict=True, maintain_order=True)
+        return {str(base): rows for (base,), rows in parts.items()}
 
     @cached_property
     def ids(self) -> list[str]:
@@ -63,7 +79,9 @@ class Shards:
         return [usable(row, min_base_change=options.alignment.min_base_change)[0] for row in rows]
 
     def _row(self, head: str, base: str, heads: Sequence[str], *, after: Column, null: Column) -> Row:
-        rows = self.responses.filter(pl.col("base") == base)
+        rows = self._by_base.get(base)
+        if rows is None:
+            return _no_row(head, len(heads))
 
         def block(where: Column) -> Floats:
             return np.asarray(rows.select(where.columns(heads)).to_numpy(), dtype=np.float64)
@@ -104,7 +122,8 @@ class Shards:
         Images without all scores are not among them.
         """
         bases = [*attributes, *map(raised_label, attributes)]
-        seen = set(self.responses.filter(pl.col("base").is_in(bases))["image_id"].to_list())
+        tables = (self.responses, self.ineligible)
+        seen = {i for t in tables for i in t.filter(pl.col("base").cast(pl.String).is_in(bases))["image_id"].to_list()}
         own = self._block(attributes)
         watched = self._block([judges.get(a, a) for a in attributes])
         unknown = set(np.flatnonzero(~np.isfinite(np.hstack([own, watched])).all(axis=1)).tolist())
@@ -114,6 +133,21 @@ class Shards:
     def _block(self, heads: Sequence[str]) -> Floats:
         columns = [pl.col(name).cast(pl.Float64) for name in Column.RECONSTRUCTION.columns(heads)]
         return self.scores.select(columns).to_numpy()
+
+
+def _no_row(base: str, heads: int) -> Row:
+    """The row of a base for which no counterfactual was sought."""
+    blank, wide = np.zeros(0), np.zeros((0, heads))
+    return Row(
+        base=base,
+        image=np.zeros(0, dtype=np.int64),
+        outcomes=(),
+        base_before=blank,
+        base_after=blank,
+        before=wide,
+        after=wide,
+        null=wide,
+    )
 
 
 def _deviation(column: pl.Series) -> float:

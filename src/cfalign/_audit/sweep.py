@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,15 +18,23 @@ import polars as pl
 import torch
 
 from cfalign._analysis.statistics import generator
-from cfalign._audit.chunk import Chunk, ResponseColumns, image_tensors, response_table, score_table, skipped_table
+from cfalign._audit.chunk import (
+    Chunk,
+    ResponseColumns,
+    image_tensors,
+    ineligible_table,
+    response_table,
+    score_table,
+    skipped_table,
+)
 from cfalign._audit.measurement import Base, Pair, SeenImages, WalkSettings, examined, look, walk_all
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.batch import Rows
+from cfalign._counterfactuals.batch import Flags, Rows
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import complement
 from cfalign._heads.panel import Panel
 from cfalign._models.guard import device_of
-from cfalign._results import Floats, Outcome
+from cfalign._results import Floats
 from cfalign._runs.codec import read_parquet, write_parquet, write_tensors
 from cfalign._runs.columns import attribute_of, raised_label
 from cfalign._runs.progress import Progress, in_order, silent
@@ -86,12 +95,25 @@ class Plan:
         """The settings part of ``run.json``."""
         return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
 
+    @cached_property
+    def _own(self) -> tuple[Rows, Flags]:
+        """The column of the panel that each base reads, and whether its score is what that lacks to 1, [base]."""
+        place = {label: i for i, label in enumerate(self.panel.labels)}
+        labels = [base.label for base in self.walks]
+        columns = [place[label if label in place else attribute_of(label)] for label in labels]
+        return np.array(columns, dtype=np.int64), np.array([label not in place for label in labels], dtype=bool)
+
+    def scores(self, scores: Floats) -> Floats:
+        """Scores of every base [..., base] from those of the panel [..., column]."""
+        columns, raised = self._own
+        found = scores[..., columns]
+        return np.where(raised, 1 - found, found)
+
     def score(self, number: int, scores: Floats) -> Floats:
         """Scores of a base, by its number, from those of the panel [..., column]."""
-        label, labels = self.walks[number].label, self.panel.labels
-        if label in labels:
-            return np.asarray(scores[..., labels.index(label)])
-        return np.asarray(1 - scores[..., labels.index(attribute_of(label))])
+        columns, raised = self._own
+        found = np.asarray(scores[..., columns[number]])
+        return 1 - found if raised[number] else found
 
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
@@ -128,16 +150,18 @@ def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
 def _eligible_counts(plan: Plan, rows: pl.DataFrame) -> Rows:
     """Images that count towards the limit of each base, by the same rule as within a chunk."""
     before = rows["base_before"]
-    eligible = rows.filter((before >= plan.options.search.eligible) & before.is_not_nan())["base"].to_list()
-    return np.array([eligible.count(base.label) for base in plan.walks], dtype=np.int64)
+    eligible = rows.filter((before >= plan.options.search.eligible) & before.is_not_nan())["base"]
+    counts = Counter(eligible.to_list())
+    return np.array([counts[base.label] for base in plan.walks], dtype=np.int64)
 
 
 def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, *, first: bool) -> None:
     """Measure a chunk and write its shards; that of ``responses``, the last, says that the chunk is done."""
     labels, columns = plan.panel.labels, plan.columns
-    scores, responses = (run.path / kind / shard for kind in ("scores", "responses"))
+    scores, ineligible, responses = (run.path / kind / shard for kind in ("scores", "ineligible", "responses"))
     if not len(loaded):
         write_parquet(scores, skipped_table(loaded.skipped, labels))
+        write_parquet(ineligible, ineligible_table(None, columns))
         write_parquet(responses, response_table(None, columns))
         return
     images = loaded.images.to(device_of(plan.autoencoder))
@@ -148,14 +172,14 @@ def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, 
     if plan.keep_images:
         write_tensors((run.path / "tensors" / shard).with_suffix(".safetensors"), image_tensors(images, chunk))
     write_parquet(scores, score_table(chunk, labels))
+    write_parquet(ineligible, ineligible_table(chunk, columns))
     write_parquet(responses, response_table(chunk, columns))
 
 
 def _walked(plan: Plan, loaded: Loaded, seen: SeenImages, remaining: Rows) -> Chunk:
     """Choose the pairs of every base, in the order of the images, and walk those that it predicts positive."""
     ids = tuple(plan.source.ids[i] for i in loaded.indices)
-    numbers = range(len(plan.walks))
-    scores = np.stack([plan.score(number, seen.reconstruction_scores) for number in numbers], axis=1)
+    scores = plan.scores(seen.reconstruction_scores)
     eligible = scores >= plan.options.search.eligible
     looked_at = examined(eligible, remaining.tolist())
     walked = walk_all(
@@ -167,14 +191,17 @@ def _walked(plan: Plan, loaded: Loaded, seen: SeenImages, remaining: Rows) -> Ch
         autoencoder=plan.autoencoder,
         settings=plan.walk_settings,
     )
-    others = _pairs(looked_at & ~eligible)
-    outcomes = [Outcome.NOT_ELIGIBLE if np.isfinite(scores[pair]) else Outcome.NOT_FINITE for pair in others]
+    others = looked_at & ~eligible
+    known = np.isfinite(scores)
+    ineligible = np.argwhere((others & known).T)[:, ::-1]
     return Chunk(
         image_ids=ids,
         skipped=loaded.skipped,
         seen=seen,
         walked=[pairs if plan.keep_images else pairs.without_images() for pairs in walked],
-        others=list(zip(others, outcomes, strict=True)),
+        unknown=_pairs(others & ~known),
+        ineligible=ineligible,
+        ineligible_scores=scores[tuple(ineligible.T)],
     )
 
 

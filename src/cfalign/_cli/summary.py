@@ -35,9 +35,8 @@ def finish(run: Run, *, as_json: bool) -> None:
     say(_counts(record))
     _tell_skipped(record["skipped"], record["images"])
     _tell_left_out(record.get("inventory"))
-    for base in record["outcomes"]:
-        if (sentence := _without_counterfactuals(record, base)) is not None:
-            say(sentence)
+    for sentence in _without_counterfactuals(record):
+        say(sentence)
     say(f"Report: {files['html']}")
 
 
@@ -96,16 +95,32 @@ def _tell_left_out(inventory: Mapping[str, Any] | None) -> None:
         say(f"  … and {sum(kind['count'] for kind in more)} of {len(more)} more kinds, see run.json")
 
 
-def _without_counterfactuals(record: Mapping[str, Any], base: str) -> str | None:
-    """Why no counterfactual of a base counts; None where some do."""
+def _without_counterfactuals(record: Mapping[str, Any]) -> list[str]:
+    """Why no counterfactual of some bases counts: one sentence for all bases of one reason."""
+    found: dict[str, list[str]] = {}
+    for base in record["outcomes"]:
+        if (reason := _why_none(record, base)) is not None:
+            found.setdefault(reason, []).append(base)
+    return [f"No counterfactual {reason.format(_some(bases))}." for reason, bases in found.items()]
+
+
+def _why_none(record: Mapping[str, Any], base: str) -> str | None:
+    """Why no counterfactual of a base counts, with a gap for its name; None where some do."""
     outcomes, excluded = record["outcomes"][base], record["exclusions"].get(base, {})
     examined = sum(outcomes.values())
     if examined == outcomes.get("not_eligible", 0):
-        return f"No counterfactual for {base}: none of {examined} images is predicted positive."
+        return f"for {{}}: none of {examined} images is predicted positive"
     if examined > sum(excluded.values()):
         return None
     reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in excluded.items())
-    return f"No counterfactual of {base} counts: {reasons}."
+    return f"of {{}} counts: {reasons}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are; run.json has all."""
+    if len(names) <= LISTED:
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{len(names)} bases ({', '.join(names[:LISTED])} … see run.json)"
 
 
 def _signed(value: float | None) -> str:

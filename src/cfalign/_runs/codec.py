@@ -119,8 +119,17 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 def write_rows(path: Path, rows: Sequence[Any], kind: type) -> None:
     """Write one line of CSV for each dataclass of one kind, below a header with the names of its fields."""
+    write_table(path, table_of(rows, kind))
+
+
+def table_of(rows: Sequence[Any], kind: type) -> pl.DataFrame:
+    """Dataclasses of one kind as a table; an undefined number is null."""
     columns = {name: [getattr(row, name) for row in rows] for name in schema(kind)}
-    table = pl.DataFrame(columns, schema=schema(kind)).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return pl.DataFrame(columns, schema=schema(kind)).with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all."""
     write_text(path, table.write_csv())
 
 
@@ -140,8 +149,13 @@ def read_table(path: Path, kind: type) -> pl.DataFrame:
 
 def read_rows(path: Path, kind: type[Value]) -> tuple[Value, ...]:
     """What ``write_rows`` wrote, as dataclasses; an undefined number is NaN. Raises BadInput as ``read_table`` does."""
-    table = read_table(path, kind).with_columns(pl.col(pl.Float64).fill_null(float("nan")))
-    return tuple(kind(**row) for row in table.iter_rows(named=True))
+    return rows_of(read_table(path, kind), kind)
+
+
+def rows_of(table: pl.DataFrame, kind: type[Value]) -> tuple[Value, ...]:
+    """The rows of a table as dataclasses of one kind; an undefined number is NaN."""
+    known = table.with_columns(pl.col(pl.Float64).fill_null(float("nan")))
+    return tuple(kind(**row) for row in known.iter_rows(named=True))
 
 
 def schema(kind: type) -> dict[str, type[pl.DataType]]:

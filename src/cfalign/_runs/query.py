@@ -56,13 +56,13 @@ class Selection:
     """A name or expression, followed by ``asc`` or ``desc`` (the default); by default |base_change|."""
 
 
-def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float) -> pl.DataFrame:
+def select(responses: pl.LazyFrame, wanted: Selection, *, min_base_change: float) -> pl.DataFrame:
     """The rows that ``wanted`` describes, in its order, with the columns that it names.
 
     ``responses``: those of a run. ``min_base_change``: ψ is undefined for smaller changes of the base. Raises BadInput
     for an unknown name, with the nearest valid ones, and for an expression that cannot be read.
     """
-    names = Names(responses.columns, min_base_change)
+    names = Names(responses.collect_schema().names(), min_base_change)
     _check_choice(responses, names, wanted)
     head = wanted.downstream
     cell = [] if head is None else [Column.BEFORE.of(head), Column.AFTER.of(head), f"psi.{head}"]
@@ -81,19 +81,20 @@ def select(responses: pl.DataFrame, wanted: Selection, *, min_base_change: float
     with _explained(by, names.valid):
         keys = [pl.sql_expr(order), pl.col("image_id"), pl.col("base")]  # equal ones have an order too
         down = [found is None or found.group(1).lower() == "desc", False, False]
-        return rows.sort(keys, descending=down, nulls_last=True).select(*shown)
+        return rows.sort(keys, descending=down, nulls_last=True).select(*shown).collect()
 
 
-def sql(text: str, tables: Mapping[str, pl.DataFrame], *, min_base_change: float) -> pl.DataFrame:
+def sql(text: str, tables: Mapping[str, pl.LazyFrame], *, min_base_change: float) -> pl.DataFrame:
     """The answer to a whole query, in which friendly names are columns of ``responses``, quoted or not.
 
     ``tables``: by name; one is ``responses``. Raises BadInput for a query that cannot be read.
     """
-    names = Names(tables["responses"].columns, min_base_change)
+    columns = {name: table.collect_schema().names() for name, table in tables.items()}
+    names = Names(columns["responses"], min_base_change)
     query, used = _rewritten(text, names, strict=False)
     frames = {name: _without_nan(table) for name, table in tables.items()}
     frames["responses"] = names.added(frames["responses"], used)
-    with _explained(text, [*names.valid, *(c for table in tables.values() for c in table.columns), *tables]):
+    with _explained(text, [*names.valid, *(c for some in columns.values() for c in some), *tables]):
         return pl.SQLContext(frames).execute(query, eager=True)
 
 
@@ -116,7 +117,7 @@ class Names:
         derived = name == "base_change" or (kind in ("change", "psi") and head in self.heads)
         return derived or name in self.columns or name in self.heads
 
-    def added(self, frame: pl.DataFrame, used: Iterable[str]) -> pl.DataFrame:
+    def added(self, frame: pl.LazyFrame, used: Iterable[str]) -> pl.LazyFrame:
         """The frame with a column for every friendly name that is used."""
         return frame.with_columns(self._meaning(name).alias(name) for name in used if name not in self.columns)
 
@@ -131,8 +132,8 @@ class Names:
         return response if kind == "change" else pl.when(change.abs() >= self._min).then(response / change)
 
 
-def _check_choice(responses: pl.DataFrame, names: Names, wanted: Selection) -> None:
-    bases = responses["base"].unique(maintain_order=True).to_list()
+def _check_choice(responses: pl.LazyFrame, names: Names, wanted: Selection) -> None:
+    bases = responses.select("base").unique(maintain_order=True).collect()["base"].to_list()
     if wanted.base is not None and wanted.base not in bases:
         raise BadInput(f"The run has no base {wanted.base!r}; {nearest(wanted.base, bases)}.")
     if wanted.downstream is not None and wanted.downstream not in names.heads:
@@ -145,7 +146,7 @@ def _check_choice(responses: pl.DataFrame, names: Names, wanted: Selection) -> N
         raise BadInput(f"{wanted.where!r} compares twice in a row; write both: 0.2 < smiling and smiling < 0.8.")
 
 
-def _without_nan(frame: pl.DataFrame) -> pl.DataFrame:
+def _without_nan(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.with_columns(pl.col(pl.Float64, pl.Float32).fill_nan(None))
 
 

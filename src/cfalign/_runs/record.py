@@ -147,12 +147,13 @@ def _occupied(run: Run) -> bool:
 
 
 def _measured(run: Run) -> bool:
-    return any(len(pl.read_parquet(shard, columns=["image_id"])) for shard in run.shards("responses"))
+    shards = [*run.shards("responses"), *run.shards("ineligible")]
+    return any(len(pl.read_parquet(shard, columns=["image_id"])) for shard in shards)
 
 
 def _clear(run: Run) -> None:
     """Remove the files of a run that could not begin, so that the corrected command may use the folder."""
-    for kind in ("scores", "responses", "tensors"):
+    for kind in ("scores", "responses", "ineligible", "tensors"):
         rmtree(run.path / kind, ignore_errors=True)
     with suppress(OSError):
         (run.path / "run.json").unlink()

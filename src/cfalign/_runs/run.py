@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, Relation
+from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, Outcome, Relation
 from cfalign._runs.codec import (
     Misfit,
     built,
@@ -22,8 +23,12 @@ from cfalign._runs.codec import (
     read_parquet,
     read_rows,
     read_table,
+    rows_of,
+    schema,
+    table_of,
     write_json,
     write_rows,
+    write_table,
 )
 from cfalign._runs.columns import Column
 from cfalign._runs.query import Selection, select, sql
@@ -99,11 +104,11 @@ class Run:
         return record
 
     def shards(self, kind: str) -> list[Path]:
-        """The shards of ``scores``, ``responses``, ``curves`` or ``tensors`` in order."""
+        """The shards of ``scores``, ``responses``, ``ineligible``, ``curves`` or ``tensors`` in order."""
         return sorted(p for p in (self.path / kind).glob("*") if not p.name.startswith("."))
 
     def table(self, kind: str) -> pl.DataFrame:
-        """All rows of ``scores``, ``responses`` or ``curves``. Raises BadInput without shards and for damaged ones."""
+        """All rows of the shards of a kind. Raises BadInput without shards and for damaged ones."""
         shards = self.shards(kind)
         if not shards:
             raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
@@ -114,9 +119,43 @@ class Run:
             self._tables[kind] = (state, table)
         return table
 
-    def responses(self) -> pl.DataFrame:
-        """One row per (image, base)."""
+    def counterfactuals(self) -> pl.DataFrame:
+        """The rows of ``responses`` for which a counterfactual was sought: all but the images not eligible."""
         return self.table("responses")
+
+    def ineligible(self) -> pl.DataFrame:
+        """One narrow row per (image, base) that the base does not predict positive: its score on the reconstruction."""
+        if not self.shards("ineligible"):
+            return pl.DataFrame(schema={"image_id": pl.Categorical, "base": pl.Categorical, "base_before": pl.Float64})
+        return self.table("ineligible")
+
+    def pairs(self) -> pl.LazyFrame:
+        """The rows of ``responses``, of which only what is asked for is made.
+
+        >>> run = cfa.Run("runs/nowhere")
+        >>> run.pairs().select("base", "outcome").collect()  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        BadInput: ...
+        """
+        sought = self.counterfactuals()
+        ineligible = self.ineligible()
+        if ineligible.is_empty():
+            return sought.lazy()
+        before = {Column.RECONSTRUCTION.of(h): Column.BEFORE.of(h) for h in Column.BEFORE.heads(sought.columns)}
+        known = self.scores().lazy().select("image_id", *before).rename(before)
+        rows = ineligible.lazy().with_columns(pl.col("image_id", "base").cast(pl.String))
+        rows = rows.join(known, on="image_id", how="left").with_columns(outcome=pl.lit(Outcome.NOT_ELIGIBLE.value))
+        there = {*before.values(), "image_id", "base", "base_before", "outcome"}
+        blank = {
+            name: pl.lit(0 if dtype.is_integer() else float("nan"), dtype=dtype)
+            for name, dtype in sought.schema.items()
+            if name not in there
+        }
+        return pl.concat([sought.lazy(), rows.with_columns(**blank).select(sought.columns)])
+
+    def responses(self) -> pl.DataFrame:
+        """One row per (image, base). For a run of many classes this is a large table; ``pairs`` makes a part of it."""
+        return self.pairs().collect()
 
     def scores(self) -> pl.DataFrame:
         """One row per image: scores on the image and on its reconstruction."""
@@ -151,13 +190,13 @@ class Run:
         """The findings with the images behind them, best first: the fields of ``Finding``; an undefined number is
         None.
         """
-        return [plain(finding) for finding in self._found().findings]
+        return [plain(finding) for finding in self.found().findings]
 
     def relations(self) -> list[dict[str, Any]]:
         """Heads that are correlated but not used, used but not correlated, and used one way only: the fields of
         ``Relation``; an undefined number is None.
         """
-        return [plain(relation) for relation in self._found().relations]
+        return [plain(relation) for relation in self.found().relations]
 
     def cells(self) -> list[Cell]:
         """The cells of the alignment matrix, base by base; an undefined number is NaN."""
@@ -170,9 +209,12 @@ class Run:
         """
         return read_rows(self._concluded(FILES[kind]), kind)
 
-    def conclusions(self) -> Conclusions:
-        """All that the run says. Raises BadInput when it is not complete or one of its files is damaged."""
-        found = self._found()
+    def conclusions(self, among: Collection[str] | None = None) -> Conclusions:
+        """All that the run says. Raises BadInput when it is not complete or one of its files is damaged.
+
+        ``among``: only cells between these heads, also of bases without a counterfactual.
+        """
+        found = self.found()
         try:
             counts: Counts = built(Counts, self.record())
         except Misfit as error:
@@ -181,7 +223,7 @@ class Run:
                 "command again."
             ) from error
         return Conclusions(
-            cells=self.rows(Cell),
+            cells=self._counting() if among is None else self._cells_among(among),
             effects=self.rows(Effect),
             gaps=self.rows(GroupGap),
             findings=found.findings,
@@ -189,11 +231,19 @@ class Run:
             counts=counts,
         )
 
+    def _counting(self) -> tuple[Cell, ...]:
+        return rows_of(self._table(Cell).filter(pl.col("n") > 0), Cell)
+
+    def _cells_among(self, heads: Collection[str]) -> tuple[Cell, ...]:
+        table = self._table(Cell)
+        names = pl.Series(list(heads), dtype=pl.String).implode()
+        return rows_of(table.filter(pl.col("base").is_in(names), pl.col("downstream").is_in(names)), Cell)
+
     def write(self, conclusions: Conclusions) -> None:
         """Write ``matrix.csv``, ``effects.csv``, ``gaps.csv`` and ``findings.json``; the counts belong into
         ``run.json``.
         """
-        write_rows(self.path / FILES[Cell], conclusions.cells, Cell)
+        write_table(self.path / FILES[Cell], _matrix(conclusions))
         write_rows(self.path / FILES[Effect], conclusions.effects, Effect)
         write_rows(self.path / FILES[GroupGap], conclusions.gaps, GroupGap)
         write_json(self.path / FINDINGS, plain(Findings(conclusions.findings, conclusions.relations)))
@@ -208,7 +258,8 @@ class Run:
             raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
         return file
 
-    def _found(self) -> Findings:
+    def found(self) -> Findings:
+        """Findings and relations, typed. Raises BadInput when the run is not complete or the file is damaged."""
         file = self._concluded(FINDINGS)
         try:
             found: Findings = built(Findings, read_json(file))
@@ -222,7 +273,7 @@ class Run:
         Raises BadInput for a cell that the run does not have.
         """
         minimum = self._min_base_change()
-        rows = self.responses().filter(pl.col("base") == base)
+        rows = self.counterfactuals().filter(pl.col("base") == base)
         if rows.is_empty() or Column.AFTER.of(downstream) not in rows.columns:
             raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
         change = pl.col("base_after") - pl.col("base_before")
@@ -255,12 +306,12 @@ class Run:
         Raises BadInput for an unknown name, with the nearest valid ones, and for a condition that cannot be read.
         """
         wanted = Selection(base=base, downstream=downstream, where=where, sort=sort)
-        rows = select(self.responses(), wanted, min_base_change=self._min_base_change())
+        rows = select(self.pairs(), wanted, min_base_change=self._min_base_change())
         return rows if limit is None else rows.head(limit)
 
     def sql(self, text: str) -> pl.DataFrame:
         """The answer to a SQL query over the tables ``responses`` and ``scores``; names as in ``query``."""
-        tables = {"responses": self.responses(), "scores": self.scores()}
+        tables = {"responses": self.pairs(), "scores": self.scores().lazy()}
         return sql(text, tables, min_base_change=self._min_base_change())
 
     def _min_base_change(self) -> float:
@@ -272,6 +323,26 @@ class Run:
             return load_file(shard)
         except (OSError, SafetensorError) as error:
             raise damaged(shard, error) from error
+
+
+def _matrix(conclusions: Conclusions) -> pl.DataFrame:
+    """The cells of every base, of those without a counterfactual too."""
+    counts = conclusions.counts
+    known = table_of(conclusions.cells, Cell).partition_by("base", as_dict=True, maintain_order=True)
+    heads = pl.Series(list(counts.drift), dtype=pl.String)
+    bases = dict.fromkeys([*counts.outcomes, *(base for (base,) in known)])
+    parts = [known[base,] if (base,) in known else _empty(base, heads, counts.exclusions[base]) for base in bases]
+    return pl.concat([pl.DataFrame(schema=schema(Cell)), *parts])
+
+
+def _empty(base: str, heads: pl.Series, reasons: Mapping[str, int]) -> pl.DataFrame:
+    """The cells of a base of which no counterfactual counts."""
+    excluded = sum(n for reason, n in reasons.items() if reason != Outcome.NOT_ELIGIBLE)
+    known = {"base": pl.lit(base), "n": pl.lit(0), "excluded": pl.lit(excluded)}
+    return pl.DataFrame({"downstream": heads}).select(
+        pl.col("downstream") if name == "downstream" else known.get(name, pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in schema(Cell).items()
+    )
 
 
 def _of(table: pl.DataFrame, audited: str | None) -> pl.DataFrame:

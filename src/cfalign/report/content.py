@@ -15,6 +15,7 @@ from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run
 from cfalign.report.evidence import controls, walks
 from cfalign.report.page_images import Pixels, read_small
+from cfalign.report.shown import shown_heads
 
 _KINDS = ("original", "reconstruction", "counterfactual")
 
@@ -46,12 +47,15 @@ class ReportData:
     timing: Mapping[str, float]
     """Seconds per stage."""
     heads: tuple[str, ...]
+    shown: frozenset[str]
+    """The heads in its matrix, plots and lists: all, or of very many those that matter most."""
     bases: tuple[str, ...]
     audited: tuple[str, ...]
     attributes: tuple[str, ...]
     conclusions: Conclusions
+    """Of the cells, those between shown heads."""
     controls: tuple[Control, ...]
-    """Per head, in the order of ``heads``."""
+    """Per shown head, in the order of ``heads``."""
     walks: Mapping[tuple[str, str], Walk]
     """Per (image_id, base) behind a finding: scores along the ray, or of its two ends."""
     pictures: Mapping[str, Pixels]
@@ -63,6 +67,16 @@ class ReportData:
     def counts(self) -> Counts:
         """What was looked at, left out and spent."""
         return self.conclusions.counts
+
+    @property
+    def shown_bases(self) -> tuple[str, ...]:
+        """The bases among the shown heads, in their order."""
+        return tuple(base for base in self.bases if base in self.shown)
+
+    @property
+    def shown_audited(self) -> tuple[str, ...]:
+        """The audited heads among the shown ones, in their order."""
+        return tuple(head for head in self.audited if head in self.shown)
 
     @property
     def ratios(self) -> dict[tuple[str, str], float]:
@@ -78,7 +92,7 @@ class ReportData:
     @property
     def apart(self) -> tuple[str, ...]:
         """The heads that stand apart in the matrix: the audited ones, unless all are audited."""
-        return self.audited if len(self.audited) < len(self.heads) else ()
+        return self.shown_audited if len(self.audited) < len(self.heads) else ()
 
 
 def load(run: Run | str | Path) -> ReportData:
@@ -90,9 +104,9 @@ def load(run: Run | str | Path) -> ReportData:
     """
     run = run if isinstance(run, Run) else Run(run)
     record = run.finished()
-    conclusions = run.conclusions()
+    findings = run.found().findings
     try:
-        return _gathered(run, record, conclusions)
+        return _gathered(run, record, findings)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
@@ -103,12 +117,14 @@ def load(run: Run | str | Path) -> ReportData:
         ) from error
 
 
-def _gathered(run: Run, record: Mapping[str, Any], conclusions: Conclusions) -> ReportData:
+def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) -> ReportData:
     heads, bases, audited, attributes = (
         built(tuple[str, ...], record[name], name) for name in ("heads", "bases", "audited", "attributes")
     )
-    responses, curves = run.responses(), run.table("curves") if run.shards("curves") else None
-    shown = {(s.image_id, s.base) for f in conclusions.findings for s in f.samples}
+    shown = shown_heads(run.matrix(), heads=heads, attributes=attributes, findings=findings)
+    conclusions = run.conclusions(among=shown)
+    responses, curves = run.counterfactuals(), run.table("curves") if run.shards("curves") else None
+    pairs = {(s.image_id, s.base) for f in findings for s in f.samples}
     return ReportData(
         run_dir=run.path,
         versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
@@ -119,12 +135,13 @@ def _gathered(run: Run, record: Mapping[str, Any], conclusions: Conclusions) -> 
         images_hash=str(record["data"].get("hash", "")),
         timing=_seconds(record),
         heads=heads,
+        shown=frozenset(shown),
         bases=bases,
         audited=audited,
         attributes=attributes,
         conclusions=conclusions,
-        controls=controls(responses, heads=heads, drift=conclusions.counts.drift),
-        walks=walks(curves, responses, pairs=shown),
+        controls=controls(responses, heads=shown, drift=conclusions.counts.drift),
+        walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
         pictures=_pictures(run.path, conclusions.findings),
     )
 

@@ -56,15 +56,19 @@ def _quantile(values: pl.Series) -> float:
 
 
 def walks(
-    curves: pl.DataFrame | None, responses: pl.DataFrame, *, pairs: AbstractSet[tuple[str, str]]
+    curves: pl.DataFrame | None,
+    responses: pl.DataFrame,
+    *,
+    pairs: AbstractSet[tuple[str, str]],
+    heads: AbstractSet[str],
 ) -> dict[tuple[str, str], Walk]:
     """Per (image_id, base): the curve where one was stored, else a straight line between the two ends in
-    ``responses``.
+    ``responses``. ``heads``: those whose scores are given.
     """
     found: dict[tuple[str, str], Walk] = {}
     for pair in sorted(pairs):
-        walk = None if curves is None else _from_curve(_of(curves, pair), *pair)
-        walk = walk or _from_ends(_of(responses, pair), *pair)
+        walk = None if curves is None else _from_curve(_of(curves, pair), *pair, heads)
+        walk = walk or _from_ends(_of(responses, pair), *pair, heads)
         if walk is not None:
             found[pair] = walk
     return found
@@ -74,15 +78,17 @@ def _of(table: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:
     return table.filter((pl.col("image_id") == pair[0]) & (pl.col("base") == pair[1]))
 
 
-def _from_curve(rows: pl.DataFrame, image_id: str, base: str) -> Walk | None:
+def _from_curve(rows: pl.DataFrame, image_id: str, base: str, heads: AbstractSet[str]) -> Walk | None:
     if len(rows) < 2 or Column.WALK.of(base) not in rows.columns:
         return None
     rows = rows.sort("step")
-    scores = {head: _floats(rows[Column.WALK.of(head)]) for head in Column.WALK.heads(rows.columns)}
-    return Walk(image_id=image_id, base=base, base_scores=scores[base], scores=scores)
+    own = _floats(rows[Column.WALK.of(base)])
+    some = [head for head in Column.WALK.heads(rows.columns) if head in heads]
+    scores = {head: _floats(rows[Column.WALK.of(head)]) for head in some}
+    return Walk(image_id=image_id, base=base, base_scores=own, scores=scores)
 
 
-def _from_ends(rows: pl.DataFrame, image_id: str, base: str) -> Walk | None:
+def _from_ends(rows: pl.DataFrame, image_id: str, base: str, heads: AbstractSet[str]) -> Walk | None:
     if rows.is_empty():
         return None
     row = rows.head(1)
@@ -92,6 +98,7 @@ def _from_ends(rows: pl.DataFrame, image_id: str, base: str) -> Walk | None:
     scores = {
         head: (*_floats(row[Column.BEFORE.of(head)]), *_floats(row[Column.AFTER.of(head)]))
         for head in Column.AFTER.heads(row.columns)
+        if head in heads
     }
     return Walk(image_id=image_id, base=base, base_scores=ends, scores=scores)
 

@@ -19,11 +19,16 @@ from cfalign.report import page_images, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
 
-IMAGE_BUDGET = 10_000_000
-"""Characters of image data on a page; further strips are named instead of shown."""
+PAGE_BUDGET = 9_500_000
+"""Characters of a page; images take what the figures leave, and further strips are named instead of shown."""
+_TABLES = 2_000_000
+"""Of these, what tables, plots of single images and the sentences may take."""
 _ROWS = 15
+_ALL_ROWS = 3000
+"""Effects that are drawn at most, of all heads together, beyond the first of each."""
 _RELATIONS = 8
 _GAPS = 8
+_ALL_GAPS = 200
 _OPEN_FINDINGS = 3
 _OPEN_SAMPLES = 2
 _FULL_PLOTS = 3
@@ -64,6 +69,9 @@ def _whole(sentence: str) -> Markup:
 
 
 def _context(data: ReportData) -> dict[str, Any]:
+    blocks, heatmap, controls = _effect_blocks(data), _heatmap(data), _controls(data)
+    figures_drawn = [heatmap, controls["plot"], controls["rest"], *(p for b in blocks for p in b.figures)]
+    left = PAGE_BUDGET - sum(len(drawn or "") for drawn in figures_drawn) - _TABLES
     return {
         "data": data,
         "style": style,
@@ -72,16 +80,17 @@ def _context(data: ReportData) -> dict[str, Any]:
         "headlines": [(f, _whole(wording.finding_sentence(f, code))) for f in data.conclusions.findings],
         "no_finding": wording.no_finding(data),
         "cautions": [Markup(c) for c in wording.cautions(data, code)],
-        "blocks": _effect_blocks(data),
+        "blocks": blocks,
         "overview": len(data.audited) > _FULL_PLOTS,
-        "findings": _findings(data),
-        "heatmap": _heatmap(data),
+        "findings": _findings(data, _Budget(left)),
+        "heatmap": heatmap,
         "colour_bar": Markup(figures.colour_bar()),
-        "bases": [_base_row(data, b) for b in data.bases],
+        "bases": [_base_row(data, b) for b in data.shown_bases],
+        "left_out": Markup(wording.left_out(data, code)),
         "basis": wording.basis(data),
         "outcome_keys": _outcome_keys(data),
         "relations": _relations(data),
-        "gaps": [Markup(wording.gap_sentence(g, code)) for g in wording.remarkable_gaps(data)],
+        "gaps": [Markup(wording.gap_sentence(g, code)) for g in wording.remarkable_gaps(data)[:_ALL_GAPS]],
         "gaps_shown": _GAPS,
         "gap_words": wording.gap_words(),
         "followed": [
@@ -89,7 +98,7 @@ def _context(data: ReportData) -> dict[str, Any]:
             for attribute, f in data.followed
         ],
         "followed_words": wording.followed_words(),
-        "controls": _controls(data),
+        "controls": controls,
         "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.counts.cost.items()],
         "timing": _timing(data),
         "settings": wording.flat(data.settings),
@@ -122,26 +131,36 @@ class _EffectBlock:
     plot: Markup
     rest: Markup | None
     n_rest: int
+    undrawn: int
+    """Smaller effects that stand in ``effects.csv`` alone."""
     thumbnail: Markup
     significant: int
+
+    @property
+    def figures(self) -> tuple[Markup, ...]:
+        """Everything that is drawn."""
+        return (self.plot, self.thumbnail, *(() if self.rest is None else (self.rest,)))
 
 
 def _effect_blocks(data: ReportData) -> list[_EffectBlock]:
     scale = figures.common_scale(data.conclusions.effects)
     foreign = figures.common_scale([e for e in data.conclusions.effects if not e.own])
-    return [_effect_block(audited, effects, scale, foreign) for audited, effects in wording.by_head(data)]
+    blocks = wording.by_head(data)
+    drawn = _ALL_ROWS // max(len(blocks), 1)
+    return [_effect_block(audited, effects, scale, foreign, drawn) for audited, effects in blocks]
 
 
 def _effect_block(
-    audited: str, effects: Sequence[Effect], scale: figures.Scale, foreign: figures.Scale
+    audited: str, effects: Sequence[Effect], scale: figures.Scale, foreign: figures.Scale, drawn: int
 ) -> _EffectBlock:
     ordered = figures.by_size(effects)
-    first, rest = ordered[: _ROWS + 1], ordered[_ROWS + 1 :]
+    first, rest = ordered[: _ROWS + 1], ordered[_ROWS + 1 : max(drawn, _ROWS + 1)]
     return _EffectBlock(
         audited=audited,
         plot=Markup(figures.forest_plot(first, scale=scale)),
         rest=Markup(figures.forest_plot(rest, scale=scale, captions=False)) if rest else None,
         n_rest=len(rest),
+        undrawn=len(ordered) - len(first) - len(rest),
         thumbnail=Markup(figures.forest_thumbnail(effects, scale=foreign)),
         significant=sum(e.clear and not e.own for e in effects),
     )
@@ -171,7 +190,7 @@ class _Strip:
 
 @dataclass
 class _Budget:
-    """Image data already on the page; the same file is encoded once."""
+    """What images may still take of the page, in characters; the same file is encoded once."""
 
     left: int
     known: dict[str, str] = field(default_factory=dict)
@@ -186,8 +205,7 @@ class _Budget:
         return uri
 
 
-def _findings(data: ReportData) -> list[dict[str, Any]]:
-    budget = _Budget(IMAGE_BUDGET)
+def _findings(data: ReportData, budget: _Budget) -> list[dict[str, Any]]:
     rows = []
     for position, finding in enumerate(data.conclusions.findings):
         strips = [_strip(data, finding, s, budget) for s in _both_readings(finding)]
@@ -269,7 +287,7 @@ def _picture(sample: Sample, kind: str, pixels: Pixels | None, budget: _Budget) 
 def _heatmap(data: ReportData) -> Markup:
     if not data.conclusions.cells:
         return Markup("")
-    reasons = {b: wording.exclusion_reasons(data.counts.exclusions.get(b, {})) for b in data.bases}
+    reasons = {b: wording.exclusion_reasons(data.counts.exclusions.get(b, {})) for b in data.shown_bases}
     return Markup(figures.matrix_heatmap(data.conclusions.cells, apart=data.apart, reasons=reasons))
 
 

@@ -22,6 +22,8 @@ _CELLS = 25
 def markdown(data: ReportData) -> str:
     """The whole report; the same numbers and sentences as the page, without its figures."""
     parts = [f"# {escape(wording.headline(data))}", wording.introduction(data, code)]
+    if left_out := wording.left_out(data, code):
+        parts.append(left_out)
     parts += _findings(data)
     cautions = wording.cautions(data, code)
     if cautions:
@@ -147,7 +149,7 @@ def _basis(data: ReportData) -> list[str]:
             wording.used(data.conclusions.cells, b),
             escape(wording.exclusion_reasons(data.counts.exclusions.get(b, {}))) or "none",
         )
-        for b in data.bases
+        for b in data.shown_bases
     ]
     names = [k.replace("_", " ") for k in kinds]
     parts = [wording.basis(data), _table(("base", *names, "count in the matrix", "excluded there"), rows)]

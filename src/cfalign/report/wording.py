@@ -200,7 +200,9 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
     if skipped := len(data.counts.skipped):
         found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
     made = {b: made_for(data, b) for b in data.bases if b in data.counts.outcomes}
-    few = [b for b, n in made.items() if n < _FEW]
+    if idle := without_counterfactual(data, mark):
+        found.append(idle)
+    few = [b for b, n in made.items() if 0 < n < _FEW]
     if few:
         found.append(
             f"Fewer than {_FEW} counterfactuals for {plural(len(few), 'base')} ({list_of(few, mark, most=6)}): "
@@ -241,6 +243,27 @@ def _was(n: int) -> str:
     return "was" if n == 1 else "were"
 
 
+def left_out(data: ReportData, mark: Mark) -> str:
+    """Which heads this report does not show; nothing where it shows all."""
+    rest = [head for head in data.heads if head not in data.shown]
+    if not rest:
+        return ""
+    return (
+        f"Of {len(data.heads)} heads, {len(data.shown)} are shown: those of findings, the attributes, bases with "
+        f"counterfactuals, then those with the largest clear ψ. The others ({list_of(rest, mark)}) are in "
+        f"{mark('matrix.csv')}, {mark('effects.csv')} and {mark('gaps.csv')}."
+    )
+
+
+def without_counterfactual(data: ReportData, mark: Mark) -> str:
+    """Which bases have no counterfactual at all, in one sentence; nothing where all have some."""
+    idle = [b for b in data.bases if b in data.counts.outcomes and not made_for(data, b)]
+    if not idle:
+        return ""
+    none = "no image is predicted positive by it" if len(idle) == 1 else "no image is predicted positive by them"
+    return f"No counterfactual for {plural(len(idle), 'base')} ({list_of(idle, mark, most=6)}): {none}."
+
+
 def made_for(data: ReportData, base: str) -> int:
     """Searches that were begun for a base: all images but those not eligible."""
     return sum(n for outcome, n in data.counts.outcomes.get(base, {}).items() if outcome != Outcome.NOT_ELIGIBLE)
@@ -272,7 +295,10 @@ def used(cells: Sequence[Cell], base: str) -> str:
 
 def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
     """Effects per audited head, the head with the largest significant foreign effect first when there are many."""
-    groups = {a: [e for e in data.conclusions.effects if e.audited == a] for a in data.audited}
+    groups: dict[str, list[Effect]] = {a: [] for a in data.shown_audited}
+    for e in data.conclusions.effects:
+        if e.audited in groups:
+            groups[e.audited].append(e)
     order = list(groups)
     if len(order) > 3:
         order.sort(key=lambda a: (-_largest(groups[a]), a))
