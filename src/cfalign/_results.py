@@ -277,6 +277,17 @@ class Followed:
 
 
 @dataclass(frozen=True)
+class Duplicate:
+    """A head that answers every image as another one does: one concept under two names."""
+
+    head: str
+    of: str
+    """The head that stands for both in findings."""
+    complement: bool
+    """Whether it is 1 − that head, as the two classes of a softmax are; otherwise a copy."""
+
+
+@dataclass(frozen=True)
 class Skipped:
     """An image that could not be loaded."""
 
@@ -302,6 +313,8 @@ class Counts:
     images: int
     """Those that were looked at."""
     skipped: tuple[Skipped, ...]
+    duplicates: tuple[Duplicate, ...] = ()
+    """Heads that are copies or complements of another one."""
 
 
 @dataclass(frozen=True)

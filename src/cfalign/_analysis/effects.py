@@ -71,6 +71,7 @@ def effects(
     witnesses: Mapping[str, str] | None = None,
     spans: Mapping[str, float] | None = None,
     together: Mapping[tuple[str, str], float] | None = None,
+    same: Mapping[str, str] | None = None,
     options: EffectOptions,
     seed: int = 0,
 ) -> Unmixed:
@@ -89,14 +90,16 @@ def effects(
         spans: the mean score of images with an attribute minus that of images without, by its witness; 1 by default.
         together: (present, attribute) → how much more of the attribute there is where the first is present, as a share
             of a full switch. Without it ``carried`` is empty.
+        same: the head that stands for a copy or a complement of it: these count as one head, so an audited head has no
+            effect of its own complement.
     """
     attributes = tuple(dict.fromkeys(row.base for row in rows))
-    problem = _posed(rows, heads, audited, witnesses or {}, spans or {}, together or {})
+    problem = _posed(rows, heads, audited, witnesses or {}, spans or {}, together or {}, same or {})
     solved = _solved(problem, options, seed) if problem.rows and audited else {}
     q = q_values(np.array([s.p for s in solved.values()]))
     q_of = dict(zip(solved, q.tolist(), strict=True))
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
-    pairs = [(a, b) for a in audited for b in attributes if a != b]
+    pairs = [(a, b) for a in audited for b in attributes if not problem.itself(a, b)]
     result = [
         _effect(*pair, solved.get(pair, _UNSOLVED), outgoing.get(pair, _NAN), n_of[pair[1]], q_of.get(pair, _NAN))
         for pair in pairs
@@ -111,6 +114,7 @@ def _posed(
     witnesses: Mapping[str, str],
     spans: Mapping[str, float],
     together: Mapping[tuple[str, str], float],
+    same: Mapping[str, str],
 ) -> _Problem:
     used = [row for row in rows if len(row)]
     found = tuple(dict.fromkeys(row.base for row in used))
@@ -122,6 +126,7 @@ def _posed(
         audited=audited,
         spans=np.array([spans.get(a, 1.0) for a in found]),
         together=np.array([[together.get((b, a), np.nan) for a in found] for b in found]),
+        same=same,
     )
 
 
@@ -152,6 +157,12 @@ class _Problem:
     spans: Floats
     together: Floats
     """[attribute present, attribute]"""
+    same: Mapping[str, str]
+    """The head that stands for a copy or a complement of it."""
+
+    def itself(self, audited: str, attribute: str) -> bool:
+        """Whether the attribute is the audited head under this name or another."""
+        return self.same.get(audited, audited) == self.same.get(attribute, attribute)
 
     @property
     def columns(self) -> list[int]:
@@ -195,13 +206,13 @@ def _solved(problem: _Problem, options: EffectOptions, seed: int) -> dict[tuple[
     rows, names, audited = problem.rows, problem.attributes, problem.audited
     point = responses(rows, problem.heads, problem.watched, audited)
     effect, carried = _posterior(problem, point, options, seed)
-    itself = np.array([[a == name for name in names] for a in audited])
+    itself = np.array([[problem.itself(a, name) for name in names] for a in audited])
     p = _p_values(problem, np.where(itself, 0.0, effect[0] / problem.spans), draws=options.draws, seed=seed)
     first = {name: problem.rows_of(name)[0] for name in names}
     solved = {}
     for j, a in enumerate(audited):
         for k, name in enumerate(names):
-            if name == a:
+            if itself[j, k]:
                 continue
             solved[a, name] = _Solved(
                 effect=tuple(effect[:, j, k].tolist()),
@@ -224,7 +235,7 @@ def _posterior(problem: _Problem, point: Responses, options: EffectOptions, seed
     weight = 1 / (1 + variance.T / options.misfit**2)
     design = np.repeat(point.mixing[None], len(problem.audited), axis=0)
     for k, name in enumerate(problem.attributes):
-        for j in [j for j, a in enumerate(problem.audited) if a == name]:
+        for j in [j for j, a in enumerate(problem.audited) if problem.itself(a, name)]:
             weight[j, problem.rows_of(name)] = 0
             design[j, :, k] = 0
     effects, carried = [], []

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from cfalign._analysis.alignment import Row, alignment, usable
+from cfalign._analysis.duplicates import duplicates, standing_for, with_mirrored_effects, with_mirrored_gaps
 from cfalign._analysis.effects import effects
 from cfalign._analysis.group_gaps import group_gaps
 from cfalign._analysis.relations import relations
@@ -46,30 +47,43 @@ def conclude(
         seed=options.seed,
     )
     columns = [*heads, *judges.values()]
+    copies = duplicates(shards.answers(heads), heads, first=attributes)
+    same = standing_for(copies)
+    alone = [a for a in attributes if same.get(a) not in attributes]
     switched = shards.switched(attributes, columns, options=options)
-    groups, examined = shards.groups(attributes, judges, options.search.eligible)
+    groups, examined = shards.groups(alone, judges, options.search.eligible)
+    outgoing = {(c.base, c.downstream): c.psi for c in cells}
     solved = effects(
-        switched,
+        [row for row in switched if row.base in alone],
         columns,
         audited,
-        outgoing={(c.base, c.downstream): c.psi for c in cells},
+        outgoing=outgoing,
+        same=same,
         witnesses=judges,
         spans=groups.spans,
         together=groups.together,
         options=options.effects,
         seed=options.seed,
     )
-    found = _with_incoming_of(cells, solved.effects)
+    mirrored = [copy for copy in copies if copy.head in attributes and copy.head not in alone]
+    every = with_mirrored_effects(solved.effects, mirrored, audited=audited, attributes=attributes, outgoing=outgoing)
+    found = _with_incoming_of(cells, every)
+    told = [e for e in found if e.audited not in same and e.attribute not in same]
     known = shards.on_reconstructions(heads)
-    foreign = [e for e in found if not e.own]
+    foreign = [e for e in told if not e.own]
     controls = {a: followed(switched, columns, a, judge, seed=options.seed) for a, judge in judges.items()}
+    first = [e for e in found if e.attribute in alone]
+    gaps = group_gaps(first, solved.carried, groups, {a: known[a][examined] for a in audited})
     return Conclusions(
         cells=tuple(cells),
         effects=tuple(found),
-        gaps=tuple(group_gaps(found, solved.carried, groups, {a: known[a][examined] for a in audited})),
-        findings=_findings(found, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
+        gaps=tuple(with_mirrored_gaps(gaps, mirrored, audited=audited, attributes=attributes)),
+        findings=_findings(told, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
         relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
-        counts=_counts(shards, rows, {base: reasons for base, (_, reasons) in used.items()}, heads, controls),
+        counts=replace(
+            _counts(shards, rows, {base: reasons for base, (_, reasons) in used.items()}, heads, controls),
+            duplicates=copies,
+        ),
     )
 
 

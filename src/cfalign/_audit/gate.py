@@ -50,7 +50,8 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
     """Compare the effects of a finished run with their limits.
 
     An effect is unexpected if it is clear (q < 0.05 and a 95 % interval that excludes zero) and its size exceeds its
-    limit.
+    limit. What a head does counts once: a copy or complement of another head is compared only with a limit that names
+    it.
 
     Args:
         run: a finished audit.
@@ -66,6 +67,8 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
     effects = [e for e in run.rows(Effect) if not e.own]
     limits = dict(expected or {})
     _refuse_unknown(limits, effects)
+    copies = {d["head"] for d in run.record().get("duplicates", ())}
+    effects = [e for e in effects if not {e.audited, e.attribute} & copies or set(_names(e)) & set(limits)]
     found = []
     for effect in effects:
         allowed = next((limits[name] for name in _names(effect) if name in limits), max_effect)

@@ -102,6 +102,12 @@ class Shards:
         columns = {head: self.scores[Column.RECONSTRUCTION.of(head)].cast(pl.Float64) for head in heads}
         return {head: column.fill_null(float("nan")).to_numpy() for head, column in columns.items()}
 
+    def answers(self, heads: Sequence[str]) -> Floats:
+        """The scores of the heads on every image and then on every reconstruction, [answer, head]."""
+        known = self.scores.filter(pl.col("skipped").is_null())
+        parts = [known.select(where.columns(heads)).to_numpy() for where in (Column.IMAGE, Column.RECONSTRUCTION)]
+        return np.concatenate(parts).astype(np.float64)
+
     def drift(self, heads: Sequence[str]) -> dict[str, float]:
         """Mean \\|score(x0) − score(x)\\| of each head; NaN where no image is known."""
         found = {}

@@ -15,7 +15,7 @@ from cfalign._runs.run import Run
 
 LISTED = 5  # skipped images on the terminal; run.json has all
 _HEADS = ("heads", "bases", "audited", "attributes", "judges", "controls")
-_COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "timing")
+_COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "duplicates", "timing")
 
 
 def finish(run: Run, *, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def finish(run: Run, *, as_json: bool) -> None:
     say(_counts(record))
     _tell_skipped(record["skipped"], record["images"])
     _tell_left_out(record.get("inventory"))
-    for sentence in _without_counterfactuals(record):
+    for sentence in (*_duplicates(record), *_without_counterfactuals(record)):
         say(sentence)
     say(f"Report: {files['html']}")
 
@@ -93,6 +93,15 @@ def _tell_left_out(inventory: Mapping[str, Any] | None) -> None:
         say(f"  {kind['count']} {kind['what']}: {kind['reason']}")
     if more := inventory["left_out"][LISTED:]:
         say(f"  … and {sum(kind['count'] for kind in more)} of {len(more)} more kinds, see run.json")
+
+
+def _duplicates(record: Mapping[str, Any]) -> list[str]:
+    """Which heads give the answer of another one, in one sentence."""
+    found = [f"{d['head']} is {'1 − ' if d['complement'] else ''}{d['of']}" for d in record.get("duplicates", ())]
+    if not found:
+        return []
+    more = f" and {len(found) - LISTED} more, see run.json" if len(found) > LISTED else ""
+    return [f"Heads that give one answer count once: {', '.join(found[:LISTED])}{more}."]
 
 
 def _without_counterfactuals(record: Mapping[str, Any]) -> list[str]:

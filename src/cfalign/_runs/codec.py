@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from hashlib import sha256
 from io import BytesIO
@@ -239,6 +239,8 @@ def _built_dataclass(kind: Any, value: Any, where: str) -> Any:
     for f in fields(kind):
         name = f"{where}.{f.name}" if where else f.name
         if f.name not in entries:
+            if f.default is not MISSING:
+                continue
             raise Misfit(f"lacks {name!r}")
         found[f.name] = built(hints[f.name], entries[f.name], name)
     return kind(**found)

@@ -37,6 +37,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
             "hash": data.images_hash,
             "skipped": counts.skipped,
         },
+        "duplicates": counts.duplicates,
         "outcomes": counts.outcomes,
         "exclusions": counts.exclusions,
         "gaps": [g for g in found.gaps if g.audited in data.shown],

@@ -199,6 +199,9 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
         )
     if skipped := len(data.counts.skipped):
         found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
+    if copies := data.counts.duplicates:
+        named = [f"{mark(d.head)} is {'1 − ' if d.complement else ''}{mark(d.of)}" for d in copies]
+        found.append(f"Heads that give one answer count once: {list_of(named, str, most=_LISTED)}.")
     made = {b: made_for(data, b) for b in data.bases if b in data.counts.outcomes}
     if idle := without_counterfactual(data, mark):
         found.append(idle)

@@ -1,0 +1,151 @@
+"""Heads that give one answer: copies of each other, or complements, as the two classes of a softmax are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from cfalign._results import Duplicate, Effect, Floats, GroupGap, own_concept
+
+TOLERANCE = 1e-3
+"""Logits count as equal up to this difference, and this share of their size."""
+SPREAD = 0.1
+"""Range of a logit below which a head is constant: constant heads are no copies of each other."""
+SATURATED = 12.0
+"""|logit| beyond which only the side is compared: float32 knows no more of a probability."""
+KNOWN = 4
+"""Answers below saturation that two heads must share."""
+_FIRST = 64
+_BLOCK = 64
+
+
+def duplicates(scores: Floats, heads: Sequence[str], *, first: Collection[str] = ()) -> tuple[Duplicate, ...]:
+    """Every head that is a copy or the complement of another one on all images, named by the one that stands for both.
+
+    Args:
+        scores: probabilities [answer, head]; a head with a score outside [0, 1] or without a number is no duplicate.
+        first: heads that stand for the others before all; then short names before long ones.
+
+    A head of another classifier with the same target is its own concept and no duplicate.
+    """
+    if not len(scores):
+        return ()
+    logits = _logits(scores)
+    usable = np.flatnonzero(np.isfinite(logits).all(axis=0) & (np.ptp(logits, axis=0) > SPREAD)).tolist()
+    order = sorted(usable, key=lambda i: (heads[i] not in first, len(heads[i]), i))
+    found: dict[int, Duplicate] = {}
+    for one, other in _candidates(logits[:_FIRST], order):
+        if one in found or other in found or own_concept(heads[one], heads[other]):
+            continue
+        for complement in (False, True):
+            if _equal(logits[:, one], -logits[:, other] if complement else logits[:, other]):
+                found[other] = Duplicate(head=heads[other], of=heads[one], complement=complement)
+                break
+    return tuple(found[i] for i in sorted(found))
+
+
+def _logits(scores: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside = (scores >= 0) & (scores <= 1)
+        return np.where(inside, np.clip(logit(np.clip(scores, 0, 1)), -36.0, 36.0), np.nan)
+
+
+def _candidates(logits: Floats, order: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs that agree on some answers, the one that stands for the other first."""
+    size = np.abs(logits[:, list(order)])
+    pairs = []
+    for at in range(0, len(order), _BLOCK):
+        block = size[:, at : at + _BLOCK]
+        near = np.ones((block.shape[1], size.shape[1]), dtype=bool)
+        for mine, theirs in zip(block, size, strict=True):
+            near &= _near(mine[:, None], theirs[None, :])
+        pairs += [(order[at + i], order[j]) for i, j in np.argwhere(near) if at + i < j]
+    rank = {head: place for place, head in enumerate(order)}
+    return sorted(((int(i), int(j)) for i, j in pairs), key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+
+
+def _near(one: Floats, other: Floats) -> NDArray[np.bool_]:
+    bound = TOLERANCE * (1 + np.abs(one))
+    return (np.abs(one - other) <= bound) | ((one > SATURATED) & (other > SATURATED))
+
+
+def _equal(one: Floats, other: Floats) -> bool:
+    same_side = _near(one, other) | ((one < -SATURATED) & (other < -SATURATED))
+    return bool(same_side.all()) and int((np.abs(one) < SATURATED).sum()) >= KNOWN
+
+
+def standing_for(found: Sequence[Duplicate]) -> dict[str, str]:
+    """The head that stands for each duplicate."""
+    return {d.head: d.of for d in found}
+
+
+def with_mirrored_effects(
+    found: Sequence[Effect],
+    copies: Sequence[Duplicate],
+    *,
+    audited: Sequence[str],
+    attributes: Sequence[str],
+    outgoing: Mapping[tuple[str, str], float],
+) -> list[Effect]:
+    """The effects with those of attributes that are copies of another: the same numbers, of a complement mirrored."""
+    known = {(e.audited, e.attribute): e for e in found}
+    of = {d.head: d for d in copies}
+    rows = []
+    for a in audited:
+        for name in attributes:
+            copy = of.get(name)
+            e = known.get((a, name if copy is None else copy.of))
+            if e is None:
+                continue
+            rows.append(e if copy is None else _mirrored_effect(e, copy, outgoing.get((a, name), float("nan"))))
+    return rows
+
+
+def _mirrored_effect(e: Effect, copy: Duplicate, outgoing: float) -> Effect:
+    low, high = (-e.ci_high, -e.ci_low) if copy.complement else (e.ci_low, e.ci_high)
+    effect = -e.effect if copy.complement else e.effect
+    return replace(e, attribute=copy.head, effect=effect, ci_low=low, ci_high=high, outgoing=outgoing)
+
+
+def with_mirrored_gaps(
+    found: Sequence[GroupGap], copies: Sequence[Duplicate], *, audited: Sequence[str], attributes: Sequence[str]
+) -> list[GroupGap]:
+    """The same for group gaps."""
+    known = {(g.audited, g.attribute): g for g in found}
+    of = {d.head: d for d in copies}
+    rows = []
+    for a in audited:
+        for name in attributes:
+            copy = of.get(name)
+            gap = known.get((a, name if copy is None else copy.of))
+            if gap is not None:
+                rows.append(gap if copy is None else _mirrored_gap(gap, copy))
+    return rows
+
+
+def _mirrored_gap(g: GroupGap, copy: Duplicate) -> GroupGap:
+    if not copy.complement:
+        return replace(g, attribute=copy.head)
+    return replace(
+        g,
+        attribute=copy.head,
+        gap=-g.gap,
+        ci_low=-g.ci_high,
+        ci_high=-g.ci_low,
+        direct=-g.direct,
+        indirect=-g.indirect,
+        observed=-g.observed,
+        n_with=g.n_without,
+        n_without=g.n_with,
+        through="; ".join(_turned(part) for part in g.through.split("; ") if part),
+    )
+
+
+def _turned(part: str) -> str:
+    """A part such as ``young +0.21`` with the other sign."""
+    name, _, size = part.rpartition(" ")
+    return f"{name} {-float(size):+.2f}"
