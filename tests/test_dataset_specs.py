@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -18,7 +19,7 @@ from PIL import Image
 import cfalign as cfa
 import worlds
 from cfalign._errors import BadInput
-from cfalign.datasets import ImageFolder, ImageSource, Labels, in_batches, open_dataset, open_images
+from cfalign.datasets import ImageFolder, ImageSource, ImageWarning, Labels, in_batches, open_dataset, open_images
 from cfalign.datasets.label_columns import class_columns
 
 WORLDS = Path(worlds.__file__)
@@ -268,19 +269,124 @@ def test_class_columns() -> None:
     assert class_columns("species", [[7], None], many) == {"species": ["7", None]}
 
 
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_a_compressed_shard_is_unpacked_for_as_long_as_it_is_read(tmp_path: Path, mode: str) -> None:
+    members = {"0.png": png(40), "0.cls": b"1", "1.png": png(250), "1.cls": b"0"}
+    plain = open_dataset(f"webdataset:{write_shard(tmp_path / 'a.tar', members)}", size=8)[0]
+    write_shard(tmp_path / f"a.tar.{mode}", members, mode=f"w:{mode}")
+    (tmp_path / "a.tar").unlink()
+    source, labels = labelled(*open_dataset(f"webdataset:{tmp_path}/a.tar.{mode}", size=8))
+    assert source.ids == plain.ids == ("a/0", "a/1")
+    assert labels.values.ravel().tolist() == [1, 0]
+    part = source.subset(["a/1"])
+    place = part._contents[0].path  # type: ignore[attr-defined]
+    del source
+    assert (part.load([0]).images[0, 0, 0, 0] * 255).round() == 250
+    del part
+    assert not place.exists()
+
+
+def test_members_are_read_or_counted(tmp_path: Path) -> None:
+    members = {
+        "0.jpg": png(0),
+        "0.seg.png": png(1),
+        "0.txt": b"a caption",
+        "0.npy": b"x",
+        "0.json": b'{"hat": 1}',
+        "0.seg.json": b'{"hat": 0}',
+        "1.image": png(250),
+        "1.cls": b"3",
+        "2.cls": b"0",
+        "._3.jpg": b"x",
+        "noending": png(0),
+        "4.png": png(4),
+        "4.json": b"{" + b" " * 1_000_000 + b"}",
+    }
+    with pytest.warns(ImageWarning, match=r"2 of 5 images .* left out: 1 \.npy .*, 1 no ending \(the name of a member"):
+        source, labels = labelled(*open_dataset(f"webdataset:{write_shard(tmp_path / 'a.tar', members)}", size=8))
+    assert source.ids == ("a/0", "a/1", "a/4")
+    assert source.load([0, 1, 2]).skipped == ()
+    assert labels.targets == ("hat",)
+    inventory = source.inventory  # type: ignore[attr-defined]
+    assert (inventory.given, inventory.images, inventory.labels) == (len(members), 3, 2)
+    assert {kind.what: (kind.count, kind.lost) for kind in inventory.left_out} == {
+        ".npy": (1, True),
+        "no ending": (1, True),
+        ".cls": (1, False),
+        ".json": (1, False),
+        ".seg.json": (1, False),
+        ".seg.png": (1, False),
+        ".txt": (1, False),
+        "hidden": (1, False),
+    }
+
+
+def test_keys_end_at_the_first_dot_and_what_collides_is_warned_of(tmp_path: Path) -> None:
+    members = {
+        f"{i}.{side}.{kind}": png(100 * i) if kind == "jpg" else b"%d" % i
+        for i in range(3)
+        for side in ("right", "left")
+        for kind in ("jpg", "cls")
+    }
+    with pytest.warns(
+        ImageWarning, match=r"3 of 6 images .* left out: 3 \.right\.jpg .*give each image a key of its own"
+    ):
+        source, labels = labelled(*open_dataset(f"webdataset:{write_shard(tmp_path / 'a.tar', members)}", size=8))
+    assert source.ids == ("a/0", "a/1", "a/2")
+    assert (source.load([0, 1, 2]).images[:, 0, 0, 0] * 255).round().tolist() == [0, 100, 200]
+    assert labels.targets == ("class_0", "class_1", "class_2")
+    only = {f"a/{i}.b.jpg": png(200) for i in range(3)}
+    assert open_images(f"webdataset:{write_shard(tmp_path / 'b.tar', only)}", size=8).ids == ("b/a/0", "b/a/1", "b/a/2")
+    numbered = {f"img.{i:03d}.jpg": png(200) for i in range(5)}
+    with pytest.warns(ImageWarning, match=r"4 of 5 images"):
+        open_images(f"webdataset:{write_shard(tmp_path / 'c.tar', numbered)}", size=8)
+
+
+def test_odd_labels_of_a_shard(tmp_path: Path) -> None:
+    deep = {"0.png": png(200), "0.json": b"[" * 200_000}
+    with pytest.raises(BadInput, match=r"The labels 0\.json in .* cannot be read"):
+        open_dataset(f"webdataset:{write_shard(tmp_path / 'a.tar', deep)}", size=8)
+    odd = {
+        "0.png": png(200),
+        "0.json": b'{"hat": 1, "long": 1' + b"0" * 400 + b', "half": "\\ud800", "\\udfff": 1, "n": NaN}',
+    }
+    _, labels = labelled(*open_dataset(f"webdataset:{write_shard(tmp_path / 'b.tar', odd)}", size=8))
+    assert "hat" in labels.targets
+
+
+def test_a_shard_that_leads_back_is_refused(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", {"0.png": png(0), "1.png": png(1)})
+    content = bytearray(shard.read_bytes())
+    content[124:136] = b"\xff" * 10 + b"\xfc\0"  # a negative size, in the form for large ones
+    content[148:156] = b"%06o\0 " % sum(b" " * 8 + content[:148] + content[156:512])
+    shard.write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read as a tar"):
+        open_dataset(f"webdataset:{shard}", size=8)
+
+
 @pytest.mark.parametrize(
     ("make", "pattern", "message"),
     [
         (lambda d: None, "x-{0..3}.tar", r"No such shard: .*x-0\.tar; webdataset:PATTERN names tar files"),
         (lambda d: None, "*.tar", "No such shard"),
-        (lambda d: write_shard(d / "a.tar.gz", {"0.png": png(0)}, mode="w:gz"), "a.tar.gz", "as an uncompressed tar"),
-        (lambda d: (d / "a.tar").write_bytes(b"not a tar at all" * 100), "a.tar", "as an uncompressed tar"),
+        (lambda d: (d / "a.tar.gz").write_bytes(b"\x1f\x8bwrong"), "a.tar.gz", r"a\.tar\.gz cannot be read as a tar: "),
+        (
+            lambda d: (d / "a.tar.zst").write_bytes(b"\x28\xb5\x2f\xfdx"),
+            "a.tar.zst",
+            r"with Zstandard: unpack it first \(zstd -d\)",
+        ),
+        (
+            lambda d: (d / "a.tar.gz").write_bytes(gzip.compress(bytes(3 * 2**20))),
+            "a.tar.gz",
+            "No image in .* got no member",
+        ),
+        (lambda d: (d / "a.tar").write_bytes(b"not a tar at all" * 100), "a.tar", "as a tar"),
         (
             lambda d: (d / "a.tar").write_bytes(
                 write_shard(d / "b", {"0.png": png(0, side=99), "1.png": png(1)}).read_bytes()[:700]
             ),
             "a.tar",
-            "cannot be read as an uncompressed tar: unexpected end of data",
+            "cannot be read as a tar: unexpected end of data",
         ),
         (lambda d: write_shard(d / "a.tar", {"0.txt": b"x"}), "a.tar", "No image in"),
         (

@@ -35,7 +35,7 @@ def photos(folder: Path, endings: tuple[str, ...] = (".png",) * 4) -> Path:
 
 
 def counted(inventory: Inventory) -> dict[str, int]:
-    assert inventory.given == inventory.images + sum(kind.count for kind in inventory.left_out)
+    assert inventory.given == inventory.images + inventory.labels + sum(kind.count for kind in inventory.left_out)
     return sum((Counter({kind.what: kind.count}) for kind in inventory.left_out), Counter())
 
 
@@ -117,9 +117,11 @@ def test_an_image_that_is_not_read_is_warned_of(tmp_path: Path, ending: str) -> 
 
 def test_one_lost_image_in_a_hundred_is_counted_and_not_warned_of() -> None:
     kind = LeftOut(".jp2", "not read", 1, lost=True, examples=("a.jp2",))
-    assert Inventory(100, 99, (kind,)).warnings("x") == ()
-    assert Inventory(99, 98, (kind,)).warnings("x") == ("1 of 99 images in x are left out: 1 .jp2 (not read).",)
-    assert Inventory(99, 98, (kind,)).summary() == "Left out 1 of 99 files: 1 .jp2 (not read)."
+    assert Inventory(100, 99, left_out=(kind,)).warnings("x") == ()
+    assert Inventory(99, 98, left_out=(kind,)).warnings("x") == (
+        "1 of 99 images in x are left out: 1 .jp2 (not read).",
+    )
+    assert Inventory(99, 98, left_out=(kind,)).summary() == "Left out 1 of 99 files: 1 .jp2 (not read)."
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def _tell_left_out(inventory: Mapping[str, Any] | None) -> None:
     """What was found beside the images, kind by kind; run.json has some of the names."""
     if inventory is None or not inventory["left_out"]:
         return
-    count, given = inventory["given"] - inventory["images"], inventory["given"]
-    say(f"Left out {count} of {given} {inventory['unit']}:")
+    count = sum(kind["count"] for kind in inventory["left_out"])
+    say(f"Left out {count} of {inventory['given']} {inventory['unit']}:")
     for kind in inventory["left_out"][:LISTED]:
         say(f"  {kind['count']} {kind['what']}: {kind['reason']}")
     if more := inventory["left_out"][LISTED:]:

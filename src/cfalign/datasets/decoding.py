@@ -53,6 +53,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _GAP = 3.0
+_LARGEST = 2**30  # bytes of one file, which decoders may hold at once
 _WHOLE = 64 * 1024
 _PIECE = 16 * 1024
 _quiet_lock = Lock()
@@ -179,6 +180,8 @@ def _opened(content: Content, *, pixels: bool = True) -> Iterator[Image.Image]:
     with _stream(content) as (stream, start, length):
         if length == 0:
             raise Unreadable("empty file (0 bytes)")
+        if length > _LARGEST:
+            raise Unreadable(f"{length} bytes, more than the limit of {_LARGEST} for one image")
         if isinstance(content, Span):  # decoders read from a file's beginning, and to its end
             stream.seek(start)
             stream = BytesIO(stream.read(length))

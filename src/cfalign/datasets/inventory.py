@@ -41,12 +41,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What was found, what is read of it, and what is not: ``given`` = ``images`` + the counts of ``left_out``."""
+    """What was found, what is read of it, and what is not: ``given`` = ``images`` + ``labels`` + ``left_out``."""
 
     given: int
     """Files below a folder, members of shards or rows of a data set."""
     images: int
     """Those that are read as images; one that then cannot be decoded is ``Skipped``."""
+    labels: int = 0
+    """Members that are read as labels."""
     left_out: tuple[LeftOut, ...] = ()
     """The largest count of lost images first."""
     unit: str = "files"
@@ -66,7 +68,7 @@ class Inventory:
         """What was left out, in a sentence; None where nothing was."""
         if not self.left_out:
             return None
-        count = self.given - self.images
+        count = sum(kind.count for kind in self.left_out)
         return f"Left out {count} of {self.given} {self.unit}: {_listed(self.left_out)}."
 
     def warnings(self, where: str) -> tuple[str, ...]:
@@ -103,9 +105,10 @@ class Tally:
             LeftOut(kind.what, kind.reason, self._counts[kind], kind.lost, tuple(self._names[kind])) for kind in order
         )
 
-    def inventory(self, images: int, *, unit: str, remarks: tuple[str, ...] = ()) -> Inventory:
-        """All that was counted, beside so many images."""
-        return Inventory(images + sum(self._counts.values()), images, self.left_out(), unit=unit, remarks=remarks)
+    def inventory(self, images: int, *, unit: str, labels: int = 0, remarks: tuple[str, ...] = ()) -> Inventory:
+        """All that was counted, beside so many images and labels."""
+        given = images + labels + sum(self._counts.values())
+        return Inventory(given, images, labels, self.left_out(), unit=unit, remarks=remarks)
 
     def words(self) -> str:
         """What was left out, for a sentence that says that there is nothing else; empty where nothing was."""

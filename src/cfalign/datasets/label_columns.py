@@ -15,6 +15,7 @@ MOST_CLASSES = 256
 """Classes that become a column each; a column of more is kept as text."""
 LONGEST = 64
 """Characters of a text that is kept; captions are not labels."""
+_LARGEST = 10**LONGEST
 _BARE = ("0", "1", "no", "yes", "false", "true", "negative", "positive", "absent", "present", "neg", "pos")
 
 
@@ -22,10 +23,12 @@ def as_text(value: Any) -> str | None:
     """A cell of a table; None for a missing value, NaN, a text above ``LONGEST``, and a list or an object."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return None
     if isinstance(value, int | float):
         return None if math.isnan(value) else f"{value:g}" if abs(value) <= 1 else str(value)
     if isinstance(value, str) and len(value) <= LONGEST:
-        return sys.intern(value)
+        return sys.intern(value.encode("utf-8", "backslashreplace").decode("utf-8"))
     return None
 
 

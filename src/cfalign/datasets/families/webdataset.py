@@ -1,8 +1,10 @@
 """WebDataset shards: ``webdataset:PATTERN``.
 
-A shard is an uncompressed tar in which the members of one image share a key, their path up to the first dot of the
-name: ``a/0001.jpg``, ``a/0001.json``, ``a/0001.cls``. Opening reads the headers and labels once and keeps the place of
-each image, so that images are read in any order and memory is that of the ids.
+A shard is a tar in which the members of one sample share a key, their path up to the first dot of the name:
+``a/0001.jpg``, ``a/0001.json``, ``a/0001.cls``. Opening reads the headers and labels once and keeps the place of each
+image, so that images are read in any order and memory is that of the ids. The image of a sample is the member with one
+ending (``0001.jpg``, and not ``0001.seg.png``); without one, that with the ending which most such samples of the shard
+have. Every other member is counted.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import glob
 import json
 import re
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +25,46 @@ from numpy.typing import NDArray
 from cfalign._errors import BadInput
 from cfalign.datasets.decoding import Span
 from cfalign.datasets.encoded_images import EncodedImages
-from cfalign.datasets.file_kinds import ALWAYS as EXTENSIONS
+from cfalign.datasets.families.tar_members import Member, Shard
+from cfalign.datasets.file_kinds import HEAD, HIDDEN, USUAL, Kind, kind_of
+from cfalign.datasets.inventory import Tally
 from cfalign.datasets.label_columns import as_text, class_columns, labels_from
 from cfalign.datasets.labels import Labels
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_ENDINGS = re.compile(r"\.(tar(\.\w+)?|tgz)$", re.IGNORECASE)
 _LABELS_LIMIT = 1_000_000  # bytes of one .json or .cls
+_LABELS = ("json", "cls")
 _CLASS = "class"
+_FURTHER = "a further image of a sample"
+_COLLIDING = (
+    "a further image of a sample: its key ends at the first dot of the name, so give each image a key of its own"
+)
+_NOT_WHOLE = Kind("link", "a link or a sparse file, whose bytes the shard does not hold in one piece", lost=True)
+_TOO_LONG = f"labels of more than {_LABELS_LIMIT:,} bytes"
+_NO_IMAGE = "of a sample without an image"
+_OF_ANOTHER = "labels of a further image of a sample"
+
+
+@dataclass
+class _Sample:
+    """The members of one key, by what stands behind it: ``jpg``, ``left.jpg``, ``json``."""
+
+    images: dict[str, Member] = field(default_factory=dict)
+    labels: dict[str, Member] = field(default_factory=dict)
 
 
 class _ShardImages:
     """The place of each image in the shards."""
 
-    def __init__(self, shards: tuple[Path, ...], rows: NDArray[np.int64]) -> None:
+    def __init__(self, shards: Sequence[Shard], rows: NDArray[np.int64]) -> None:
         self._shards = shards
         self._rows = rows  # [image, (shard, start, length)]
 
     def __getitem__(self, row: int, /) -> Span:
         shard, start, length = self._rows[row].tolist()
-        return Span(self._shards[shard], start, length)
+        return Span(self._shards[shard].place, start, length)
 
 
 def open_webdataset(
@@ -49,28 +73,45 @@ def open_webdataset(
     """Images and labels of shards, e.g. ``shards-{000..003}.tar`` or ``shards/*.tar``; ids are ``SHARD/KEY``.
 
     Every plain value of a ``.json`` member becomes a column. A ``.cls`` member is a class: two classes become one
-    column of 0/1, more become a column each. Raises BadInput for a missing shard, a shard that is compressed, cut short
-    or not a tar, shards without an image, labels that are not a JSON object, and a key that occurs twice.
+    column of 0/1, more become a column each. A shard that is compressed (gzip, bzip2, xz) is unpacked to a temporary file.
+
+    Raises BadInput for a missing shard, one that is cut short or not a tar, shards without an image, labels that are
+    not a JSON object, and a key that occurs twice.
     """
-    shards = _expanded(pattern)
+    shards = [Shard(path) for path in _expanded(pattern)]
+    tally = Tally()
     ids: list[str] = []
     places: list[tuple[int, int, int]] = []
     cells: dict[str, dict[int, Any]] = {}
+    labels = 0
     for number, shard in enumerate(shards):
-        for key, (start, length, values) in _read_shard(shard).items():
-            for name, value in values.items():
-                cells.setdefault(name, {})[len(ids)] = value
-            ids.append(f"{shard.stem}/{key}")
-            places.append((number, start, length))
-    if not ids:
-        raise BadInput(f"No image in {pattern}: expected members that end in {', '.join(EXTENSIONS)}.")
-    if len(set(ids)) < len(ids):
-        raise BadInput(f"The shards of {pattern} must have different names, got one twice; rename them.")
-    name = f"webdataset:{Path(pattern).name}"
+        for key, image, texts in _chosen(_samples(shard, tally), tally):
+            for end, text in texts.items():
+                content = shard.bytes_of(text, most=_LABELS_LIMIT)
+                for name, value in _values(end.rpartition(".")[2], content, f"{key}.{end} in {shard.path}").items():
+                    cells.setdefault(_valid(name), {})[len(ids)] = value
+            labels += len(texts)
+            ids.append(f"{_ENDINGS.sub('', shard.path.name)}/{key}")
+            places.append((number, image.start, image.length))
+    _check(ids, tally, pattern)
     source = EncodedImages(
-        ids, _ShardImages(shards, np.array(places, dtype=np.int64)), name=name, where=pattern, size=size
+        ids,
+        _ShardImages(shards, np.array(places, dtype=np.int64)),
+        name=f"webdataset:{Path(pattern).name}",
+        where=pattern,
+        size=size,
+        bit_depth=bit_depth,
+        inventory=tally.inventory(len(ids), unit="members", labels=labels),
     )
     return source, labels_from(_columns(cells, len(ids)), ids=ids, where=pattern)
+
+
+def _check(ids: Sequence[str], tally: Tally, pattern: str) -> None:
+    if not ids:
+        held = tally.words() or "no member"
+        raise BadInput(f"No image in {pattern}: expected members that end in {USUAL}; got {held}.")
+    if len(set(ids)) < len(ids):
+        raise BadInput(f"The shards of {pattern} must have different names, got one twice; rename them.")
 
 
 def _columns(cells: Mapping[str, Mapping[int, Any]], count: int) -> dict[str, list[str | None]]:
@@ -113,33 +154,67 @@ def _braces(pattern: str) -> Iterator[str]:
         yield from _braces(pattern[: match.start()] + choice + pattern[match.end() :])
 
 
-def _read_shard(shard: Path) -> dict[str, tuple[int, int, dict[str, Any]]]:
-    """Start, length and labels of every image by key, in the shard's order."""
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # or the list grows with the shard
-                folder, _, name = member.name.removeprefix("./").rpartition("/")
-                stem, _, kind = name.partition(".")
-                key, kind = f"{folder}/{stem}" if folder else stem, kind.lower()
-                if not member.isreg() or not stem:
-                    continue
-                if f".{kind}" in EXTENSIONS:
-                    if key in images:
-                        raise BadInput(f"{shard} must hold one image per key, got two with the key {key!r}.")
-                    images[key] = (member.offset_data, member.size)
-                elif kind in ("json", "cls") and member.size <= _LABELS_LIMIT:
-                    stream = tar.extractfile(member)
-                    text = b"" if stream is None else stream.read()
-                    labels.setdefault(key, {}).update(_values(kind, text, f"{key}.{kind} in {shard}"))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(
-            f"The shard {shard} cannot be read as an uncompressed tar: {reason} (unpack a compressed one first)."
-        ) from error
-    return {key: (*place, labels.get(key, {})) for key, place in images.items()}
+def _samples(shard: Shard, tally: Tally) -> dict[str, _Sample]:
+    """The samples of a shard by key, in its order; what belongs to none is counted."""
+    samples: dict[str, _Sample] = {}
+    for member in shard.members():
+        folder, _, name = member.name.removeprefix("./").rpartition("/")
+        stem, _, end = name.partition(".")
+        key, end = f"{folder}/{stem}" if folder else stem, end.lower()
+        if not stem:
+            tally.add(HIDDEN, member.name)
+        elif not member.whole:
+            tally.add(_NOT_WHOLE, member.name)
+        elif end.rpartition(".")[2] in _LABELS:
+            if member.length > _LABELS_LIMIT:
+                tally.add(Kind(f".{end}", _TOO_LONG, lost=False), member.name)
+            else:
+                _add(samples.setdefault(key, _Sample()).labels, end, member, shard, key)
+        elif (kind := kind_of(name, partial(shard.bytes_of, member, most=HEAD))) is not None:
+            tally.add(kind, member.name)
+        elif not end:
+            tally.add(Kind("no ending", "the name of a member needs an ending behind its key", lost=True), member.name)
+        else:
+            _add(samples.setdefault(key, _Sample()).images, end, member, shard, key)
+    return samples
+
+
+def _add(members: dict[str, Member], end: str, member: Member, shard: Shard, key: str) -> None:
+    if end in members:
+        raise BadInput(f"{shard.path} must hold a member once, got two that are called {key}.{end}.")
+    members[end] = member
+
+
+def _plain(end: str) -> bool:
+    return "." not in end
+
+
+def _chosen(samples: Mapping[str, _Sample], tally: Tally) -> Iterator[tuple[str, Member, dict[str, Member]]]:
+    """Key, image and labels of every sample that has an image; the rest is counted."""
+    common = Counter(end for sample in samples.values() if not any(map(_plain, sample.images)) for end in sample.images)
+    for key, sample in samples.items():
+        plain = [end for end in sample.images if _plain(end)]
+        if len(plain) > 1:
+            first, second = (sample.images[end].name for end in plain[:2])
+            raise BadInput(f"A sample must hold one image, got two with the key {key!r}: {first!r} and {second!r}.")
+        ends = plain or sorted(sample.images, key=lambda end: (-common[end], end))
+        for end, member in sample.images.items():
+            if end != ends[0]:
+                tally.add(Kind(f".{end}", _FURTHER if plain else _COLLIDING, lost=not plain), member.name)
+        prefix = ends[0].rpartition(".")[0] if ends else None
+        texts: dict[str, Member] = {}
+        for end, member in sample.labels.items():
+            if prefix is not None and (_plain(end) or end.rpartition(".")[0] == prefix):
+                texts[end] = member
+            else:
+                tally.add(Kind(f".{end}", _NO_IMAGE if prefix is None else _OF_ANOTHER, lost=False), member.name)
+        if ends:
+            yield key, sample.images[ends[0]], texts
+
+
+def _valid(name: str) -> str:
+    # JSON may hold halves of characters, which no table accepts.
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _values(kind: str, text: bytes, where: str) -> dict[str, Any]:
@@ -147,7 +222,7 @@ def _values(kind: str, text: bytes, where: str) -> dict[str, Any]:
         if kind == "cls":
             return {_CLASS: text.decode("utf-8").strip() or None}
         values = json.loads(text)
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError too
         raise BadInput(f"The labels {where} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise BadInput(f"The labels {where} must be a JSON object of names and values, got {type(values).__name__}.")
