@@ -73,7 +73,7 @@ def open_webdataset(
     """Images and labels of shards, e.g. ``shards-{000..003}.tar`` or ``shards/*.tar``; ids are ``SHARD/KEY``.
 
     Every plain value of a ``.json`` member becomes a column. A ``.cls`` member is a class: two classes become one
-    column of 0/1, more become a column each. A shard that is compressed (gzip, bzip2, xz) is unpacked to a temporary file.
+    column of 0/1, more become a column each. A compressed shard (gzip, bzip2, xz) is unpacked to a temporary file.
 
     Raises BadInput for a missing shard, one that is cut short or not a tar, shards without an image, labels that are
     not a JSON object, and a key that occurs twice.
