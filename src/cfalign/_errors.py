@@ -7,6 +7,7 @@
     │   └── RunMismatch            a run directory belongs to other settings, models or images, or another schema
     ├── BadModel (RuntimeError)    a model broke its contract while it ran: shape, range, NaN, an error of its own
     └── StorageFailed (OSError)    the disk refused (full, read-only); what was written before is whole
+    ModelWarning (UserWarning)     nothing is refused, but the person should know how a model is read
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ class BadModel(CfalignError, RuntimeError):
     >>> box.logits(torch.zeros(1, 3, 8, 8))
     Traceback (most recent call last):
     cfalign._errors.BadModel: Classifier 'black_box' returned values between 2 and 2; expected probabilities in ...
+    """
+
+
+class ModelWarning(UserWarning):
+    """Something about a model that a person should know: how its outputs are read, or that its answers are not steady.
+
+    The command line prints it, and ``run.json`` keeps it.
     """
 
 

@@ -29,6 +29,7 @@ from cfalign._heads.panel import Panel, labelled
 from cfalign._heads.reference import Reference
 from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import plain
+from cfalign._runs.probes import first_images
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import Stopwatch, opened, record
 from cfalign._runs.run import Run
@@ -130,6 +131,8 @@ def _prepared(
         classifiers=roles(owners, heads, known.judge),
         autoencoder=autoencoder,
         source=source,
+        images=first_images(source),
+        batch=options.batch,
     )
     return plan, subject, start
 
@@ -150,6 +153,8 @@ def _audit_bank(
         settings={**made, **_conclusion_settings(options), "kind": "audit", "audited": list(fresh)},
         classifiers=roles(owners, None, None),
         bank=bank.identity(),
+        images=bank.first_images(),
+        batch=options.batch,
     )
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor
 
 from cfalign._audit.chunk import pixels
@@ -30,6 +31,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._results import Floats, Outcome
 from cfalign._runs.codec import read_parquet, write_parquet
 from cfalign._runs.columns import Column
+from cfalign._runs.probes import REAL, first_images
 from cfalign._runs.progress import Progress, in_order, silent
 from cfalign._runs.record import opened, record
 from cfalign._runs.run import Run
@@ -66,6 +68,14 @@ class Bank:
     def judges(self) -> dict[str, str]:
         """Columns of the judge by attribute; empty without one."""
         return dict(self.run.record()["judges"])
+
+    def first_images(self) -> Tensor:
+        """Up to four of its images, [n, c, h, w] in [0, 1]."""
+        for shard in self.run.shards("tensors"):
+            stored = self.run.first_rows(shard, "originals", REAL)
+            if len(stored):
+                return pixels(stored)
+        return torch.zeros(0, 3, 1, 1)
 
     def identity(self) -> str:
         """A hash (16 hex digits) of what the bank was made from."""
@@ -107,6 +117,8 @@ def bank(
         classifiers=[(reference, "reference"), *([(judge, "judge")] if judge else [])],
         autoencoder=autoencoder,
         source=source,
+        images=first_images(source),
+        batch=options.batch,
     )
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
         sweep(plan, run, progress=progress)

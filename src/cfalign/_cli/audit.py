@@ -14,7 +14,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
-from cfalign._cli.output import progress
+from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
 from cfalign._errors import BadInput
 
@@ -34,6 +34,7 @@ def audit(
     labels: flags.SplitTable = None,
     split: flags.Split = None,
     out: flags.RunFolder = Path("runs/audit"),
+    fresh: flags.Fresh = False,
     limit: flags.Limit = None,
     seed: flags.Seed = None,
     batch: flags.Batch = None,
@@ -66,13 +67,19 @@ def audit(
     heads = names_in(bases, flag="--bases")
     with progress() as bars:
         if bank is not None:
-            run = cfalign.audit(load_bank(bank), subjects, bases=heads, options=settings, out=out, progress=bars)
+            made = load_bank(bank)
+            if fresh:
+                start_again(out, kept=bank)
+            run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, progress=bars)
         else:
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
+            source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split)
+            if fresh:
+                start_again(out)
             run = cfalign.audit(
-                opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split),
+                source,
                 subjects,
                 autoencoder=encoder,
                 reference=None if reference is None else reference_with_judge(reference, judge, trust=trust),

@@ -13,7 +13,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
-from cfalign._cli.output import print_json, progress, say
+from cfalign._cli.output import print_json, progress, say, start_again
 
 
 def bank(
@@ -28,6 +28,7 @@ def bank(
     labels: flags.SplitTable = None,
     split: flags.Split = None,
     out: flags.RunFolder = Path("runs/bank"),
+    fresh: flags.Fresh = False,
     limit: flags.Limit = None,
     seed: flags.Seed = None,
     batch: flags.Batch = None,
@@ -45,8 +46,11 @@ def bank(
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     encoder = autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
+        source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split)
+        if fresh:
+            start_again(out)
         made = cfalign.bank(
-            opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split),
+            source,
             reference_with_judge(reference, judge, trust=trust),
             autoencoder=encoder,
             attributes=names_in(attributes, flag="--attributes"),

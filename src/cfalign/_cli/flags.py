@@ -99,6 +99,9 @@ Set = Annotated[
 # What is written
 Run = Annotated[Path, typer.Argument(help="Run directory of an audit.", show_default=False)]
 RunFolder = Annotated[Path, typer.Option("--out", help="Run directory; resumed when it holds part of this very run.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start again: the run that is in --out is removed first, not resumed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 # Trainings

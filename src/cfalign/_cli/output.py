@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cfalign._errors import BadInput, ModelWarning
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
+from cfalign._runs.record import discard
 from cfalign.datasets import ImageWarning
 
 STDERR = Console(stderr=True)
@@ -28,16 +30,24 @@ def complain(sentence: str) -> None:
     STDERR.print(f"cfalign: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
+def start_again(out: Path, *, kept: Path | None = None) -> None:
+    """Remove the run in ``out``. Raises BadInput when it holds none, or is ``kept``, the bank that is audited."""
+    if kept is not None and out.resolve() == kept.resolve():
+        raise BadInput(f"--fresh would remove the bank {str(kept)!r}; give another --out.")
+    discard(out)
+
+
 @contextmanager
 def told_warnings() -> Iterator[None]:
-    """Tell on stderr what is odd about images, each sentence once."""
+    """Tell on stderr what is odd about images and models, each sentence once."""
     told: set[str] = set()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", ImageWarning)
+        for kind in (ImageWarning, ModelWarning):
+            warnings.simplefilter("always", kind)
         otherwise = warnings.showwarning
 
         def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, ImageWarning):
+            if not issubclass(category, ImageWarning | ModelWarning):
                 otherwise(message, category, *place, **more)
             elif str(message) not in told:
                 told.add(str(message))

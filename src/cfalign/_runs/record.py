@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from cfalign import __version__
-from cfalign._errors import BadInput, BadModel, RunMismatch, StorageFailed
+from cfalign._errors import BadInput, BadModel, ModelWarning, RunMismatch, StorageFailed
 from cfalign._models.fingerprint import UNKNOWN, fingerprint
-from cfalign._runs.codec import as_json, write_json
+from cfalign._runs.codec import as_json, damaged, read_json, write_json
+from cfalign._runs.probes import changed_answers, probe
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
 from cfalign._types import Autoencoder, Classifier
@@ -26,6 +29,10 @@ from cfalign.datasets import ImageSource
 from cfalign.datasets.inventory import inventory_record
 
 IDENTITY = ("schema", "settings", "models", "data")
+KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images")
+WRITTEN = ("matrix.csv", "effects.csv", "gaps.csv", "findings.json", "report.html", "report.json", "report.md")
+"""The folders and files of a run, but for ``run.json``."""
+AGAIN = "Give another --out, or remove that folder to start again (--fresh does so where a command has it)."
 
 
 def record(
@@ -35,8 +42,13 @@ def record(
     autoencoder: Autoencoder | None = None,
     source: ImageSource | None = None,
     bank: str | None = None,
+    images: Tensor,
+    batch: int,
 ) -> dict[str, Any]:
-    """The part of ``run.json`` that is known before any work: the identity of the run."""
+    """The part of ``run.json`` that is known before any work: the identity of the run.
+
+    ``images``: some that are audited, [n, c, h, w], for the models to answer ``batch`` at a time, see ``probes``.
+    """
     models: dict[str, Any] = {
         "classifiers": [
             {"name": c.name, "role": role, "targets": list(c.targets), "hash": fingerprint(c)}
@@ -59,6 +71,7 @@ def record(
         "settings": as_json(settings),
         "models": models,
         "data": data,
+        "probes": probe(classifiers, autoencoder, images, batch=batch),
         **inventory_record(source),
     }
 
@@ -106,6 +119,7 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
     if resumed:
         old = run.record()
         refuse_other({k: old.get(k) for k in IDENTITY}, {k: content[k] for k in IDENTITY}, run.path)
+        content["probes"] = _same_answers(old, content, run.path)
         content["timing"] = {"seconds_before": sum((old.get("timing") or {}).values())}
     content["status"] = "running"
     write_json(run.path / "run.json", content)
@@ -146,17 +160,31 @@ def _occupied(run: Run) -> bool:
     return bool(names)
 
 
+def discard(out: str | Path) -> None:
+    """Remove the run in the folder ``out``. Raises BadInput when it holds no run, or something else beside it."""
+    run = Run(Path(out).expanduser())
+    if not _occupied(run):
+        return
+    if "schema" not in read_json(run.path / "run.json"):
+        raise BadInput(f"--fresh: the run.json in {run.path} is not one of cfalign; remove the folder yourself.")
+    others = (p.name for p in sorted(run.path.iterdir()) if p.name not in (*KINDS, *WRITTEN, "run.json"))
+    if other := next((name for name in others if not name.startswith(".")), None):
+        raise BadInput(f"--fresh: {run.path} holds {other!r}, which is no part of a run; move it away.")
+    _clear(run)
+
+
 def _measured(run: Run) -> bool:
     shards = [*run.shards("responses"), *run.shards("ineligible")]
     return any(len(pl.read_parquet(shard, columns=["image_id"])) for shard in shards)
 
 
 def _clear(run: Run) -> None:
-    """Remove the files of a run that could not begin, so that the corrected command may use the folder."""
-    for kind in ("scores", "responses", "ineligible", "tensors"):
+    """Remove the files of a run, so that another may use the folder."""
+    for kind in KINDS:
         rmtree(run.path / kind, ignore_errors=True)
-    with suppress(OSError):
-        (run.path / "run.json").unlink()
+    for name in (*WRITTEN, "run.json"):
+        (run.path / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody has put other files there
         run.path.rmdir()
 
 
@@ -172,10 +200,33 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> 
     if different:
         hashed = any(text.startswith("models.") and ".hash " in text for text in different)
         hint = " (A model that counts or caches while it answers is another one afterwards: make it anew.)"
-        raise RunMismatch(
-            f"{path} holds another run: {'; '.join(different[:3])}. Give another --out, or remove that folder to start "
-            f"again.{hint if hashed else ''}"
+        raise RunMismatch(f"{path} holds another run: {'; '.join(different[:3])}. {AGAIN}{hint if hashed else ''}")
+
+
+def _same_answers(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> Any:
+    """The probes of a run that is resumed: those that it was begun with, None where it has none.
+
+    Raises RunMismatch where a model answers them otherwise now.
+    """
+    begun = old.get("probes")
+    if begun is None:
+        warnings.warn(
+            f"{path} was begun by a cfalign that kept no answers of its models, so that they are the same is told by "
+            "their code and weights alone.",
+            ModelWarning,
+            stacklevel=2,
         )
+        return None
+    try:
+        changed = list(changed_answers(begun, new["probes"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path / "run.json", error) from error
+    if changed:
+        raise RunMismatch(
+            f"{path} cannot be resumed: {'; '.join(changed)}, though its code and weights are as they were, so "
+            f"something else that it reads has changed (a file, the environment, a library). {AGAIN}"
+        )
+    return begun
 
 
 def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
@@ -184,7 +235,9 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, pair in enumerate(zip(old, new, strict=True)):
-            yield from _differences(*pair, f"{where}[{number}]")
+            names = [part.get("name") for part in pair if isinstance(part, Mapping)]
+            same = len(names) == 2 and names[0] == names[1] is not None
+            yield from _differences(*pair, f"{where}[{names[0] if same else number!r}]")
     elif old != new:
         yield f"{where} was {_short(old)}, now {_short(new)}"
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
@@ -316,6 +316,15 @@ class Run:
 
     def _min_base_change(self) -> float:
         return float(self.record()["settings"]["alignment"]["min_base_change"])
+
+    def first_rows(self, shard: Path, name: str, count: int) -> torch.Tensor:
+        """The first rows of one tensor in a shard, without reading the rest. Raises BadInput when it is damaged."""
+        try:
+            with safe_open(shard, framework="pt") as tensors:
+                rows: torch.Tensor = tensors.get_slice(name)[:count]
+                return rows
+        except (OSError, SafetensorError) as error:
+            raise damaged(shard, error) from error
 
     def tensors(self, shard: Path) -> dict[str, torch.Tensor]:
         """The images that a bank keeps in a shard. Raises BadInput when the file is damaged."""
