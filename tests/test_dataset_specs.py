@@ -306,7 +306,7 @@ def test_members_are_read_or_counted(tmp_path: Path) -> None:
         source, labels = labelled(*open_dataset(f"webdataset:{write_shard(tmp_path / 'a.tar', members)}", size=8))
     assert source.ids == ("a/0", "a/1", "a/4")
     assert source.load([0, 1, 2]).skipped == ()
-    assert labels.targets == ("hat",)
+    assert labels.targets == ("hat", "class_3")
     inventory = source.inventory  # type: ignore[attr-defined]
     assert (inventory.given, inventory.images, inventory.labels) == (len(members), 3, 2)
     assert {kind.what: (kind.count, kind.lost) for kind in inventory.left_out} == {
