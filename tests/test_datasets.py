@@ -32,7 +32,7 @@ from cfalign.datasets import (
     read_labels,
     target_name,
 )
-from cfalign.datasets.matching import match_rows
+from cfalign.datasets.matching import ImageNames, match_rows
 
 HALF_LEVEL = 0.5 / 255
 
@@ -799,10 +799,10 @@ def test_parquet_columns_that_are_no_plain_values_are_named(tmp_path: Path) -> N
         (("True", "false"), [1, 0]),
         (("NA", "1"), [np.nan, 1]),
         (("nan", "1"), [np.nan, 1]),
-        (("-1", "0"), None),
+        (("-1", "0"), [np.nan, 0]),
         (("0", "2"), None),
         (("true", "1"), None),
-        (("yes", "no"), None),
+        (("yes", "no"), [1, 0]),
         (("0.5", "1"), None),
         (("", ""), None),
     ],
@@ -866,7 +866,7 @@ def test_labels_require_column_subset_and_split(tmp_path: Path) -> None:
         ("", "must begin with a header line, got an empty one"),
         ("image,smiling\n", "must hold a row below its header, got none"),
         ("image,smiling\n\n ,\n", "must hold a row below its header, got none"),
-        ("smiling,young\n1,0\n", "must have an image column, one of image, .*; got smiling, young"),
+        ("smiling,young\n1,0\n", r"must have an image column, with names such as '.*'; got the columns smiling, young"),
         ("image,age\na/1.jpg,33\n", "must have an attribute, a column of 0/1.*'age' holds 33"),
         ("image\na/1.jpg\n", "must have an attribute.*image column only"),
         ("image,Big Lips,big_lips\na/1.jpg,1,1\n", "two columns for 'big_lips': 'Big Lips' and 'big_lips'"),
@@ -938,14 +938,14 @@ def test_a_table_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_matching(rows: list[str | None], ids: list[str], expected: list[int]) -> None:
-    assert match_rows(rows, ids=ids, table="t").tolist() == expected
+    assert match_rows(rows, images=ImageNames(ids), table="t").row_of.tolist() == expected
 
 
 def test_ambiguous_matches_are_refused() -> None:
     with pytest.raises(BadInput, match=r"Row 1 of t \('x\.jpg'\) fits 2 images, for example 'a/x\.jpg' and 'b/x\.jpg'"):
-        match_rows(["x.jpg"], ids=["a/x.jpg", "b/x.jpg"], table="t")
+        match_rows(["x.jpg"], images=ImageNames(["a/x.jpg", "b/x.jpg"]), table="t")
     with pytest.raises(BadInput, match=r"fits 2 images, for example 'x\.jpg' and 'x\.png'"):
-        match_rows(["x"], ids=["x.jpg", "x.png"], table="t")
+        match_rows(["x"], images=ImageNames(["x.jpg", "x.png"]), table="t")
 
 
 paths = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda parts: "/".join(parts) + ".jpg")
@@ -955,7 +955,7 @@ paths = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda part
 def test_exact_paths_always_find_their_image_whatever_the_order(ids: list[str], random) -> None:  # type: ignore[no-untyped-def]
     rows = list(ids)
     random.shuffle(rows)
-    found = match_rows(rows, ids=ids, table="t")
+    found = match_rows(rows, images=ImageNames(ids), table="t").row_of
     assert [rows[row] for row in found] == ids
 
 

@@ -13,7 +13,7 @@ from cfalign._audit.bank import load_bank
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
+from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
 from cfalign._errors import BadInput
@@ -32,6 +32,7 @@ def audit(
     bases: flags.Bases = None,
     downstream: flags.Downstream = None,
     labels: flags.SplitTable = None,
+    id_column: flags.IdColumn = None,
     split: flags.Split = None,
     out: flags.RunFolder = Path("runs/audit"),
     fresh: flags.Fresh = False,
@@ -65,6 +66,7 @@ def audit(
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = names_in(bases, flag="--bases")
+    table = asked(labels, id_column=id_column, splits_only=True)
     with progress() as bars:
         if bank is not None:
             made = load_bank(bank)
@@ -75,7 +77,7 @@ def audit(
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
-            source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split)
+            source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
             if fresh:
                 start_again(out)
             run = cfalign.audit(

@@ -12,7 +12,7 @@ from cfalign import autoencoders
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import names_in, opened_for, reference_with_judge
+from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
 from cfalign._cli.output import print_json, progress, say, start_again
 
 
@@ -26,6 +26,7 @@ def bank(
         str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  \\[default: all]")
     ] = None,
     labels: flags.SplitTable = None,
+    id_column: flags.IdColumn = None,
     split: flags.Split = None,
     out: flags.RunFolder = Path("runs/bank"),
     fresh: flags.Fresh = False,
@@ -45,8 +46,9 @@ def bank(
     given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.method": method}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     encoder = autoencoders.load(autoencoder, trust=trust)
+    table = asked(labels, id_column=id_column, splits_only=True)
     with progress() as bars:
-        source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=labels, split=split)
+        source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
         if fresh:
             start_again(out)
         made = cfalign.bank(

@@ -35,7 +35,8 @@ class Conflict:
         return any(name == idle or name.startswith(f"{idle}.") for idle in self.idle)
 
 
-_INPUTS = ("images", "labels", "split", "size", "bit_depth", "autoencoder", "reference")
+_INPUTS = ("images", "labels", "id_column", "split", "size", "bit_depth", "autoencoder", "reference")
+_OF_LABELS = ("positive", "uncertain", "id_column")
 _SEARCH = ("drop", "method", "strategy")
 
 CONFLICTS = (
@@ -51,7 +52,7 @@ CONFLICTS = (
     Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
     Conflict(
         "rectify",
-        idle=(*_INPUTS, "target", "against", "classifier", "faces", "correlation", "trust"),
+        idle=(*_INPUTS, "positive", "uncertain", "target", "against", "classifier", "faces", "correlation", "trust"),
         because="the shipped planted classifiers and faces are taken",
         beside="planted",
     ),
@@ -85,6 +86,18 @@ CONFLICTS = (
         idle=("models",),
         because="the quick form audits the shipped classifiers",
         beside="quick",
+    ),
+    *(
+        Conflict(command, idle=idle, because="it says how that table is read", without="labels")
+        for command, idle in (
+            ("audit", ("id_column",)),
+            ("bank", ("id_column",)),
+            ("train autoencoder", ("id_column",)),
+            ("train classifier", _OF_LABELS),
+            ("rectify", _OF_LABELS),
+            ("reproduce", _OF_LABELS),
+            ("benchmark photographs", _OF_LABELS),
+        )
     ),
 )
 

@@ -18,6 +18,24 @@ LABELS = "CSV, TSV or Parquet with an image column and 0/1 attributes; by defaul
 Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]
 OptionalImages = Annotated[str | None, typer.Option(help=IMAGES)]
 Labels = Annotated[Path | None, typer.Option(help=LABELS)]
+Positive = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="The value that means present in a column of other values of the labels, such as sex=M; may be repeated.",
+        show_default=False,
+    ),
+]
+Uncertain = Annotated[
+    str | None,
+    typer.Option(
+        help="What −1 beside 0 in the labels means, and words such as uncertain: ignore (missing), positive or "
+        "negative.  \\[default: ignore]"
+    ),
+]
+IdColumn = Annotated[
+    str | None, typer.Option(help="Column of the labels that names the images, where its values do not decide.")
+]
 Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
 SplitTable = Annotated[Path | None, typer.Option(help="Table whose column `split` is read for --split.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, where the autoencoder takes any.")]

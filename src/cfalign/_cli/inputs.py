@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from cfalign import autoencoders, classifiers
 from cfalign._cli.output import complain
@@ -12,27 +13,77 @@ from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource, Labels, open_dataset, read_labels
+from cfalign.datasets.label_reading import remember
 
 Number = TypeVar("Number", int, float)
 
 
+@dataclass(frozen=True)
+class LabelsAsked:
+    """A table of labels as a command names it, and how it is read."""
+
+    file: Path
+    positive: Sequence[str] = ()
+    """``COLUMN=VALUE``."""
+    uncertain: str | None = None
+    id_column: str | None = None
+    splits_only: bool = False
+    """Whether the command reads nothing but the split, and says nothing of attributes."""
+
+    def read(self, ids: Sequence[str]) -> Labels:
+        """The labels of these images; tells on stderr what was decided and left out. Raises BadInput."""
+        values: dict[str, list[str]] = {}
+        for text in self.positive:
+            column, equals, value = (part.strip() for part in text.partition("="))
+            if not (equals and column and value):
+                raise BadInput(f"--positive: expected COLUMN=VALUE, such as sex=M, got {text!r}.")
+            values.setdefault(column, []).append(value)
+        uncertain = cast(Any, self.uncertain)  # read_labels says which words there are
+        labels = read_labels(self.file, ids=ids, positive=values, uncertain=uncertain, id_column=self.id_column)
+        if labels.reading is not None:
+            complain(labels.reading.summary)
+        _tell(labels, str(self.file), splits_only=self.splits_only)
+        return labels
+
+
+def asked(
+    file: Path | None,
+    *,
+    positive: Sequence[str] | None = None,
+    uncertain: str | None = None,
+    id_column: str | None = None,
+    splits_only: bool = False,
+) -> LabelsAsked | None:
+    """The table that a command names, None where it names none."""
+    return None if file is None else LabelsAsked(file, positive or (), uncertain, id_column, splits_only)
+
+
 def opened(
-    images: str, *, size: int | None, bit_depth: int | None = None, labels: Path | None = None
+    images: str, *, size: int | None, bit_depth: int | None = None, labels: LabelsAsked | None = None
 ) -> tuple[ImageSource, Labels | None]:
     """The images and their labels: those of the table, else the data set's own.
 
-    Tells on stderr which rows match no image, and which images have no row.
+    Tells on stderr which rows match no image, which images have no row, and what else the labels' reader says.
     """
     source, own = open_dataset(images, size=size, bit_depth=bit_depth)
-    table = own if labels is None else read_labels(labels, ids=source.ids)
-    if table is not None:
-        for leftover, what in (
-            (table.unmatched_rows, "rows match no image"),
-            (table.images_without_row, "images have no row"),
-        ):
-            if leftover.count:
-                complain(f"{leftover.count} {what} in {labels or images}, e.g. {leftover.examples[0]}.")
-    return source, table
+    if labels is not None:
+        return source, labels.read(source.ids)
+    if own is not None:
+        _tell(own, images, splits_only=False)
+    return source, own
+
+
+def _tell(labels: Labels, where: str, *, splits_only: bool) -> None:
+    reading = labels.reading
+    if reading is not None:
+        for sentence in reading.said if splits_only else (*reading.said, *reading.said_of_attributes):
+            complain(sentence)
+    for leftover, what in (
+        (labels.unmatched_rows, "rows match no image"),
+        (labels.images_without_row, "images have no row"),
+    ):
+        if leftover.count:
+            complain(f"{leftover.count} {what} in {where}, e.g. {leftover.examples[0]}.")
 
 
 def in_split(source: ImageSource, table: Labels | None, split: str | None) -> tuple[ImageSource, Labels | None]:
@@ -45,7 +96,10 @@ def in_split(source: ImageSource, table: Labels | None, split: str | None) -> tu
     if table is None:
         raise BadInput("--split needs --labels, whose column `split` it reads, or a data set that has splits.")
     mask = table.in_split(split)
-    return source.subset(mask), table.subset(mask)
+    part = source.subset(mask)
+    if table.reading is not None:
+        remember(part, table.reading)
+    return part, table.subset(mask)
 
 
 def opened_for(
@@ -54,7 +108,7 @@ def opened_for(
     *,
     size: int | None,
     bit_depth: int | None,
-    labels: Path | None,
+    labels: LabelsAsked | None,
     split: str | None,
 ) -> ImageSource:
     """The images of a split at the side that the autoencoder takes."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from cfalign import autoencoders, classifiers
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import names_in, opened
+from cfalign._cli.inputs import LabelsAsked, asked, names_in, opened
 from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._errors import BadInput
 from cfalign._figures.style import interval, number, signed
@@ -27,7 +27,7 @@ from cfalign._results import Floats
 from cfalign._runs.codec import write_json
 from cfalign._types import Autoencoder
 from cfalign.benchmarks.planted_rectification import planted_rectification
-from cfalign.datasets import ImageSource, Labels, TensorImages, read_labels
+from cfalign.datasets import ImageSource, Labels, TensorImages
 from cfalign.synthetic import ATTRIBUTES, render, sample
 
 
@@ -51,6 +51,9 @@ def rectify(
         typer.Option(help=f"Autoencoder of the images: {flags.MODEL}.  \\[default for --faces: embedded]"),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Table with a column of the target: accuracy and AUROC.")] = None,
+    positive: flags.Positive = None,
+    uncertain: flags.Uncertain = None,
+    id_column: flags.IdColumn = None,
     split: Annotated[
         bool, typer.Option("--split", help="Parts train, val and test by the labels' column split, not at random.")
     ] = False,
@@ -96,13 +99,13 @@ def rectify(
     encoder = _autoencoder(autoencoder, faces, trust)
     if (images is None) == (faces is None):
         raise BadInput("Give either --images FOLDER or --faces NUMBER.")
+    given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
     truth: Labels | Floats | None
     if images is not None:
-        source, truth, table = _photographs(
-            images, labels, base, size=autoencoders.side_of(encoder, asked=size), bit_depth=bit_depth
-        )
+        side = autoencoders.side_of(encoder, asked=size)
+        source, truth, table = _photographs(images, given_labels, base, size=side, bit_depth=bit_depth)
     else:
-        source, truth, table = _faces(faces or 0, labels, base, shortcuts, correlation, settings.seed)
+        source, truth, table = _faces(faces or 0, given_labels, base, shortcuts, correlation, settings.seed)
     with progress() as bars:
         found = run_rectify(
             base,
@@ -114,7 +117,7 @@ def rectify(
             options=settings,
             progress=bars,
         )
-    write_rectified(found, out)
+    write_rectified(found, out, labels=None if table is None else table.reading)
     if as_json:
         print_json({"run": str(out), **found.as_dict()})
     else:
@@ -151,7 +154,7 @@ def _autoencoder(spec: str | None, faces: int | None, trust: bool) -> Autoencode
 
 
 def _photographs(
-    images: str, labels: Path | None, base: Composition, *, size: int | None, bit_depth: int | None
+    images: str, labels: LabelsAsked | None, base: Composition, *, size: int | None, bit_depth: int | None
 ) -> tuple[ImageSource, Labels | None, Labels | None]:
     """Images, the table that knows the target, and the table that knows the parts.
 
@@ -164,7 +167,7 @@ def _photographs(
 
 def _faces(
     faces: int,
-    labels: Path | None,
+    labels: LabelsAsked | None,
     base: Composition,
     shortcuts: list[Composition],
     correlation: float,
@@ -175,7 +178,7 @@ def _faces(
     drawn = sample(faces, seed=seed + 1, correlations={names: correlation} if correlation else None)
     source = TensorImages(render(drawn), [f"face_{i:05d}" for i in range(len(drawn))])
     if labels is not None:
-        table = read_labels(labels, ids=source.ids)
+        table = labels.read(source.ids)
         return source, table, table
     if names[0] not in ATTRIBUTES:
         return source, None, None

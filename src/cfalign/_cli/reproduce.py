@@ -10,7 +10,7 @@ import typer
 from cfalign import _paper, autoencoders, classifiers
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
-from cfalign._cli.inputs import in_split, opened
+from cfalign._cli.inputs import asked, in_split, opened
 from cfalign._cli.output import complain, print_json, progress, say
 from cfalign._paper import FIGURES, FigureInputs, embedded_inputs
 
@@ -20,6 +20,9 @@ def reproduce(
     figure: Annotated[str, typer.Argument(help=f"{', '.join(FIGURES)}, or all.", show_default=False)],
     images: Annotated[str | None, typer.Option(help=f"Instead of rendered faces: {flags.IMAGES}")] = None,
     labels: flags.Labels = None,
+    positive: flags.Positive = None,
+    uncertain: flags.Uncertain = None,
+    id_column: flags.IdColumn = None,
     classifier: Annotated[str, typer.Option(help="Classifier with the paper's classes as targets.")] = "embedded",
     autoencoder: Annotated[str, typer.Option(help="Autoencoder of the same images.")] = "embedded",
     split: flags.Split = None,
@@ -50,7 +53,8 @@ def reproduce(
         else:
             encoder = autoencoders.load(autoencoder, trust=trust)
             side = autoencoders.side_of(encoder, asked=None)
-            source, table = in_split(*opened(images, size=side, labels=labels), split)
+            table_asked = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
+            source, table = in_split(*opened(images, size=side, labels=table_asked), split)
             inputs = FigureInputs(source, table, classifiers.load(classifier, trust=trust), encoder)
         made = _paper.reproduce(figures, inputs, out=out, quick=quick, seed=seed, progress=bars)
     if as_json:

@@ -11,7 +11,7 @@ import typer
 from cfalign import autoencoders
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import numbers_in, opened
+from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import print_json, progress, say
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
@@ -31,6 +31,7 @@ def autoencoder(
     context: typer.Context,
     images: flags.Images,
     labels: Annotated[Path | None, typer.Option(help="Table whose column `split` says what is held out.")] = None,
+    id_column: flags.IdColumn = None,
     out: flags.WeightFolder = Path("runs/autoencoder"),
     size: flags.TrainingSize = None,
     bit_depth: flags.BitDepth = None,
@@ -45,7 +46,8 @@ def autoencoder(
     given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
     settings = chosen(context, AutoencoderTraining, config=config, assignments=assignments, flags=given)
     with progress() as bars:
-        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=labels)
+        given_labels = asked(labels, id_column=id_column, splits_only=True)
+        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=given_labels)
         report = train_autoencoder(source, out=out, options=settings, labels=table, progress=bars)
     if as_json:
         print_json({"weights": str(report.weights), "psnr": report.psnr, "held_out": report.held_out})
@@ -63,6 +65,9 @@ def classifier(
     context: typer.Context,
     images: flags.Images,
     labels: flags.Labels = None,
+    positive: flags.Positive = None,
+    uncertain: flags.Uncertain = None,
+    id_column: flags.IdColumn = None,
     out: flags.WeightFolder = Path("runs/classifier"),
     autoencoder: Annotated[
         str | None, typer.Option(help="Show it reconstructions too: an autoencoder from `cfalign train autoencoder`.")
@@ -82,7 +87,8 @@ def classifier(
     settings = chosen(context, ClassifierTraining, config=config, assignments=assignments, flags=given)
     encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
-        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=labels)
+        given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
+        source, table = opened(images, size=settings.size, bit_depth=bit_depth, labels=given_labels)
         if table is None:
             raise BadInput("Missing --labels: a folder of images brings none of its own.")
         report = train_classifier(source, table, out=out, options=settings, autoencoder=encoder, progress=bars)

@@ -8,14 +8,19 @@ from pathlib import Path
 from cfalign._figures.plots.rectification import Curve, rectification_curves
 from cfalign._rectification.rectified import Rectified
 from cfalign._runs.codec import write_json, write_text
+from cfalign.datasets import LabelReading
 
 PARTS = ("beta", "psi_train", "psi_logit_train", "psi_validation", "psi_logit_validation")
 """Columns of ``curves.csv`` for every shortcut."""
 
 
-def write_rectified(found: Rectified, out: Path) -> None:
-    """Write ``summary.json``, ``rectified.json``, ``curves.csv`` and ``curves.png`` into the folder ``out``."""
-    write_json(out / "summary.json", found.as_dict())
+def write_rectified(found: Rectified, out: Path, *, labels: LabelReading | None = None) -> None:
+    """Write ``summary.json``, ``rectified.json``, ``curves.csv`` and ``curves.png`` into the folder ``out``.
+
+    ``labels``: how they were read, for the summary.
+    """
+    read = {} if labels is None else {"labels": labels.as_dict()}
+    write_json(out / "summary.json", {**found.as_dict(), **read})
     found.save(out / "rectified.json")
     write_text(out / "curves.csv", _table(found))
     curves = [

@@ -27,6 +27,7 @@ from cfalign._runs.run import SCHEMA, Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
 from cfalign.datasets.inventory import inventory_record
+from cfalign.datasets.label_reading import remembered
 
 IDENTITY = ("schema", "settings", "models", "data")
 KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images")
@@ -61,6 +62,8 @@ def record(
     data: dict[str, Any] = (
         {"bank": bank} if source is None else {"source": source.source, "hash": source.fingerprint()[:16]}
     )
+    reading = remembered(source)
+    labels = {} if reading is None else {"labels": reading.as_dict()}
     if source is not None:
         data["images"] = len(source.ids)
     return {
@@ -73,6 +76,7 @@ def record(
         "data": data,
         "probes": probe(classifiers, autoencoder, images, batch=batch),
         **inventory_record(source),
+        **labels,
     }
 
 

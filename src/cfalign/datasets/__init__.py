@@ -9,7 +9,8 @@
 ``image_source``        ``ImageSource``, the interface, and what it delivers: ``Loaded``, ``Skipped``
 ``image_folder``        ``ImageFolder``: image files below a folder, decoded on demand; ``read_image``
 ``tensor_images``       ``TensorImages``: images that are in memory already
-``labels``              ``read_labels``: a table of attributes, aligned with image ids, as ``Labels``
+``label_files``         ``read_labels``: attributes from a file, aligned with image ids
+``labels``              ``Labels``: attributes of images
 ``families``            data sets that bring labels: celeba, waterbirds, hf, xrv, webdataset
 ----------------------  ------------------------------------------------------------------------------------
 ``encoded_images``      ``EncodedImages``: encoded images in files, archives or memory, decoded on demand
@@ -19,7 +20,12 @@
 ``file_kinds``          which files are images, by their ending or their first bytes
 ``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures; ``dicom``
 ``label_tables``        CSV, TSV and Parquet as columns of text
-``label_columns``       labels from the rows of a data set that brings its own
+``text_tables``         text as rows: encoding, separator, comments
+``label_columns``       classes by index as columns of 0/1
+``attribute_columns``   which columns are attributes, and what their cells mean
+``image_columns``       which column names the images
+``aligned_labels``      a table becomes the labels of images
+``label_reading``       ``LabelReading``: what was decided and left out, for the screen and for records
 ``matching``            which row of a table belongs to which image
 ======================  ====================================================================================
 """
@@ -29,7 +35,10 @@ from cfalign.datasets.encoded_images import EncodedImages
 from cfalign.datasets.image_folder import ImageFolder, read_image
 from cfalign.datasets.image_source import ImageSource, Loaded, in_batches
 from cfalign.datasets.inventory import ImageWarning, Inventory, LeftOut
-from cfalign.datasets.labels import Labels, Leftover, read_labels, target_name
+from cfalign.datasets.label_files import read_labels
+from cfalign.datasets.label_reading import LabelReading
+from cfalign.datasets.label_tables import target_name
+from cfalign.datasets.labels import Labels, Leftover
 from cfalign.datasets.opening import SPEC, Openable, open_dataset, open_images
 from cfalign.datasets.tensor_images import TensorImages
 
@@ -40,6 +49,7 @@ __all__ = [
     "ImageSource",
     "ImageWarning",
     "Inventory",
+    "LabelReading",
     "Labels",
     "LeftOut",
     "Leftover",

@@ -1,15 +1,13 @@
-"""Labels from the rows of a data set that brings its own: numbers, texts and classes by name."""
+"""Columns of labels from the rows of a data set that brings its own: numbers, texts and classes by name."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from cfalign.datasets.label_tables import table_of
-from cfalign.datasets.labels import Labels, labels_of, target_name
+from cfalign.datasets.label_tables import target_name
 
 MOST_CLASSES = 256
 """Classes that become a column each; a column of more is kept as text."""
@@ -49,11 +47,3 @@ def class_columns(
     if len(names) == 2 and all(f is None or len(f) == 1 for f in found):
         titles, wanted = [titles[0], column if target_name(names[1]) in _BARE else titles[1]], range(1, 2)
     return {titles[i]: [None if f is None else "1" if i in f else "0" for f in found] for i in wanted}
-
-
-def labels_from(columns: dict[str, list[str | None]], *, ids: Sequence[str], where: str) -> Labels | None:
-    """Labels from columns in the order of ``ids``; None where all cells are missing. ``where`` is for messages."""
-    known = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
-    if not known:
-        return None
-    return labels_of(table_of({"image": list(ids), **known}), ids=ids, file=Path(where), bare=True)

@@ -1,24 +1,20 @@
-"""CSV, TSV, Parquet and columns in memory as columns of text.
-
-Text tables are read by the csv module rather than by polars, which fills a short row with nulls in silence; a row that
-lost a cell would become an image with other labels.
-"""
+"""CSV, TSV, Parquet and columns in memory as columns of text."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from cfalign._errors import BadInput
+from cfalign.datasets.text_tables import read_text_table
 
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".pq")
-_MISSING = ("", "na", "n/a", "nan", "null", "none")
-_CHUNK = 10_000
+_MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")
 
 
 @dataclass(frozen=True)
@@ -29,20 +25,44 @@ class Table:
     """Column names as written; names may repeat."""
     columns: tuple[pl.Series, ...]
     """One per name, type String, all of one length, at least 1."""
-    unusable: dict[str, str]
+    unusable: dict[str, str] = field(default_factory=dict)
     """Columns that are left out, with the reason."""
+    form: str = "columns in memory"
+    """What was read, for records."""
+    no_rows: Mapping[str, int] = field(default_factory=dict)
+    """Lines that are no rows, by what they are: blank, comments, headers."""
+    commented: tuple[str, ...] | None = None
+    """Names that a comment above the header gives, one per column."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what else was read."""
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
         return len(self.columns[0])
 
+    def below(self, header: Sequence[str]) -> Table:
+        """The same table with other names, whose present header is a row."""
+        first = (pl.Series(values=[name], dtype=pl.String) for name in self.header)
+        columns = tuple(_text(pl.concat([a, b])) for a, b in zip(first, self.columns, strict=True))
+        no_rows = {**self.no_rows, "comments": self.no_rows["comments"] - 1}
+        return replace(self, header=tuple(header), columns=columns, no_rows=no_rows, commented=None)
+
+
+def target_name(text: str) -> str:
+    """A name in lower snake case.
+
+    >>> cfa.datasets.target_name("5_o_Clock_Shadow"), cfa.datasets.target_name("Wavy Hair")
+    ('5_o_clock_shadow', 'wavy_hair')
+    """
+    return re.sub(r"[\W_]+", "_", text.lower()).strip("_")
+
 
 def read_table(path: Path) -> Table:
     """The table in a file, read by its extension.
 
-    Raises BadInput for a file that is missing, of another extension, not UTF-8, damaged, without a row below its
-    header, or with rows of different lengths.
+    Raises BadInput for a file that is missing, of another extension, neither UTF-8 nor UTF-16, damaged, without a row
+    below its header, or with rows of different lengths.
     """
     if not path.exists():
         raise BadInput(f"No such labels table: {path}.")
@@ -53,7 +73,7 @@ def read_table(path: Path) -> Table:
         raise BadInput(f"A labels table must be one of {', '.join(EXTENSIONS)}, got {path.name}.")
     try:
         table = _read_parquet(path) if kind in (".parquet", ".pq") else _read_text(path, tabs=kind == ".tsv")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise BadInput(f"The labels table {path} must be UTF-8 text; save it as UTF-8.") from error
     except (OSError, csv.Error, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
@@ -66,36 +86,18 @@ def read_table(path: Path) -> Table:
 def table_of(columns: Mapping[str, Sequence[str | None]]) -> Table:
     """A table from columns of text, all of one length."""
     texts = tuple(_text(pl.Series(values=list(cells), dtype=pl.String)) for cells in columns.values())
-    return Table(header=tuple(columns), columns=texts, unusable={})
+    return Table(header=tuple(columns), columns=texts)
 
 
 def _read_text(path: Path, *, tabs: bool) -> Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        separator = "\t" if tabs else max(",;\t", key=first.count)
-        reader = csv.reader(file, delimiter=separator)
-        header = next(reader, [])
-        if not header:
-            raise BadInput(f"The labels table {path} must begin with a header line, got an empty one.")
-        rows = _even_rows(reader, width=len(header), path=path)
-        chunks: list[list[pl.Series]] = []
-        while chunk := list(islice(rows, _CHUNK)):
-            chunks.append([pl.Series(values=list(cells), dtype=pl.String) for cells in zip(*chunk, strict=True)])
-    columns = [_text(pl.concat(parts)) for parts in zip(*chunks, strict=True)]
-    return Table(header=tuple(name.strip() for name in header), columns=tuple(columns), unusable={})
-
-
-def _even_rows(reader: Iterator[list[str]], *, width: int, path: Path) -> Iterator[Sequence[str]]:
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != width:
-            line = getattr(reader, "line_num", "?")
-            raise BadInput(
-                f"The labels table {path} must have {width} columns in every line, got {len(row)} in line {line}."
-            )
-        yield row
+    found = read_text_table(path, tabs=tabs)
+    return Table(
+        header=found.header,
+        columns=tuple(map(_text, found.columns)),
+        form=found.form,
+        no_rows={"blank": found.blank_rows, "comments": found.comments, "headers": found.repeated_headers},
+        commented=found.commented,
+    )
 
 
 def _read_parquet(path: Path) -> Table:
@@ -104,7 +106,7 @@ def _read_parquet(path: Path) -> Table:
     unusable = {name: f"holds {kind}, not plain values" for name, kind in schema.items() if not _as_text(kind)}
     frame = pl.read_parquet(path, columns=usable) if usable else pl.DataFrame()
     columns = tuple(_text(frame[name].cast(pl.String)) for name in usable)
-    return Table(header=tuple(name.strip() for name in usable), columns=columns, unusable=unusable)
+    return Table(header=tuple(name.strip() for name in usable), columns=columns, unusable=unusable, form="Parquet")
 
 
 def _as_text(kind: pl.DataType) -> bool:

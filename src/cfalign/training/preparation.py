@@ -99,6 +99,7 @@ def prepared(plan: TrainingPlan, options: Training, *, progress: Progress) -> Tr
 
 def described(plan: TrainingPlan, material: TrainingImages) -> dict[str, Any]:
     """What the measurement says about the images."""
+    reading = None if plan.labels is None else plan.labels.reading
     return {
         "source": plan.source.source,
         "images": {
@@ -110,4 +111,4 @@ def described(plan: TrainingPlan, material: TrainingImages) -> dict[str, Any]:
         "split": plan.split.how,
         **inventory_record(plan.source),
         "skipped": [{"image_id": s.image_id, "reason": s.reason} for s in material.skipped],
-    }
+    } | ({} if reading is None else {"labels": reading.as_dict()})

@@ -10,7 +10,8 @@ import typer
 
 from cfalign import autoencoders, benchmarks, classifiers
 from cfalign._cli import flags
-from cfalign._cli.inputs import numbers_in, opened
+from cfalign._cli.conflicts import refuse_conflicts
+from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
@@ -19,6 +20,7 @@ from cfalign.benchmarks.photographs.drawing import photographs_figure
 
 
 def photographs(
+    context: typer.Context,
     images: flags.Images,
     reference: flags.Reference,
     autoencoder: flags.Autoencoder,
@@ -27,6 +29,9 @@ def photographs(
         typer.Option(help="Independently trained heads of the same attributes; they measure how far each moved."),
     ] = None,
     labels: flags.Labels = None,
+    positive: flags.Positive = None,
+    uncertain: flags.Uncertain = None,
+    id_column: flags.IdColumn = None,
     pair: Annotated[
         list[str] | None,
         typer.Option(help=f"TARGET:CONFOUNDER; may be repeated.  \\[default: {', '.join(map(':'.join, PAIRS))}]"),
@@ -52,6 +57,7 @@ def photographs(
 
     cfalign benchmark photographs --images celeba:FOLDER --reference heads/ --autoencoder ae/ --out runs/photographs
     """
+    refuse_conflicts(context)
     chosen: dict[str, Any] = {
         "pairs": None if not pair else tuple(map(_pair, pair)),
         "doses": None if doses is None else tuple(numbers_in(doses, float, flag="--doses")),
@@ -66,7 +72,8 @@ def photographs(
     heads = Reference(
         classifiers.load(reference, trust=trust), None if judge is None else classifiers.load(judge, trust=trust)
     )
-    source, table = opened(images, size=getattr(encoder, "size", None), labels=labels)
+    given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
+    source, table = opened(images, size=getattr(encoder, "size", None), labels=given_labels)
     if table is None:
         raise BadInput("Missing --labels: these images have none of their own.")
     with progress() as bars:

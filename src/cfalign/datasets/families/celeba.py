@@ -13,9 +13,11 @@ from pathlib import Path
 from sys import intern
 
 from cfalign._errors import BadInput
+from cfalign.datasets.aligned_labels import labels_of
 from cfalign.datasets.image_folder import ImageFolder
+from cfalign.datasets.label_files import read_labels
 from cfalign.datasets.label_tables import read_table, table_of
-from cfalign.datasets.labels import Labels, labels_of, read_labels
+from cfalign.datasets.labels import Labels
 
 _ATTRIBUTES, _PARTITION, _IDENTITY = "list_attr_celeba", "list_eval_partition", "identity_CelebA"
 _IMAGES = ("img_align_celeba", "img_align_celeba_png", "img_celeba", "images")

@@ -19,9 +19,10 @@ from typing import Any
 
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
+from cfalign.datasets.aligned_labels import labels_from
 from cfalign.datasets.decoding import Content, Span
 from cfalign.datasets.encoded_images import Contents, EncodedImages
-from cfalign.datasets.label_columns import as_text, class_columns, labels_from
+from cfalign.datasets.label_columns import as_text, class_columns
 from cfalign.datasets.labels import Labels
 from cfalign.datasets.unreadable import Unreadable
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfalign._errors import BadInput
+from cfalign.datasets.aligned_labels import labels_of
 from cfalign.datasets.image_folder import ImageFolder
 from cfalign.datasets.label_tables import read_table, table_of
-from cfalign.datasets.labels import Labels, labels_of
+from cfalign.datasets.labels import Labels
 
 _NAMES = {"img_filename": "image", "y": "waterbird", "place": "water_background", "split": "split"}
 _SPLITS = {"0": "train", "1": "val", "2": "test"}

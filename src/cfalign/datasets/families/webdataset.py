@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfalign._errors import BadInput
+from cfalign.datasets.aligned_labels import labels_from
 from cfalign.datasets.decoding import Span
 from cfalign.datasets.encoded_images import EncodedImages
 from cfalign.datasets.families.tar_members import Member, Shard
 from cfalign.datasets.file_kinds import HEAD, HIDDEN, USUAL, Kind, kind_of
 from cfalign.datasets.inventory import Tally
-from cfalign.datasets.label_columns import as_text, class_columns, labels_from
+from cfalign.datasets.label_columns import as_text, class_columns
 from cfalign.datasets.labels import Labels
 
 _BRACES = re.compile(r"\{([^{}]*)\}")

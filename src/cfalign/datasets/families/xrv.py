@@ -18,9 +18,10 @@ import torch
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._results import Skipped
+from cfalign.datasets.aligned_labels import labels_from
 from cfalign.datasets.decoding import content_digest, grey_pixels
 from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
-from cfalign.datasets.label_columns import as_text, labels_from
+from cfalign.datasets.label_columns import as_text
 from cfalign.datasets.labels import Labels
 
 EXTRA = "xrv"
