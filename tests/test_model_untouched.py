@@ -182,7 +182,7 @@ def test_nothing_has_changed_afterwards(entry: Callable[[Encoderish, Heads], Non
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize(
-    ("who", "when"), [("ae", 0), ("ae", 1), ("ae", 2), ("ae", 3), ("ae", 4), ("clf", 1), ("clf", 2)]
+    ("who", "when"), [("ae", 0), ("ae", 1), ("ae", 2), ("ae", 3), ("ae", 4), ("clf", 2), ("clf", 3)]
 )
 def test_nothing_has_changed_after_an_error_on_the_way(
     entry: Callable[[Encoderish, Heads], None], who: str, when: int

@@ -21,7 +21,8 @@ import cfalign as cfa
 import worlds
 from cfalign._errors import ModelWarning, RunMismatch
 from cfalign._models.fingerprint import fingerprint
-from cfalign._runs.probes import changed_answers, probe, probe_images
+from cfalign._models.probe_images import probe_images
+from cfalign._runs.probes import changed_answers, probe
 
 NET = worlds.LinearHeads(worlds.SHORTCUT)
 SHIFT = 0.0

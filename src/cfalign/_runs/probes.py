@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfalign._errors import CfalignError, ModelWarning
+from cfalign._errors import BadModel, ModelWarning
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import device_of, undisturbed, user_code
+from cfalign._models.probe_images import DRAWN, probe_images
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
 
-DRAWN, REAL = 8, 4
-"""How many images are drawn, and how many of the run's own are asked about before them."""
+REAL = 4
+"""How many of the run's own images are asked about, before the drawn ones."""
 TOLERANCE = 2e-3
 """Differences up to this times 1 + |value| are rounding: of other threads, batches or devices."""
 UNSTEADY = 0.05
@@ -42,22 +43,6 @@ HASH_ALONE = (
 )
 Answers = Sequence[Sequence[float | None]]
 """Numbers per image; None where one is not finite."""
-
-
-def probe_images(shape: tuple[int, int, int]) -> Tensor:
-    """Images [8, *shape] in [0, 1] that are always the same: grey, a ramp, smooth colours, colours with noise, noise.
-
-    >>> probe_images((3, 64, 64)).shape
-    torch.Size([8, 3, 64, 64])
-    """
-    channels, height, width = shape
-    rng = np.random.default_rng(64)
-    coarse = torch.from_numpy(rng.random((5, channels, 4, 4))).float()
-    smooth = functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=True)
-    noise = torch.from_numpy(rng.random((3, channels, height, width))).float()
-    grey = torch.full((1, channels, height, width), 0.4)
-    ramp = torch.linspace(0, 1, width).expand(1, channels, height, width)
-    return torch.cat([grey, ramp, smooth[:3], (smooth[3:] + noise[:2]) / 2, noise[2:]])
 
 
 def first_images(source: ImageSource) -> Tensor:
@@ -133,7 +118,7 @@ def _asked(answer: Callable[[Tensor], Floats], asked: Sequence[Tensor], who: str
     for group in asked:
         try:
             found.append(answer(group) if len(group) else None)
-        except CfalignError:  # it may take nothing but real images, and what these raise is said when they are audited
+        except BadModel:  # it may take nothing but real images, and what these raise is said when they are audited
             found.append(None)
     known = next(((group, rows) for group, rows in zip(asked, found, strict=True) if rows is not None), None)
     noise, note = (0.0, None) if known is None else _noise(answer, *known, who)
@@ -151,7 +136,7 @@ def _noise(answer: Callable[[Tensor], Floats], images: Tensor, first: Floats, wh
         if moved <= UNSTEADY:
             return moved, None
         again = _difference(alone, answer(images[:2]))
-    except CfalignError:
+    except BadModel:
         return 0.0, None
     sentence = f"{who} answers otherwise when {AGAIN if again > UNSTEADY else BESIDE}; {HASH_ALONE}."
     warnings.warn(sentence, ModelWarning, stacklevel=2)

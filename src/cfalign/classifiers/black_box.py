@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput, BadModel
+from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.names import head_names
 from cfalign._models.guard import user_code
-from cfalign.classifiers.outputs import checked_columns
+from cfalign.classifiers.outputs import checked_columns, checked_probabilities
 from cfalign.classifiers.tables import as_tensor, columns_of
 from cfalign.classifiers.wrapped_classifier import checked_version, described_classifier
 
-BEYOND = 1e-4  # how far rounding may carry a probability beyond 0 and 1
 EDGE = 1e-7  # how near a probability may come to 0 and 1, where logits end
 
 
@@ -42,6 +41,7 @@ class BlackBox:
         self.targets = head_names(targets)
         self._classes = columns_of(function, self.targets)
         self.version = checked_version(version)
+        self._notes: list[str] = []
 
     def __repr__(self) -> str:
         function = getattr(self.function, "__name__", type(self.function).__name__)
@@ -50,6 +50,11 @@ class BlackBox:
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``box["smiling"]``. Raises BadInput for an unknown target."""
         return head(self, target)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for ``run.json`` on how it is read."""
+        return tuple(self._notes)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -63,12 +68,7 @@ class BlackBox:
             out = self.function(given.cpu().numpy() if self.numpy else given)
             answer = as_tensor(out, name=self.name, targets=self.targets, classes=self._classes)
         p = checked_columns(answer, name=self.name, images=len(images), targets=len(self.targets))
-        known = p[~torch.isnan(p)]
-        if known.numel() and (known.min() < -BEYOND or known.max() > 1 + BEYOND):
-            raise BadModel(
-                f"Classifier {self.name!r} returned values between {known.min():.3g} and {known.max():.3g}; expected "
-                "probabilities in [0, 1]: apply its sigmoid or softmax first."
-            )
+        p = checked_probabilities(p, name=self.name)
         return torch.logit(p.clamp(EDGE, 1 - EDGE)).to(images.device)
 
 

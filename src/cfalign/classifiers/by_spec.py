@@ -158,4 +158,4 @@ def from_weights(path: Path, *, name: str) -> WrappedClassifier:
     state, config = read_weights(path, kind="classifier")
     network = built(build, config, path)
     load_into(network, state, path)
-    return wrap(network, network.config["targets"], size=network.config["size"], name=name)
+    return wrap(network, network.config["targets"], link="sigmoid", size=network.config["size"], name=name)

@@ -15,6 +15,9 @@ Link = Literal["sigmoid", "softmax", "probability"]
 """The function from outputs to probabilities; with ``"probability"`` they already are."""
 
 
+BEYOND = 1e-4  # how far rounding may carry a probability beyond 0 and 1
+
+
 def as_logits(out: Tensor, link: Link) -> Tensor:
     """Outputs [n, target] as logits; sigmoid(logit) is the probability under every link."""
     if link == "softmax":
@@ -42,6 +45,18 @@ def checked_columns(out: object, *, name: str, images: int, targets: int) -> Ten
         f"Classifier {name!r} returned {described_answer(out)} for {images} images; expected [{images}, {targets}]: "
         f"one column per target{hint}."
     )
+
+
+def checked_probabilities(columns: Tensor, *, name: str) -> Tensor:
+    """The answer itself. Raises BadModel where a value lies outside [0, 1] by more than rounding; NaN may be there."""
+    known = columns.detach()
+    if ((known < -BEYOND) | (known > 1 + BEYOND)).any():
+        known = known[~torch.isnan(known)]
+        raise BadModel(
+            f"Classifier {name!r} returned values between {known.min():.3g} and {known.max():.3g}; expected "
+            "probabilities in [0, 1]: apply its sigmoid or softmax first."
+        )
+    return columns
 
 
 def numbers(columns: Tensor, *, name: str, whole: bool) -> Tensor:

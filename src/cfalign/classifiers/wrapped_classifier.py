@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 
-from cfalign._errors import BadInput, BadModel
+from cfalign._errors import BadInput, BadModel, ModelWarning
 from cfalign._heads.composition import Composition, head, parse
 from cfalign._heads.names import head_names
-from cfalign._models.guard import device_of, floating_type_of, user_code
+from cfalign._models.guard import device_of, floating_type_of, undisturbed, user_code
+from cfalign._models.probe_images import probe_images
 from cfalign.classifiers.answers import main_output
-from cfalign.classifiers.outputs import Link, as_logits, checked_columns, numbers
+from cfalign.classifiers.link import Reading, origin_of, reading
+from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checked_probabilities, numbers
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 Prepare = Callable[[Tensor], Tensor]
@@ -30,7 +34,7 @@ class WrappedClassifier:
         module: nn.Module,
         targets: Sequence[str],
         *,
-        link: Link = "sigmoid",
+        link: Link | None = None,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         size: int | None = None,
         prepare: Prepare | None = None,
@@ -41,19 +45,29 @@ class WrappedClassifier:
             raise BadInput(
                 f"Expected a torch.nn.Module, got {type(module).__name__}; wrap a plain function with black_box()."
             )
-        if link not in get_args(Link):
+        if link is not None and link not in get_args(Link):
             raise BadInput(f"link must be 'sigmoid', 'softmax' or 'probability', got {link!r}.")
         if prepare is not None and (size is not None or normalize is not None):
             raise BadInput("Expected either prepare or size and normalize, got both; prepare does all preprocessing.")
-        self.module, self.link, self.name = module, link, name
+        self.module, self.name = module, name
+        self.link: Link = link or "sigmoid"
         self.targets = head_names(targets)
         if link == "softmax" and len(self.targets) < 2:
             raise BadInput("link='softmax' needs at least two targets, one per class; for one output use 'sigmoid'.")
         self.prepare: Prepare = prepare or resized_and_normalised(size, normalize)
         self.version = checked_version(version)
+        self._declared = link
+        self._reading: Reading | None = None
+        self._notes: list[str] = []
 
     def __repr__(self) -> str:
-        return described_classifier(self, f"{type(self.module).__name__}, link={self.link!r}")
+        link = self.link if self._reading is None else self._reading.link
+        return described_classifier(self, f"{type(self.module).__name__}, link={link!r}")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for ``run.json``: how its outputs are read where that is not what was said, and its weights."""
+        return tuple(self._notes)
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``. Raises BadInput for an unknown target."""
@@ -66,9 +80,20 @@ class WrappedClassifier:
     def logits(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to logits [n, target]; sigmoid(logit) is the probability under every link.
 
-        The module and its preprocessing get a copy of the images, which they may change. Raises BadModel when they
-        raise an error or give another shape than [n, target].
+        The module and its preprocessing get a copy of the images, which they may change. The first call finds out
+        whether the outputs are what ``link`` says, see ``classifiers.link``. Raises BadModel when they raise an error,
+        or give another shape than [n, target] or values outside [0, 1] for probabilities, and BadInput where it cannot
+        be told whether they are logits or probabilities.
         """
+        if self._reading is None:
+            self._reading = self._read(images)
+        columns = self._columns(images)
+        if self._reading.link == "probability":
+            checked_probabilities(columns, name=self.name)
+        return as_logits(columns, self._reading.link)
+
+    def _columns(self, images: Tensor) -> Tensor:
+        """The outputs of the module, [n, target] in float32."""
         x = prepared(images.to(device_of(self.module)).clone(), self.prepare, name=self.name)
         x = x.to(floating_type_of(self.module)) if x.is_floating_point() else x
         with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
@@ -76,7 +101,23 @@ class WrappedClassifier:
         told = self.link == "probability"
         out = main_output(given, images=len(x), targets=self.targets, probabilities=told)
         columns = checked_columns(out, name=self.name, images=len(x), targets=len(self.targets))
-        return as_logits(numbers(columns, name=self.name, whole=told), self.link)
+        return numbers(columns, name=self.name, whole=told)
+
+    def _read(self, images: Tensor) -> Reading:
+        """How its outputs are read: by those for images that never change, or these where it cannot take them."""
+        if self._declared == "probability":
+            return Reading("probability")
+        with undisturbed(self), torch.enable_grad():
+            drawn = probe_images((images.shape[1], images.shape[2], images.shape[3])).to(images)
+            try:
+                outputs = self._columns(drawn.requires_grad_())
+            except BadModel:
+                outputs = self._columns(images.detach().clone().requires_grad_())
+            found = reading(outputs, self._declared, name=self.name, origin=origin_of(outputs))
+        if found.note is not None:
+            self._notes.append(found.note)
+            warnings.warn(found.note, ModelWarning, stacklevel=4)
+        return found
 
 
 def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
@@ -106,7 +147,7 @@ def wrap(
     module: nn.Module,
     targets: Sequence[str],
     *,
-    link: Link = "sigmoid",
+    link: Link | None = None,
     normalize: tuple[Sequence[float], Sequence[float]] | None = None,
     size: int | None = None,
     prepare: Prepare | None = None,
@@ -123,7 +164,8 @@ def wrap(
         targets: One name per output. Names of words become lower snake case: ``"Big Nose"`` is ``big_nose``, and
             ``clf["Big Nose"]`` finds it. Names with other signs, such as ``"a+b"``, are taken as they are.
         link: What turns outputs into probabilities: ``"sigmoid"`` (one per output), ``"softmax"`` (classes exclude each
-            other), or ``"probability"`` (they are probabilities already).
+            other), or ``"probability"`` (they are probabilities already). By default ``"sigmoid"``, unless the first
+            outputs are certainly something else; a ModelWarning tells.
         normalize: (means, standard deviations) per channel of images in [0, 1].
         size: Side of the square images that the module expects, in pixels; images are resized bilinearly.
         prepare: In place of ``normalize`` and ``size``, any differentiable callable from images to what the module

@@ -27,4 +27,6 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     network = BranchedNetwork()
     load_into(network, read(path, trust=trust).state, path)
     prepare = Preprocessing(channels=3, resize=(SIZE, SIZE), antialias=False)  # the network normalises by itself
-    return wrap(network, ATTRIBUTES, prepare=prepare, name="branched_tiny" if name == NAME else path.stem)
+    return wrap(
+        network, ATTRIBUTES, link="sigmoid", prepare=prepare, name="branched_tiny" if name == NAME else path.stem
+    )

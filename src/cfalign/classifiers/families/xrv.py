@@ -104,7 +104,7 @@ def _wrapped(network: Any, labels: Sequence[str], thresholds: Tensor | None, *, 
     prepare = Preprocessing(grey=True, square=True, resize=(SIZE, SIZE), mean=(0.5,), std=(1 / 2048,))
     module = Pathologies(network, trained, thresholds)
     module.eval().requires_grad_(False)
-    return wrap(module, targets, prepare=prepare, name=name)
+    return wrap(module, targets, link="sigmoid", prepare=prepare, name=name)
 
 
 def _network(models: Any, checkpoint: Checkpoint) -> nn.Module:
