@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 import cfalign as cfa
 import worlds
 from cfalign._errors import BadInput
-from cfalign.datasets import in_batches, open_dataset, open_images
+from cfalign.datasets import ImageWarning, in_batches, open_dataset, open_images
 from cfalign.datasets.families.huggingface import read_parts
 
 datasets = pytest.importorskip("datasets", reason="the extra [data] is not installed")
@@ -117,6 +118,73 @@ def test_parquet_and_folders_of_images(tmp_path: Path) -> None:
     assert labels.targets == ("waterbird",)
     assert labels.values[:, 0].tolist() == [0, 0, 1, 1]
     torch.testing.assert_close(source.load([3]).images[0], worlds.images(2)[1], rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def png(value: int) -> bytes:
+    return encoded(value)["bytes"]
+
+
+@pytest.mark.parametrize("form", ["binary", "struct", "large", "base64", "url", "name"])
+def test_images_without_a_declared_type_are_known_by_their_cells(tmp_path: Path, form: str) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    cells = [png(20 * i) for i in range(12)]
+    if form == "struct":
+        column = arrow.array([{"bytes": c, "path": None} for c in cells])
+    elif form in ("binary", "large"):
+        column = arrow.array(cells, arrow.binary() if form == "binary" else arrow.large_binary())
+    elif form == "name":
+        (tmp_path / "pictures").mkdir()
+        for i, c in enumerate(cells):
+            (tmp_path / "pictures" / f"{i}.png").write_bytes(c)
+        column = arrow.array([f"pictures/{i}.png" for i in range(12)])
+    else:
+        start = "data:image/png;base64," if form == "url" else ""
+        column = arrow.array([start + base64.b64encode(c).decode() for c in cells])
+    table = arrow.table({"hat": [i % 2 for i in range(12)], "picture": column})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    for spec in (f"hf:{tmp_path}", f"hf:{tmp_path / 'train.parquet'}") if form != "name" else (f"hf:{tmp_path}:train",):
+        source, labels = open_dataset(spec, size=8)
+        assert source.ids == tuple(f"train/{i}" for i in range(12))
+        loaded = source.load(range(12))
+        assert (loaded.images[:, 0, 0, 0] * 255).round().tolist() == [20 * i for i in range(12)]
+        assert labels is not None
+        assert labels.targets == ("hat",)
+        assert (source.inventory.given, source.inventory.images) == (12, 12)  # type: ignore[attr-defined]
+
+
+def test_rows_that_hold_no_image_are_skipped_with_their_reason(tmp_path: Path) -> None:
+    cells = [png(200), None, b"", b"words", *[png(200)] * 4]
+    made = datasets.Dataset.from_dict({"image": cells}, features=datasets.Features({"image": datasets.Value("binary")}))
+    made.save_to_disk(str(tmp_path / "set"))
+    loaded = open_images(f"hf:{tmp_path / 'set'}", size=8).load(range(8))
+    assert loaded.indices == (0, 4, 5, 6, 7)
+    assert [s.reason for s in loaded.skipped][:2] == ["the row has no image"] * 2
+    assert loaded.skipped[2].reason.startswith("not an image")
+
+
+def test_further_columns_of_images_are_told(tmp_path: Path) -> None:
+    cells = [png(20 * i) for i in range(12)]
+    kind = datasets.Value("binary")
+    features = datasets.Features({"depth": kind, "img": kind, "mask": kind})
+    datasets.Dataset.from_dict(dict.fromkeys(features, cells), features=features).save_to_disk(str(tmp_path / "set"))
+    with pytest.warns(ImageWarning, match="hf:set has 3 columns of images: 'img' is read, 'depth', 'mask' not"):
+        open_images(f"hf:{tmp_path / 'set'}", size=8)
+
+
+def test_a_data_set_without_images_names_its_columns_and_the_way_to_declare_one(tmp_path: Path) -> None:
+    rows = {"pixels": [[1, 2], [3, 4]], "raw": [b"1", b"2"], "link": ["https://x/1.png", "https://x/2.png"]}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(BadInput, match=r"got pixels \(\w+\), raw \(binary\), link \(string\); .*cast_column") as raised:
+        open_images(f"hf:{tmp_path / 'set'}", size=8)
+    assert "'link' holds addresses, which are not fetched" in str(raised.value)
+
+
+def test_images_of_a_folder_that_became_no_rows_are_lost(tmp_path: Path) -> None:
+    images = worlds.write_images(tmp_path / "birds" / "a", 4)
+    (images / "phone.heic").write_bytes(b"x")
+    with pytest.warns(ImageWarning, match=r"1 of 5 images in hf:birds are left out: 1 image file \(in no .*\.heic"):
+        source = open_images(f"hf:{tmp_path / 'birds'}", size=8)
+    assert len(source.ids) == 4
 
 
 def test_a_stream_delivers_the_same(tmp_path: Path) -> None:

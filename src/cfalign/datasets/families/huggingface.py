@@ -1,15 +1,18 @@
 """Data sets of the Hugging Face package `datasets` (extra ``data``): ``hf:NAME_OR_FOLDER[:SPLIT]``.
 
 A folder is one that ``save_to_disk`` wrote, or any that ``load_dataset`` reads (images in folders, Parquet); its rows
-stay on disk. Any other name is one of the hub: it is streamed once, and the encoded images are kept in a temporary
-file, so that each crosses the network once and memory is that of the labels. ``SPLIT`` may end in ``[10:200]``, a range
-of rows; of a stream only these are read. Without a split all splits are taken.
+stay on disk. One file of Parquet will do. The module ``image_columns`` says which column is taken. Any other name is
+one of the hub: it is streamed once, and the encoded images are kept in a temporary file, so that each crosses the
+network once and memory is that of the labels. ``SPLIT`` may end in ``[10:200]``, a range of rows; of a stream only
+these are read. Without a split all splits are taken.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +25,9 @@ from cfalign._models.extras import imported
 from cfalign.datasets.aligned_labels import labels_from
 from cfalign.datasets.decoding import Content, Span
 from cfalign.datasets.encoded_images import Contents, EncodedImages
+from cfalign.datasets.families.image_columns import ImageColumn, image_column, image_of
+from cfalign.datasets.file_kinds import ENDINGS, ending
+from cfalign.datasets.inventory import Inventory, LeftOut
 from cfalign.datasets.label_columns import as_text, class_columns
 from cfalign.datasets.labels import Labels
 from cfalign.datasets.unreadable import Unreadable
@@ -30,6 +36,7 @@ EXTRA = "data"
 _SPEC = re.compile(r"(.+?)(?::([\w.-]+)(?:\[(\d*):(\d*)\])?)?")
 _SPLITS = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
 _BATCH = 256
+_TABLES = (".parquet", ".pq")
 
 
 def open_hf(spec: str, *, size: int | None, bit_depth: int | None = None) -> tuple[EncodedImages, Labels | None]:
@@ -44,21 +51,35 @@ def open_hf(spec: str, *, size: int | None, bit_depth: int | None = None) -> tup
     name, split, *bounds = (spec, None, None, None) if match is None else match.groups()
     start, stop = (int(bound) if bound else None for bound in bounds)
     folder = Path(name).expanduser()
-    local = folder.is_dir()
+    local = folder.is_dir() or (folder.is_file() and folder.suffix.lower() in _TABLES)
     if not local and name.startswith(("/", ".", "~")):
         raise BadInput(f"No such folder: {folder}; expected hf:FOLDER, or hf:NAME of a data set on the hub.")
     parts = _chosen(_loaded(package, folder if local else name), split, (start, stop), name)
     title = f"hf:{folder.name or folder.resolve().name}" if local else f"hf:{name}"
-    return read_parts(package, parts, name=title, size=size)
+    if not local:
+        return read_parts(package, parts, name=title, size=size, bit_depth=bit_depth)
+    place = folder if folder.is_dir() else folder.parent
+    left_out = _unlisted(folder, parts) if split is None and folder.is_dir() else ()
+    return read_parts(package, parts, name=title, size=size, bit_depth=bit_depth, folder=place, left_out=left_out)
 
 
 def read_parts(
-    package: Any, parts: Mapping[str, Any], *, name: str, size: int | None
+    package: Any,
+    parts: Mapping[str, Any],
+    *,
+    name: str,
+    size: int | None,
+    bit_depth: int | None = None,
+    folder: Path | None = None,
+    left_out: tuple[LeftOut, ...] = (),
 ) -> tuple[EncodedImages, Labels | None]:
-    """Images and labels of open data sets, by split: streams (``IterableDataset``) or stored data sets."""
-    image = _image_column(package, next(iter(parts.values())), name)
-    plain = {split: part.cast_column(image, package.Image(decode=False)) for split, part in parts.items()}
-    kinds = {column: kind for column, kind in next(iter(plain.values())).features.items() if column != image}
+    """Images and labels of open data sets, by split: streams (``IterableDataset``) or stored data sets.
+
+    ``folder``: where files lie that cells name; ``left_out``: what is in no row.
+    """
+    column = image_column(package, next(iter(parts.values())), name)
+    image, plain = column.name, _undecoded(package, parts, column, name)
+    kinds = {other: kind for other, kind in next(iter(plain.values())).features.items() if other != image}
     reader = _LabelReader(package, kinds)
     counts: dict[str, int] = {}
     contents: Contents
@@ -75,19 +96,50 @@ def read_parts(
             counts[split] = len(part)
             for batch in part.select_columns(list(kinds)).iter(batch_size=_BATCH) if kinds else ():
                 reader.take(batch)
-        contents = _StoredImages([part.select_columns([image]) for part in plain.values()], image)
+        contents = _StoredImages([part.select_columns([image]) for part in plain.values()], image, folder)
     ids = [f"{split}/{row}" for split, count in counts.items() for row in range(count)]
     if not ids:
         raise BadInput(f"The data set {name} must have at least one row, got none.")
-    source = EncodedImages(ids, contents, name=name, size=size)
+    rows = len(ids)
+    given = rows + sum(kind.count for kind in left_out)
+    inventory = Inventory(given, rows, left_out=left_out, unit="rows", remarks=column.remarks(name))
+    source = EncodedImages(ids, contents, name=name, size=size, bit_depth=bit_depth, inventory=inventory)
     return source, labels_from(reader.columns(counts), ids=ids, where=name)
+
+
+def _undecoded(package: Any, parts: Mapping[str, Any], column: ImageColumn, name: str) -> dict[str, Any]:
+    """The parts with their images as they are stored. Raises BadInput for a part that lacks the column."""
+    for split, part in parts.items():
+        if column.name not in (part.features or ()):
+            raise BadInput(f"Every split of {name} must have the column {column.name!r}; {split!r} lacks it.")
+    if not column.typed:
+        return dict(parts)
+    return {split: part.cast_column(column.name, package.Image(decode=False)) for split, part in parts.items()}
+
+
+def _unlisted(folder: Path, parts: Mapping[str, Any]) -> tuple[LeftOut, ...]:
+    """The images of a folder of images that became no rows: the package reads fewer kinds."""
+    if any(getattr(part, "builder_name", None) != "imagefolder" for part in parts.values()):
+        return ()
+    rows = sum(len(part) for part in parts.values())
+    ends = Counter(
+        ending(name)
+        for _, _, found in os.walk(folder)
+        for name in found
+        if ending(name) in ENDINGS and not name.startswith(".")
+    )
+    count = ends.total() - rows
+    if count <= 0:
+        return ()
+    reason = f"in no row; the folder has {', '.join(sorted(ends))}, of which the package datasets reads some"
+    return (LeftOut("image file", f"{reason}: give it without hf:", count, lost=True, examples=()),)
 
 
 class _StoredImages:
     """Encoded images of data sets on disk, one data set after the other."""
 
-    def __init__(self, parts: Sequence[Any], image: str) -> None:
-        self._parts, self._image = parts, image
+    def __init__(self, parts: Sequence[Any], image: str, folder: Path | None) -> None:
+        self._parts, self._image, self._folder = parts, image, folder
         self._ends = list(accumulate(len(part) for part in parts))
         self._lock = Lock()
 
@@ -95,7 +147,7 @@ class _StoredImages:
         at = bisect_right(self._ends, row)
         with self._lock:
             cell = self._parts[at][row - (self._ends[at - 1] if at else 0)][self._image]
-        return _content(cell)
+        return image_of(cell, folder=self._folder)
 
 
 class _StreamedImages:
@@ -109,7 +161,7 @@ class _StreamedImages:
     def take(self, cells: Sequence[Any]) -> int:
         for cell in cells:
             try:
-                content = _content(cell)
+                content = image_of(cell, folder=None)
                 encoded = content if isinstance(content, bytes) else Path(str(content)).read_bytes()
             except (Unreadable, OSError):
                 encoded = b""
@@ -159,21 +211,6 @@ def _class_list(value: Any) -> list[int] | None:
     return known if known or isinstance(value, list) else None
 
 
-def _content(cell: Any) -> Content:
-    if cell is None or (cell.get("bytes") is None and not cell.get("path")):
-        raise Unreadable("the row has no image")
-    return cell["bytes"] if cell.get("bytes") is not None else Path(cell["path"])
-
-
-def _image_column(package: Any, part: Any, name: str) -> str:
-    if part.features is None:
-        raise BadInput(f"The columns of the data set {name} must have known types; save it to a folder first.")
-    images = [column for column, kind in part.features.items() if isinstance(kind, package.Image)]
-    if not images:
-        raise BadInput(f"The data set {name} must have a column of images, got {', '.join(part.features)}.")
-    return next((column for column in ("image", "img") if column in images), images[0])
-
-
 def _loaded(package: Any, name: Path | str) -> Any:
     """A data set, or several by split. Raises BadInput with the first line of whatever the library raises."""
     try:
@@ -181,6 +218,8 @@ def _loaded(package: Any, name: Path | str) -> Any:
             return package.load_dataset(name, streaming=True)
         if (name / "dataset_dict.json").is_file() or (name / "dataset_info.json").is_file():
             return package.load_from_disk(str(name))
+        if name.is_file():
+            return package.load_dataset("parquet", data_files=str(name))
         return package.load_dataset(str(name))
     except Exception as error:  # the library answers with many types
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
