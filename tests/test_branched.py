@@ -139,18 +139,18 @@ def test_checkpoints_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.ckpt"
     whole = torch.load(checkpoint)["state_dict"]
     for change, sentence in (
-        (lambda s: s.pop("model.layers14.17.0.bias"), r"layers14\.17\.0\.bias"),
-        (lambda s: s.update({"model.extra": torch.zeros(1)}), "extra"),
+        (lambda s: s.pop("model.layers14.17.0.bias"), r"lacks 'layers14\.17\.0\.bias'"),
+        (lambda s: s.update({"model.extra": torch.zeros(1)}), "do not fit .*extra"),
         (
             lambda s: s.update({"model.b": s.pop("model.layers12.0.0.bias")}),
-            r'Missing.*layers12\.0\.0\.bias"; Unexpected.*"b"',
+            r"lacks 'layers12\.0\.0\.bias'",
         ),
-        (lambda s: s.update({"model.layers16.39.0.bias": torch.zeros(2)}), r"layers16\.39\.0\.bias"),
+        (lambda s: s.update({"model.layers16.39.0.bias": torch.zeros(2)}), r"do not fit .*layers16\.39\.0\.bias"),
     ):
         state = dict(whole)
         change(state)
         torch.save({"state_dict": state}, path)
-        with pytest.raises(BadInput, match=rf"mine\.ckpt do not fit .*{sentence}"):
+        with pytest.raises(BadInput, match=rf"mine\.ckpt {sentence}"):
             load(f"celeba:{path}")
     path.write_bytes(checkpoint.read_bytes()[:100_000])
     with pytest.raises(BadInput, match=r"mine\.ckpt is cut short or damaged"):

@@ -69,6 +69,13 @@ class WrappedClassifier:
         """Sentences for ``run.json``: how its outputs are read where that is not what was said, and its weights."""
         return tuple(self._notes)
 
+    def noting(self, *sentences: str) -> WrappedClassifier:
+        """The same classifier, which tells of these decisions in ``notes``, and now in a ModelWarning."""
+        self._notes += sentences
+        for sentence in sentences:
+            warnings.warn(sentence, ModelWarning, stacklevel=3)
+        return self
+
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``. Raises BadInput for an unknown target."""
         return head(self, target)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cfalign._errors import BadInput
 from cfalign._models.downloads import located
 from cfalign._models.weights import load_into
 from cfalign.classifiers.families.branched_network import ATTRIBUTES, SIZE, BranchedNetwork
-from cfalign.classifiers.families.checkpoint import read
+from cfalign.classifiers.families.checkpoint import file_of, read
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
@@ -21,12 +19,13 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     ``name``: ``branched-tiny`` (the file in the user's cache folder) or a checkpoint. Raises BadInput when the file is
     missing, or when its keys or shapes do not fit.
     """
-    path = located(NAME)[0] if name == NAME else Path(name).expanduser()
+    path = located(NAME)[0] if name == NAME else file_of(name)
     if not path.is_file():
         raise BadInput(f"There is no file {name!r}; expected celeba:{NAME} or celeba:PATH of its checkpoint.")
     network = BranchedNetwork()
-    load_into(network, read(path, trust=trust).state, path)
+    checkpoint = read(name if name != NAME else path, trust=trust)
+    load_into(network, checkpoint.state_of(list(network.state_dict())), path)
     prepare = Preprocessing(channels=3, resize=(SIZE, SIZE), antialias=False)  # the network normalises by itself
-    return wrap(
-        network, ATTRIBUTES, link="sigmoid", prepare=prepare, name="branched_tiny" if name == NAME else path.stem
-    )
+    stem = "branched_tiny" if name == NAME else path.stem
+    classifier = wrap(network, ATTRIBUTES, link="sigmoid", prepare=prepare, name=stem)
+    return classifier.noting(*checkpoint.remarks)

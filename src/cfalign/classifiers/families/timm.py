@@ -69,11 +69,12 @@ def _from_file(timm: Any, model: str, file: str, *, trust: bool) -> WrappedClass
     if not head:
         raise BadInput(f"timm does not say which layer of {model!r} is its classifier; name a factory instead.")
     last = head if isinstance(head, str) else head[0]  # distilled ones have two
-    count = checkpoint.rows(f"{last}.weight")
+    state = checkpoint.state_of(list(timm.create_model(model, pretrained=False).state_dict()))
+    count = len(state[f"{last}.weight"])
     network = timm.create_model(model, pretrained=False, num_classes=count)
-    load_into(network, checkpoint.state, checkpoint.path)
+    load_into(network, state, checkpoint.path)
     targets = names_of(count, checkpoint.path, own=checkpoint.names, published=_labels(timm, network))
-    return _wrapped(timm, network, targets, checkpoint.path.stem)
+    return _wrapped(timm, network, targets, checkpoint.path.stem).noting(*checkpoint.remarks)
 
 
 def _wrapped(timm: Any, network: Any, targets: Sequence[str], name: str) -> WrappedClassifier:

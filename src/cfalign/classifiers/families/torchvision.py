@@ -11,11 +11,14 @@ import torch
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
-from cfalign.classifiers.families.checkpoint import read
+from cfalign.classifiers.families.checkpoint import file_of, read
 from cfalign.classifiers.families.class_names import class_targets, names_of
 from cfalign.classifiers.families.foreign_library import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
+
+BRANCHED: Mapping[str, tuple[str, ...]] = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""Networks with branches that only a training needs; the branches play no part in evaluation and are left out."""
 
 
 def load(name: str, *, trust: bool = False) -> WrappedClassifier:
@@ -46,34 +49,37 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
 
 
 def _from_file(models: Any, model: str, choices: Any, file: str, *, trust: bool) -> WrappedClassifier:
-    if not Path(file).expanduser().is_file():
+    if not file_of(file).is_file():
         raise BadInput(
             f"{model} has no weights {file!r}, and there is no such file; expected {', '.join(choices.__members__)} or "
             "a checkpoint."
         )
     checkpoint = read(file, trust=trust)
-    more = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
-    count = checkpoint.rows(_last(models, model, more))
+    more = {"init_weights": False, "aux_logits": False} if model in BRANCHED else {}
+    names = _names_in(models, model, more)
+    state = checkpoint.state_of(names)
+    count = len(state[names[-1]])  # the last layer is the classifier in all of torchvision
     network = models.get_model(model, weights=None, num_classes=count, **more)
-    load_into(network, checkpoint.state, checkpoint.path)
+    load_into(network, {k: v for k, v in state.items() if not k.startswith(BRANCHED.get(model, ()))}, checkpoint.path)
     categories = choices["DEFAULT"].meta["categories"]
-    return wrap(
+    classifier = wrap(
         network,
         names_of(count, checkpoint.path, own=checkpoint.names, published=categories),
         link="softmax" if count > 1 else "sigmoid",
         prepare=preprocessing(choices["DEFAULT"].transforms()),
         name=checkpoint.path.stem,
     )
+    return classifier.noting(*checkpoint.remarks)
 
 
-def _last(models: Any, model: str, more: Mapping[str, Any]) -> str:
-    """The last tensor of the last layer, which is the classifier in all of torchvision."""
+def _names_in(models: Any, model: str, more: Mapping[str, Any]) -> list[str]:
+    """The names of the network's tensors, in its order."""
     try:
         with torch.device("meta"):  # sizes only
             network = models.get_model(model, weights=None, **more)
     except NotImplementedError:  # RegNet computes its widths with tensors
         network = models.get_model(model, weights=None, **more)
-    return str(list(network.state_dict())[-1])
+    return list(network.state_dict())
 
 
 def preprocessing(preset: Any) -> Preprocessing:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from cfalign._errors import BadInput, nearest
 from cfalign._models.extras import imported
 from cfalign._models.weights import load_into
-from cfalign.classifiers.families.checkpoint import Checkpoint, read
+from cfalign.classifiers.families.checkpoint import file_of, read
 from cfalign.classifiers.families.class_names import class_targets, names_of
 from cfalign.classifiers.families.foreign_library import library_call
 from cfalign.classifiers.preprocessing import Preprocessing
@@ -24,6 +24,8 @@ from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 SIZE = 224  # of all its DenseNets
 LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv2\.weight")
 FIRST = "features.denseblock1.denselayer1"
+SHAPED = ("features.conv0.weight", f"{FIRST}.conv1.weight", f"{FIRST}.conv2.weight", "classifier.weight")
+"""The tensors whose lengths say how wide a DenseNet is: the first layer, two of its first block, the classifier."""
 
 
 class Pathologies(nn.Module):
@@ -72,16 +74,16 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     known = {k: v for k, v in models.model_urls.items() if "densenet" in v["weights_url"]}
     if name in known:
         return _published(models, name, known[name], trust=trust)
-    if not Path(name).expanduser().is_file():
+    if not file_of(name).is_file():
         raise BadInput(f"torchxrayvision has no DenseNet {name!r}, and there is no such file; {nearest(name, known)}.")
     checkpoint = read(name, trust=trust)
-    state = dict(checkpoint.state)
+    state = checkpoint.state_of(SHAPED)
     thresholds = state.pop("op_threshs", None)
-    network = _network(models, checkpoint)
+    network = _network(models, state, checkpoint.path)
     load_into(network, state, checkpoint.path)
     count = len(state["classifier.weight"])
     targets = names_of(count, checkpoint.path, own=checkpoint.names, published=models.DenseNet.targets)
-    return _wrapped(network, targets, thresholds, name=checkpoint.path.stem)
+    return _wrapped(network, targets, thresholds, name=checkpoint.path.stem).noting(*checkpoint.remarks)
 
 
 def _published(models: Any, name: str, facts: Mapping[str, Any], *, trust: bool) -> WrappedClassifier:
@@ -107,19 +109,18 @@ def _wrapped(network: Any, labels: Sequence[str], thresholds: Tensor | None, *, 
     return wrap(module, targets, link="sigmoid", prepare=prepare, name=name)
 
 
-def _network(models: Any, checkpoint: Checkpoint) -> nn.Module:
+def _network(models: Any, state: Mapping[str, Tensor], file: Path) -> nn.Module:
     """A DenseNet of the widths and depths that the tensors have."""
-    found = [m.groups() for m in map(LAYER.fullmatch, checkpoint.state) if m]
+    found = [m.groups() for m in map(LAYER.fullmatch, state) if m]
     blocks = sorted({int(block) for block, _ in found})
-    growth = checkpoint.rows(f"{FIRST}.conv2.weight")
-    start = checkpoint.rows("features.conv0.weight")
-    if checkpoint.state["features.conv0.weight"].shape[1] != 1:
-        raise BadInput(f"{checkpoint.path} takes colour images; expected a DenseNet of torchxrayvision for grey ones.")
+    start, narrow, growth, classes = (len(state[name]) for name in SHAPED)
+    if state[SHAPED[0]].shape[1] != 1:
+        raise BadInput(f"{file} takes colour images; expected a DenseNet of torchxrayvision for grey ones.")
     network: nn.Module = models.DenseNet(
         growth_rate=growth,
         block_config=tuple(sum(int(b) == block for b, _ in found) for block in blocks),
         num_init_features=start,
-        bn_size=checkpoint.rows(f"{FIRST}.conv1.weight") // growth,
-        num_classes=checkpoint.rows("classifier.weight"),
+        bn_size=narrow // growth,
+        num_classes=classes,
     )
     return network
