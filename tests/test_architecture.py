@@ -36,6 +36,7 @@ BESIDE = {
     ("_results", "_types"),
     ("_validation", "_errors"),
     ("_runs", "datasets"),
+    ("_heads", "_models"),
 }
 APART = (
     ("counterfactuals", "edges"),

@@ -205,7 +205,7 @@ def test_a_split_of_the_labels_is_what_is_audited(desk: Desk, tmp_path: Path) ->
         ("small_autoencoder", ("(3, 16, 16)", "(3, 8, 8)", "same shape")),
         ("tanh_autoencoder", ("range from -", "expected [0, 1]", "(x + 1) / 2")),
         ("nan_autoencoder", ("NaN",)),
-        ("failing_autoencoder", ("autoencoder's encode", "[40, 3, 16, 16]", "raised ValueError: boom")),
+        ("failing_autoencoder", ("The encode of autoencoder", "[40, 3, 16, 16]", "raised ValueError: boom")),
         ("posterior_autoencoder", ("encode returned dict", "expected a tensor")),
         ("heads", ("must return an object with the methods encode and decode",)),
     ],

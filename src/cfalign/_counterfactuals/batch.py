@@ -15,6 +15,7 @@ from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
 from cfalign._heads.scoring import logits
+from cfalign._models.autoencoding import decoded, encoded
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 
@@ -186,25 +187,25 @@ def reconstruct(images: Tensor, autoencoder: Autoencoder, *, batch: int = 64) ->
 
 
 def _reconstructed(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tensor]:
-    latents = autoencoder.encode(images.clone())  # copies, which the user's code may change
-    decoded = autoencoder.decode(latents.clone())
-    if tuple(decoded.shape) != tuple(images.shape):
+    latents = encoded(autoencoder, images)
+    x0 = decoded(autoencoder, latents)
+    if tuple(x0.shape) != tuple(images.shape):
         raise BadModel(
-            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(decoded.shape)}; expected the "
+            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(x0.shape)}; expected the "
             "same shape: give images of the size it was made for (--size, or an attribute `size` on the autoencoder)."
         )
-    low, high = (decoded.min().item(), decoded.max().item()) if decoded.numel() else (0.0, 1.0)
+    low, high = (x0.min().item(), x0.max().item()) if x0.numel() else (0.0, 1.0)
     if low < -0.25 or high > 1.25:
         raise BadModel(
             f"The autoencoder's images range from {low:.3g} to {high:.3g}; expected [0, 1]: let decode return values "
             "there, e.g. (x + 1) / 2 for a decoder that ends in tanh."
         )
-    return latents, decoded.clamp(0, 1)
+    return latents, x0.clamp(0, 1)
 
 
 def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
     """D(z), clipped to [0, 1]."""
-    return autoencoder.decode(latents.clone()).clamp(0, 1)
+    return decoded(autoencoder, latents).clamp(0, 1)
 
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cfalign._errors import BadModel
+from cfalign._models.guard import user_code
 from cfalign._types import Classifier
 
 
@@ -20,13 +21,15 @@ def logits(images: Tensor, classifiers: Sequence[Classifier]) -> Tensor:
     """
     columns = []
     for classifier in classifiers:
-        out = classifier.logits(images.clone())
+        with user_code(f"Classifier {classifier.name!r}, given images of shape {list(images.shape)},"):
+            out = classifier.logits(images.clone())
         expected = (len(images), len(classifier.targets))
-        found = in_columns(out, images=expected[0], targets=expected[1])
+        found = in_columns(out, images=expected[0], targets=expected[1]) if isinstance(out, Tensor) else None
         if found is None:
+            came = f"logits of shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
             raise BadModel(
-                f"Classifier {classifier.name!r} returned logits of shape {tuple(out.shape)} for images of shape "
-                f"{tuple(images.shape)}; expected {expected}: one column per target."
+                f"Classifier {classifier.name!r} returned {came} for images of shape {tuple(images.shape)}; expected "
+                f"{expected}: one column per target."
             )
         columns.append(found.to(images.device))
     return torch.cat(columns, dim=1)

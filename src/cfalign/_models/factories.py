@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -49,20 +50,32 @@ def _is_model(found: Any) -> bool:
     return model and not isinstance(found, type)
 
 
+class _AsWritten(SourceFileLoader):
+    """Compiles a file anew each time; Python takes a compiled one of a file as long and of the same second for new."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file as it is now."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _imported(path: Path) -> ModuleType:
     name = f"_cfalign_user_{path.stem}_{sha256(bytes(path.resolve())).hexdigest()[:8]}"
-    specification = importlib.util.spec_from_file_location(name, path)
+    specification = importlib.util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
     if specification is None or specification.loader is None:
         raise BadInput(f"{path} cannot be imported as Python; expected path/to/file.py:factory.")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)  # so that the file may import its neighbours
+    compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # neither are neighbours kept compiled
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BadInput(f"{path} could not be imported: {_described(error, path)}.") from error
     finally:
+        sys.dont_write_bytecode = compiled
         if folder in sys.path:  # the user's file may have rearranged it
             sys.path.remove(folder)
     return module

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cfalign._errors import BadModel, CfalignError
 from cfalign._models.own_code import attributes, closure, is_own, named_globals
 
+LONGEST = 300  # characters of an error's message
 DEPTH = 6  # a wrapper, its function, what that is bound to, a list there, the module in it
 
 
@@ -65,7 +66,8 @@ def _behind(thing: Any) -> Iterator[Any]:
     elif isinstance(thing, partial):
         yield from (thing.func, *thing.args, *thing.keywords.values())
     else:
-        yield getattr(thing, "__self__", None)  # of a method in C
+        if isinstance(thing, BuiltinMethodType):
+            yield thing.__self__
         if is_own(type(thing)):
             yield type(thing)
 
@@ -136,17 +138,26 @@ def _same_randomness() -> Iterator[None]:
 
 @contextmanager
 def user_code(who: str) -> Iterator[None]:
-    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>", in one line."""
+    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>", in one line.
+
+    An exit is an error too. Ctrl-C and a lack of main memory pass.
+    """
     try:
         yield
     except (CfalignError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadModel(f"{who} raised {described(error)}.") from error
 
 
 def described(error: BaseException) -> str:
-    """Type and message of an error in one line."""
-    text = " ".join(str(error).split()).rstrip(".")
-    text = text if len(text) <= 300 else text[:299] + "…"
+    """Type and message of an error in one line; of a long message the beginning and the end."""
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception as another:  # the error is the user's too
+        text = f"(its text cannot be made: {type(another).__name__})"
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2].rstrip()} … {text[-LONGEST // 2 :].lstrip()}"
+    if isinstance(error, torch.OutOfMemoryError):
+        text += "; a smaller --batch (batch=) needs less"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -30,6 +30,21 @@ def is_own(code: FunctionType | type | ModuleType) -> bool:
     return module.__name__ == "__main__" if file is None else _own_file(file)
 
 
+def passed_own_code(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, came through a file of the user's."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        trace = link.__traceback__
+        while trace is not None:
+            if _own_file(trace.tb_frame.f_code.co_filename) and trace.tb_frame.f_globals.get("__name__") != "__main__":
+                return True
+            trace = trace.tb_next
+        link = link.__cause__ or link.__context__
+    return False
+
+
 @lru_cache(maxsize=4096)
 def _own_file(name: str) -> bool:
     if name.startswith("<frozen"):

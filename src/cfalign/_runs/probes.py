@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from cfalign._errors import BadModel, ModelWarning
 from cfalign._heads.scoring import respond
-from cfalign._models.guard import device_of, undisturbed, user_code
+from cfalign._models.autoencoding import decoded, encoded
+from cfalign._models.guard import device_of, undisturbed
 from cfalign._models.probe_images import DRAWN, probe_images
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
@@ -74,7 +75,9 @@ def probe(
 
 def _told(answers: dict[str, Any], model: Any) -> dict[str, Any]:
     """The answers with the notes of the model first: how it is read, and which of its weights."""
-    return {**answers, "notes": [*getattr(model, "notes", ()), *answers["notes"]]}
+    noted = type(model).__module__.startswith("cfalign.")  # what users call so is something else
+    own = getattr(model, "notes", ()) if noted else ()
+    return {**answers, "notes": [*own, *answers["notes"]]}
 
 
 def _scorer(classifier: Classifier, batch: int) -> Callable[[Tensor], Floats]:
@@ -101,12 +104,13 @@ def _reconstructor(autoencoder: Autoencoder, batch: int) -> Callable[[Tensor], F
     def answer(images: Tensor) -> Floats:
         parts = []
         for part in images.to(device_of(autoencoder)).split(batch):
-            with user_code(f"The autoencoder's encode, given images of shape {list(part.shape)},"):
-                latents = autoencoder.encode(part.clone())
-            with user_code(f"The autoencoder's decode, given latents of shape {list(latents.shape)},"):
-                length = latents.flatten(1).double().pow(2).mean(dim=1, keepdim=True).sqrt()
-                decoded = functional.adaptive_avg_pool2d(autoencoder.decode(latents.clone()).double(), 4).flatten(1)
-            parts.append(torch.cat([length, decoded], dim=1).cpu())
+            latents = encoded(autoencoder, part)
+            again = decoded(autoencoder, latents)
+            if again.shape != part.shape:
+                raise BadModel("Its images have another shape.")  # said when they are audited
+            length = latents.flatten(1).double().pow(2).mean(dim=1, keepdim=True).sqrt()
+            fields = functional.adaptive_avg_pool2d(again.double(), 4).flatten(1)
+            parts.append(torch.cat([length, fields], dim=1).cpu())
         return np.asarray(torch.cat(parts).numpy())
 
     return answer

@@ -54,7 +54,7 @@ class WrappedAutoencoder:
         """
         x = images.mean(1, keepdim=True) if self.grey else images
         x = _padded(x, self.stride)
-        with user_code(f"The autoencoder's encode, given images of shape {list(images.shape)},"):
+        with user_code(f"The encode of autoencoder {self.name!r}, given images of shape {list(images.shape)},"):
             out = self.module.encode(x * self.span + self.low)
         out = _tensor(out, "encode", images)
         self._encoded[tuple(out.shape[1:])] = tuple(images.shape[1:])
@@ -66,7 +66,7 @@ class WrappedAutoencoder:
         Rows and columns that ``encode`` added to reach a multiple of the stride are cut off again, by the shape of the
         images that were last encoded to latents of this shape. Raises BadModel as ``encode``.
         """
-        with user_code(f"The autoencoder's decode, given latents of shape {list(latents.shape)},"):
+        with user_code(f"The decode of autoencoder {self.name!r}, given latents of shape {list(latents.shape)},"):
             out = self.module.decode(latents)
         out = (_tensor(out, "decode", latents) - self.low) / self.span
         if self.stride == 1 and not self.grey:

@@ -133,7 +133,14 @@ def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
     if channels is not None and channels != images.shape[1]:
         raise BadModel(f"Classifier {name!r} takes images of {channels} channels, but these have {images.shape[1]}.")
     with user_code(f"The preprocessing of classifier {name!r}, given images of shape {list(images.shape)},"):
-        return prepare(images)
+        found = prepare(images)
+    if not isinstance(found, Tensor) or not found.ndim or len(found) != len(images):
+        came = f"shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise BadModel(
+            f"The preprocessing of classifier {name!r} returned {came} for images of shape {list(images.shape)}; "
+            "expected a tensor with as many images."
+        )
+    return found
 
 
 def described_classifier(classifier: WrappedClassifier | object, what: str) -> str:

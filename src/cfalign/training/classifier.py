@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cfalign._errors import BadInput
+from cfalign._models.autoencoding import decoded, encoded
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._models.weights import parameters
@@ -196,7 +197,7 @@ def _reconstructed(images: Images, autoencoder: Autoencoder, *, share: float) ->
     if not chosen.any():
         return images
     with undisturbed(autoencoder):
-        images[chosen] = autoencoder.decode(autoencoder.encode(images[chosen])).to(images).clamp(0, 1)
+        images[chosen] = decoded(autoencoder, encoded(autoencoder, images[chosen])).to(images).clamp(0, 1)
     return images
 
 
