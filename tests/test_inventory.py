@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+import cfalign
 import worlds
 from cfalign._errors import BadInput
 from cfalign.datasets import ImageFolder, ImageWarning, open_images, read_image, read_labels
@@ -320,6 +321,15 @@ def test_dark_and_constant_folders(tmp_path: Path) -> None:
     assert float(told.images.min()) == 1
 
 
+def test_a_tensor_that_was_divided_twice_is_almost_black() -> None:
+    images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert open_images(images).ids[0] == "000000"
+    with pytest.warns(ImageWarning, match=r"images in tensor are almost black: the values of 8 .* check their scale"):
+        open_images(images / 255)
+    with pytest.warns(ImageWarning, match="images in array are almost constant"):
+        open_images(np.full((9, 3, 4, 4), 200, dtype=np.uint8))
+
+
 def test_colours_of_sixteen_bits_cannot_be_scaled(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + bytes([0, 128]) * 12 for _ in range(4))
     header = (4).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])
@@ -358,6 +368,21 @@ def test_an_audit_tells_and_records_what_it_left_out(tmp_path: Path) -> None:
     (folder / "more.csv").write_text("image\n")  # a table beside the images is no other data
     again = worlds.cfalign("audit", *given, folder=tmp_path)
     assert again.code == 0, again.err
+
+
+def test_one_image_is_explained_at_its_bit_depth(tmp_path: Path) -> None:
+    file = deep(tmp_path, 12, count=1) / "12_0.png"
+    given = {"autoencoder": worlds.autoencoder(), "classifier": worlds.heads()}
+    options = cfalign.ExplainOptions(size=16, bit_depth=12, saliency=False, increase=True)
+    told = cfalign.explain(file, worlds.heads()["smiling"], **given, options=options)  # type: ignore[arg-type]
+    assert float(told.image.max()) == 1
+    with pytest.warns(ImageWarning, match="--bit-depth 12"):
+        cfalign.explain(
+            file,
+            worlds.heads()["smiling"],
+            **given,  # type: ignore[arg-type]
+            options=cfalign.ExplainOptions(size=16, saliency=False, increase=True),
+        )
 
 
 def test_a_command_takes_the_bit_depth(tmp_path: Path) -> None:

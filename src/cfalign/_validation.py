@@ -21,6 +21,7 @@ from cfalign._errors import BadInput, nearest
 T = TypeVar("T")
 
 Count = Annotated[int, Field(ge=1)]
+BitDepth = Annotated[int, Field(ge=1, le=16)]
 Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

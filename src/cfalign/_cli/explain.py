@@ -51,6 +51,7 @@ def explain(
         typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
     ] = None,
     size: flags.Size = None,
+    bit_depth: flags.BitDepth = None,
     steps: Annotated[int | None, typer.Option(help="Frames of the transition.  \\[default: 10]")] = None,
     saliency: Annotated[
         bool, typer.Option("--saliency/--no-saliency", help="Make saliency maps of the base too.")
@@ -71,8 +72,8 @@ def explain(
 
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
-    given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "steps": steps}
-    given |= {"search.drop": drop, "search.method": method, "saliency": None if saliency else False}
+    given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "bit_depth": bit_depth}
+    given |= {"steps": steps, "search.drop": drop, "search.method": method, "saliency": None if saliency else False}
     settings = chosen(context, ExplainOptions, config=config, assignments=assignments, flags=given)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
     for path in moving:

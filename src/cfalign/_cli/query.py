@@ -111,13 +111,14 @@ def _source(run: Run, images: str | None, asked: int | None, models: SheetModels
     """The images given, or the folder that the run names where it is found from here."""
     encoder = models.autoencoder
     size = (asked if encoder is None else autoencoders.side_of(encoder, asked=asked)) or DISPLAYED
+    bits = run.record().get("inventory", {}).get("bit_depth")
     if images is not None:
-        return open_images(images, size=size)
+        return open_images(images, size=size, bit_depth=bits)
     data = run.record()["data"]
     name = data.get("source")
     if not name or not Path(name).is_dir():
         return None
-    found = ImageFolder(name, size=size)
+    found = ImageFolder(name, size=size, bit_depth=bits)
     return found if len(found) == data.get("images") else None  # another folder of that name
 
 

@@ -98,7 +98,7 @@ def explain(
     table = _panel(bases, classifier, heads, downstream, owners)
     if known is not None:
         table, _ = judged(table, table.labels, known.judge)
-    x, name = _opened(image, side_of(autoencoder, asked=options.size))
+    x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
         latent, x0 = reconstruct(x, autoencoder)
@@ -140,7 +140,7 @@ def _panel(
     return panel(heads, [(b.classifiers[0].name, b) for b in bases])
 
 
-def _opened(image: Image, size: int | None) -> tuple[Tensor, str]:
+def _opened(image: Image, size: int | None, bit_depth: int | None) -> tuple[Tensor, str]:
     """The image [1, c, h, w] and what it is called."""
     if isinstance(image, Tensor):
         x = image[None] if image.ndim == 3 else image
@@ -154,7 +154,7 @@ def _opened(image: Image, size: int | None) -> tuple[Tensor, str]:
             "The autoencoder does not say which size of images it works on; say it (--size, in Python "
             "ExplainOptions(size=...)), or give a tensor instead of a file."
         )
-    return read_image(image, size=size)[None], Path(image).name
+    return read_image(image, size=size, bit_depth=bit_depth)[None], Path(image).name
 
 
 def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float], eligible: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Literal
 
 from cfalign._counterfactuals.options import SearchOptions, refuse_idle_descent
-from cfalign._validation import Count, Share, options, refuse_idle
+from cfalign._validation import BitDepth, Count, Share, options, refuse_idle
 
 Difference = Literal["mean", "max", "first-last", "int"]
 
@@ -21,6 +21,8 @@ class ExplainOptions:
     """
     size: Count | None = None
     """Side to which an image file is brought; the autoencoder's own by default."""
+    bit_depth: BitDepth | None = None
+    """Bits that grey values of an image file use, so that 2**bit_depth − 1 is white; by default what the file says."""
     steps: Count = 10
     """Equal steps on the straight line from the reconstruction to the counterfactual: for ``latent-shift`` its ray."""
     difference: Difference = "mean"

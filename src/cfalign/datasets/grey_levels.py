@@ -25,6 +25,10 @@ _MANY = 8
 """Fewer images may be dark by chance."""
 _FEW = 4
 _CHUNKS = 64
+_ADVICE = (
+    "check how they were saved (where grey values use fewer bits than their file has, give --bit-depth, in Python "
+    "bit_depth)"
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class Levels:
                 f"above {2**FEW_BITS - 1}, and others more: white is {_WHITE} for all of them; put those of {FEW_BITS} "
                 f"bits into a folder of their own and give --bit-depth {FEW_BITS} (in Python bit_depth={FEW_BITS})."
             )
-        if len(self.scaled) >= _MANY and not vary(self.scaled):
-            yield self._dark(where)
+        if (sentence := darkness(self.scaled, where, advice=_ADVICE)) is not None:
+            yield sentence
         if self.several_frames:
             yield (
                 f"{self.several_frames} of {self.sampled} images that were looked at in {where} hold several frames: "
@@ -70,14 +74,17 @@ class Levels:
     def _shallow(self) -> int:
         return sum(high < 2**FEW_BITS for _, high in self.deep)
 
-    def _dark(self, where: str) -> str:
-        lowest, highest = min(low for low, _ in self.scaled), max(high for _, high in self.scaled)
-        how = "almost black" if highest <= _NARROW else "almost constant"
-        return (
-            f"The images in {where} are {how}: the values of {len(self.scaled)} that were looked at lie between "
-            f"{lowest:.3g} and {highest:.3g}, where 0 is black and 1 is white; check how they were saved (where grey "
-            "values use fewer bits than their file has, give --bit-depth, in Python bit_depth)."
-        )
+
+def darkness(scaled: Sequence[tuple[float, float]], where: str, *, advice: str) -> str | None:
+    """That images with these extremes are almost black or almost constant; None where they are not, or are few."""
+    if len(scaled) < _MANY or vary(scaled):
+        return None
+    lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
+    how = "almost black" if highest <= _NARROW else "almost constant"
+    return (
+        f"The images in {where} are {how}: the values of {len(scaled)} that were looked at lie between {lowest:.3g} "
+        f"and {highest:.3g}, where 0 is black and 1 is white; {advice}."
+    )
 
 
 def vary(scaled: Sequence[tuple[float, float]]) -> bool:

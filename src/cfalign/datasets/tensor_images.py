@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cfalign._errors import BadInput
+from cfalign.datasets.grey_levels import darkness
 from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
+from cfalign.datasets.inventory import ImageWarning
 
 ImageArray = Tensor | NDArray[np.generic]
 _CHUNK = 256
@@ -34,7 +37,7 @@ class TensorImages:
             (bicubic, antialiased). None keeps their size.
 
     Raises BadInput for another rank, number of channels or type, no image, NaN, values outside the range, and ids that
-    are not n different texts.
+    are not n different texts. Warns (``ImageWarning``) of images that are almost black or almost constant.
 
     >>> import torch
     >>> images = cfa.datasets.TensorImages(torch.rand(5, 1, 28, 28), size=32)
@@ -54,8 +57,11 @@ class TensorImages:
         self.ids: tuple[str, ...] = _checked_ids(ids, count=count)
         self.source = "tensor" if isinstance(images, Tensor) else "array"
         self._rows: Sequence[int] = range(count)
-        for start in range(0, count, _CHUNK):
-            self._check_values(start)
+        extremes = [self._checked_extremes(start) for start in range(0, count, _CHUNK)]
+        whole = min(low for low, _ in extremes), max(high for _, high in extremes)
+        sentence = darkness([whole] * count, self.source, advice="check their scale")
+        if sentence is not None:
+            warnings.warn(sentence, ImageWarning, stacklevel=2)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,7 +91,7 @@ class TensorImages:
             digest.update(chunk.images.numpy().tobytes())
         return digest.hexdigest()
 
-    def _check_values(self, start: int) -> None:
+    def _checked_extremes(self, start: int) -> tuple[float, float]:
         values = _take(self._pixels, rows=range(start, min(start + _CHUNK, len(self.ids))))
         broken = ~torch.isfinite(values).flatten(1).all(1)
         if broken.any():
@@ -99,6 +105,7 @@ class TensorImages:
                 f"Image values must lie in [0, 1], got {low:.4g} to {high:.4g}, the farthest in "
                 f"{self.ids[start + int(image)]!r}; {hint}."
             )
+        return low, high
 
 
 def _check_form(images: ImageArray) -> None:
