@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import worlds
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, ModelWarning
 from cfalign._models.fingerprint import fingerprint
 from cfalign.classifiers import load
+from cfalign.classifiers.exported.onnx_file import external_data, origin_in
 from model_files import onnx_linear, onnx_node, say
 
-pytest.importorskip("onnx", reason="makes the files")
+onnx = pytest.importorskip("onnx", reason="makes the files")
 pytest.importorskip("onnxruntime", reason="the extra onnx")
 
 READ = worlds.LinearHeads().read.detach()
@@ -156,3 +158,78 @@ def test_a_count_that_does_not_fit(tmp_path: Path) -> None:
     say(one, link="softmax")
     with pytest.raises(BadInput, match="link softmax needs at least two"):
         load(str(one))
+
+
+# -- weights in other files, and what the outputs are ------------------------------------------------------------------
+
+
+def beside(file: Path, read: Tensor, location: str) -> Path:
+    """The linear model with its weights in a file of their own."""
+    onnx_linear(file, read)
+    made = onnx.load(file)
+    place = file.parent / location
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    onnx.save_model(made, file, save_as_external_data=True, location=location, size_threshold=100)
+    say(file, link="sigmoid")
+    return file
+
+
+@pytest.mark.parametrize("location", ["model.onnx.data", "model.onnx_data", "w.bin", "weights/deep/a b.ü", "x" * 150])
+def test_weights_in_another_file_count_wherever_it_is(tmp_path: Path, location: str) -> None:
+    found = []
+    for number, read in enumerate((READ, -READ, READ)):
+        (tmp_path / str(number)).mkdir()
+        file = beside(tmp_path / str(number) / "model.onnx", read, location)
+        (place,) = external_data(file)
+        assert place == file.parent / location
+        found.append(fingerprint(load(str(file))))
+    assert found[0] == found[2] != found[1]
+
+
+def test_weights_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
+    file = beside(tmp_path / "model.onnx", READ, "model.data")
+    (tmp_path / "model.data").rename(tmp_path / "other.data")
+    with pytest.raises(BadInput, match=r"keeps its weights in 'model\.data', which is not beside it"):
+        load(str(file))
+    for place in (b"../ab.data", b"/tmp/a.dat"):
+        content = (tmp_path / "model.onnx").read_bytes().replace(b"model.data", place)
+        (tmp_path / "out.onnx").write_bytes(content)
+        say(tmp_path / "out.onnx", link="sigmoid")
+        with pytest.raises(BadInput, match="outside of its own folder"):
+            load(str(tmp_path / "out.onnx"))
+
+
+def test_a_file_is_walked_without_an_error_of_its_own(tmp_path: Path) -> None:
+    content = beside(tmp_path / "model.onnx", READ, "model.data").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spoiled = bytearray(content[: rng.integers(1, len(content))])
+        for at in rng.integers(0, len(spoiled), size=3):
+            spoiled[at] = rng.integers(0, 256)
+        file = tmp_path / "spoiled.onnx"
+        file.write_bytes(bytes(spoiled))
+        try:
+            external_data(file)
+            origin_in(file)
+        except BadInput as error:
+            assert "spoiled.onnx" in str(error)  # noqa: PT017 (either is right)
+
+
+@pytest.mark.parametrize(("end", "kind"), [("Sigmoid", "bounded"), ("Identity", "free"), ("Tanh", "unknown")])
+def test_what_an_onnx_model_ends_in(tmp_path: Path, end: str, kind: str) -> None:
+    file = onnx_linear(tmp_path / "model.onnx", READ, end=end)
+    assert origin_in(file) == kind
+
+
+@pytest.mark.parametrize("end", ["Sigmoid", "Softmax"])
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+def test_probabilities_of_an_onnx_model_are_noticed(tmp_path: Path, end: str, link: str) -> None:
+    file = onnx_linear(tmp_path / "model.onnx", READ, end=end)
+    say(file, link="probability")
+    right = load(str(file)).logits(worlds.images(4))
+    say(file, link=link)
+    with pytest.warns(ModelWarning, match="returns probabilities"):
+        box = load(str(file))
+    assert torch.equal(box.logits(worlds.images(4)), right)
+    assert "probabilities" in box.notes[0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, ModelWarning
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.names import head_names
+from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import user_code
 from cfalign.classifiers.outputs import checked_columns, checked_probabilities
 from cfalign.classifiers.tables import as_tensor, columns_of
@@ -52,9 +54,20 @@ class BlackBox:
         return head(self, target)
 
     @property
+    def digest(self) -> str:
+        """16 hex digits that change with everything that decides its answers, as far as that can be known."""
+        return fingerprint(self)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for ``run.json`` on how it is read."""
         return tuple(self._notes)
+
+    def note(self, sentence: str | None) -> None:
+        """Keep a sentence on how it is read, and tell it once as a ModelWarning; None says nothing."""
+        if sentence is not None:
+            self._notes.append(sentence)
+            warnings.warn(sentence, ModelWarning, stacklevel=3)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

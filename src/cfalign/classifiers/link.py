@@ -7,6 +7,7 @@ probabilities is told by the operation that made them, which torch records for i
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,6 +108,11 @@ def origin_of(outputs: Tensor) -> Origin:
             waiting += [before for before, _ in step.next_functions if before is not None]
         if len(seen) > _MOST:
             return "unknown"
+    return first_of(found)
+
+
+def first_of(found: Collection[Origin]) -> Origin:
+    """What several parts of a sum are together: unknown if one is, then free if one is."""
     order: tuple[Origin, ...] = ("unknown", "free", "bounded")
     return next((kind for kind in order if kind in found), "unknown")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cfalign._errors import BadInput, BadModel, ModelWarning
 from cfalign._heads.composition import Composition, head, parse
 from cfalign._heads.names import head_names
+from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import device_of, floating_type_of, undisturbed, user_code
 from cfalign._models.probe_images import probe_images
 from cfalign.classifiers.answers import main_output
@@ -63,6 +64,11 @@ class WrappedClassifier:
     def __repr__(self) -> str:
         link = self.link if self._reading is None else self._reading.link
         return described_classifier(self, f"{type(self.module).__name__}, link={link!r}")
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that change with everything that decides its answers, as far as that can be known."""
+        return fingerprint(self)
 
     @property
     def notes(self) -> tuple[str, ...]:

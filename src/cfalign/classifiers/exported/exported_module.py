@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +18,6 @@ from cfalign.classifiers.exported.torch_messages import reason
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 USUAL = 224  # side of the trial images where nothing says another
-_LOCATION = re.compile(rb"\x0a\x08location\x12")  # in an ONNX file: the key "location", then the length of its value
 
 
 @dataclass(frozen=True)
@@ -95,31 +92,11 @@ def trial_outputs(run: Any, description: Description, file: Path, *, device: tor
     raise BadInput(f"{file} gives {came} for 2 images; expected floats of shape [2, target].")
 
 
-def file_digest(file: Path) -> str:
-    """SHA-256 (16 hex digits) of the file, and of the files beside it in which a large ONNX model keeps its weights."""
+def file_digest(file: Path, *parts: Path) -> str:
+    """SHA-256 (16 hex digits) of the file, and of others that belong to it."""
     digest = sha256()
-    for part in (file, *_external_data(file)):
+    for part in (file, *parts):
         with part.open("rb") as handle:
             while chunk := handle.read(2**20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
-
-
-def _external_data(file: Path) -> list[Path]:
-    """The files that an ONNX file names as places of its weights (``TensorProto.external_data``)."""
-    if file.suffix != ".onnx":
-        return []
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        names = {name for found in _LOCATION.finditer(content) if (name := _text_at(content, found.end()))}
-    return sorted(path for name in names if (path := file.parent / name).is_file())
-
-
-def _text_at(content: mmap.mmap, start: int) -> str:
-    """The text behind its length, as protocol buffers write it; empty where there is none."""
-    length = shift = 0
-    for at in range(start, min(start + 3, len(content))):
-        length |= (content[at] & 127) << shift
-        shift += 7
-        if content[at] < 128:
-            return content[at + 1 : at + 1 + length].decode("utf-8", errors="replace").replace("\0", "")
-    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, BadModel
 from cfalign._models.extras import imported
+from cfalign._models.probe_images import probe_images
 from cfalign.classifiers.black_box import BlackBox
 from cfalign.classifiers.exported.description import Description, describe, target_names
-from cfalign.classifiers.exported.exported_module import file_digest, trial_outputs
+from cfalign.classifiers.exported.exported_module import USUAL, file_digest, trial_outputs
 from cfalign.classifiers.exported.input_shape import batched, channel_count, square_side
+from cfalign.classifiers.exported.onnx_file import external_data, origin_in
+from cfalign.classifiers.link import reading
 from cfalign.classifiers.outputs import as_logits
 from cfalign.classifiers.preprocessing import resized_and_normalised
 from cfalign.classifiers.wrapped_classifier import prepared
@@ -30,7 +34,10 @@ class OnnxModel:
     """Images [n, c, h, w] in [0, 1] to probabilities [n, target]."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._session = path, _session(path)
+        _check_there(path)
+        self.weights = external_data(path)
+        """The files that belong to it."""
+        self.path, self._session = path, _session(path)
         self._input = _only(self._session.get_inputs, "input", path)
         self._type = _number_type(self._input, "input", path)
         _number_type(_only(self._session.get_outputs, "output", path), "output", path)
@@ -49,7 +56,7 @@ class OnnxModel:
 
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs [n, target] for images resized and normalised here."""
-        x = prepared(images.float(), self._prepare, name=self._path.stem)
+        x = prepared(images.float(), self._prepare, name=self.path.stem)
         if self._channels == 1 and x.shape[1] != 1:
             x = x.mean(dim=1, keepdim=True)
         x = x.permute(0, 2, 3, 1) if self._channels_last else x
@@ -75,14 +82,32 @@ def load(path: Path) -> BlackBox:
     targets = target_names(trial_outputs(model.outputs, description, path), description, path)
     if description.link == "softmax" and len(targets) < 2:
         raise BadInput(f"{path} has one output; link softmax needs at least two, for one say sigmoid.")
-    return BlackBox(model, targets, name=path.stem, version=f"{file_digest(path)} {description!r}")
+    box = BlackBox(model, targets, name=path.stem, version=f"{file_digest(path, *model.weights)} {description!r}")
+    _read_link(model, box)
+    return box
 
 
-def _session(path: Path) -> Any:
+def _read_link(model: OnnxModel, box: BlackBox) -> None:
+    """Notice outputs that are no logits although a link says so, by the operation that makes them and by values."""
+    side, channels = model.description.size or USUAL, model.description.channels or 3
+    try:
+        outputs = model.outputs(probe_images((channels, side, side)))
+    except (BadModel, BadInput):
+        return  # it may take nothing but real images
+    outputs = outputs[:, None] if outputs.ndim == 1 else outputs
+    found = reading(outputs, model.description.link, name=box.name, origin=origin_in(model.path))
+    model.description = replace(model.description, link=found.link)
+    box.note(found.note)
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise BadInput(f"There is no file {str(path)!r}; expected an ONNX model.")
     if not path.stat().st_size:
         raise BadInput(f"{path} is an empty file, expected an ONNX model: the copy or download may have failed.")
+
+
+def _session(path: Path) -> Any:
     runtime = imported("onnxruntime", extra="onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and said once
