@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 import cfalign
 import worlds
-from cfalign._audit.contact_sheet import SheetModels, sheet_rows
+from cfalign._audit.contact_sheet import SheetModels, lacking, sheet_rows
 from cfalign._audit.pictures import kept
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import contact_sheet
@@ -262,21 +263,90 @@ def test_the_command_prints_a_table(run: cfalign.Run, tmp_path: Path) -> None:
 def test_json_csv_and_sheet(run: cfalign.Run, images: Path, tmp_path: Path) -> None:
     csv, sheet = tmp_path / "rows.csv", tmp_path / "sheet.png"
     words = ["query", run.path, "--base", "wearing_hat", "--where", "base_change < -0.5", "--limit", 8, "--json"]
-    ended = worlds.cfalign(*words, "--csv", csv, "--sheet", sheet, folder=tmp_path)
+    models = ["--autoencoder", f"{WORLDS}:autoencoder", "--classifier", f"{WORLDS}:audited"]
+    more = [*models, "--reference", f"{WORLDS}:heads", "--images", images, "--sheet", sheet]
+    ended = worlds.cfalign(*words, "--csv", csv, *more, folder=tmp_path)
     assert ended.code == 0, ended.err
     content = json.loads(ended.out)
-    assert (content["matched"], len(content["rows"])) == (15, 8)
-    assert "--images, --autoencoder, --classifier" in content["missing"]
+    assert (content["matched"], len(content["rows"]), content["incomplete"]) == (15, 8, 0)
     assert pl.read_csv(csv, schema_overrides={"image_id": pl.String})["image_id"].to_list() == [
         row["image_id"] for row in content["rows"]
     ]
-    size = _size(sheet)
-    models = ["--autoencoder", f"{WORLDS}:autoencoder", "--classifier", f"{WORLDS}:audited"]
-    more = [*models, "--reference", f"{WORLDS}:heads", "--images", images, "--sheet", sheet]
-    ended = worlds.cfalign(*words, *more, folder=tmp_path)
+    assert _size(sheet)[1] > 8 * 100
+
+
+def test_a_sheet_that_would_lack_images_says_before_it_starts_what_it_needs(run: cfalign.Run, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    words = ["query", run.path, "--base", "wearing_hat", "--where", "base_change < -0.5", "--limit", 8]
+    ended = worlds.cfalign(*words, "--sheet", sheet, folder=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert "of 8 rows are not among the images that the run holds" in ended.err
+    assert "give --images FOLDER --autoencoder AUTOENCODER --classifier AUDITED --reference HEADS." in ended.err
+    assert not sheet.exists()
+
+
+def test_a_sheet_of_an_audit_needs_nothing_more_than_its_python_files(images: Path, tmp_path: Path) -> None:
+    models = {"classifier": f"{WORLDS}:audited", "reference": f"{WORLDS}:heads", "autoencoder": f"{WORLDS}:autoencoder"}
+    words = worlds.options(images=images, out=tmp_path / "run", limit=12, **models)
+    made = worlds.cfalign("audit", *words, folder=tmp_path)
+    assert made.code == 0, made.err
+    asked = ["query", tmp_path / "run", "--sheet", tmp_path / "sheet.png", "--json"]
+    ended = worlds.cfalign(*asked, folder=tmp_path)
+    assert ended.code == 2, "a file of Python runs only when it is named"
+    given = re.search(r"give (.*)\.\n", ended.err)
+    assert given is not None
+    again = worlds.cfalign(*asked, *given[1].split(), folder=tmp_path)
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["incomplete"] == 0
+
+
+def test_a_sheet_of_shipped_models_needs_nothing_at_all(tmp_path: Path) -> None:
+    faces = cfalign.synthetic.render(cfalign.synthetic.sample(12, seed=3))
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i, face in enumerate(faces):
+        save_png_of(face, folder / f"{i}.png")
+    words = ["--classifier", "embedded", "--autoencoder", "embedded", "--bases", "smiling,young", "--limit", 4]
+    made = worlds.cfalign("audit", "--images", folder, *words, "--out", tmp_path / "run", folder=tmp_path)
+    assert made.code == 0, made.err
+    ended = worlds.cfalign("query", tmp_path / "run", "--sheet", tmp_path / "s.png", "--json", folder=tmp_path)
     assert ended.code == 0, ended.err
-    assert json.loads(ended.out)["missing"] is None
-    assert _size(sheet) == size
+    content = json.loads(ended.out)
+    drawn = [row for row in content["rows"] if row["outcome"] != "not_eligible"]
+    assert drawn
+    assert content["incomplete"] == len(content["rows"]) - len(drawn)
+
+
+def test_a_sheet_of_an_audit_of_a_bank_takes_the_images_of_the_bank(images: Path, tmp_path: Path) -> None:
+    source = ImageFolder(images, size=worlds.SIZE)
+    options = cfalign.AuditOptions(limit=6)
+    bank, other = (
+        cfalign.bank(
+            source,
+            worlds.heads(),
+            autoencoder=worlds.autoencoder(),
+            attributes=names,
+            out=tmp_path / out,
+            options=options,
+        )
+        for out, names in (("bank", ["wearing_hat", "young"]), ("other", ["young"]))
+    )
+    run = cfalign.audit(bank, worlds.audited(), out=tmp_path / "run")
+    rows = run.query(base="wearing_hat", downstream="friendly")
+    assert lacking(rows, run)
+    assert all(row.complete for row in sheet_rows(rows, run, bank=bank))
+    with pytest.raises(BadInput, match="was not made of the bank"):
+        sheet_rows(rows, run, bank=other)
+    asked = ["query", run.path, "--base", "wearing_hat", "--downstream", "friendly", "--sheet", tmp_path / "s.png"]
+    refused = worlds.cfalign(*asked, folder=tmp_path)
+    assert (refused.code, "give --bank FOLDER." in refused.err) == (2, True)
+    ended = worlds.cfalign(*asked, "--bank", bank.run.path, folder=tmp_path)
+    assert ended.code == 0, ended.err
+
+
+def save_png_of(image: torch.Tensor, file: Path) -> None:
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(file)
 
 
 def _size(file: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import polars as pl
 from PIL import Image
 from torch import Tensor
 
+from cfalign._audit.bank import Bank, kept_strips
 from cfalign._audit.measurement import WalkSettings, off_search
 from cfalign._audit.pictures import KINDS, Strip, extents, kept, search_of, walked_again
 from cfalign._counterfactuals.options import EstimateOptions
@@ -39,13 +40,28 @@ class SheetModels:
     """The reference first, then what was audited: bare names are looked up in that order."""
 
 
-def sheet_rows(
-    rows: pl.DataFrame, run: Run, *, source: ImageSource | None = None, models: SheetModels | None = None
-) -> list[SheetRow]:
-    """The pairs of a query's answer with their images: those that the run holds, else walked again.
+def lacking(rows: pl.DataFrame, run: Run) -> list[tuple[str, str]]:
+    """The (image id, base) pairs of a query's answer that have a counterfactual whose images the run does not hold."""
+    if not {"image_id", "base"} <= set(rows.columns):
+        return []
+    known = _facts(run)
+    pairs = dict.fromkeys(rows.select("image_id", "base").iter_rows())
+    return [pair for pair in pairs if pair in known and known[pair].outcome.walked and not kept(run, *pair)]
 
-    ``rows`` needs the columns ``image_id`` and ``base``; a pair is shown once. Without ``source`` or ``models`` the
-    rows that need them come without images. BadInput for models or images that give other scores than the run has.
+
+def sheet_rows(
+    rows: pl.DataFrame,
+    run: Run,
+    *,
+    source: ImageSource | None = None,
+    models: SheetModels | None = None,
+    bank: Bank | None = None,
+) -> list[SheetRow]:
+    """The pairs of a query's answer with their images: those that the run or its bank holds, else walked again.
+
+    ``rows`` needs the columns ``image_id`` and ``base``; a pair is shown once. Without ``bank``, or ``source`` and
+    ``models``, the rows that need them come without images. BadInput for another bank than that of the run, and for
+    models or images that give other scores than the run has.
     """
     missing = next((name for name in ("image_id", "base") if name not in rows.columns), None)
     if missing:
@@ -57,7 +73,9 @@ def sheet_rows(
     if unknown:
         raise BadInput(f"The run has no row of image {unknown[0]!r} and base {unknown[1]!r}.")
     strips: dict[tuple[str, str], Strip] = {}
-    if source is not None and models.autoencoder is not None and models.classifiers:
+    if bank is not None:
+        strips = _banked(lacking(rows, run), run, bank)
+    elif source is not None and models.autoencoder is not None and models.classifiers:
         there = set(source.ids)
         wanted = [p for p in answers if not kept(run, *p) and p[0] in there and known[p].outcome.walked]
         strips = _walked(wanted, run, source, models.autoencoder, models.classifiers, known)
@@ -79,6 +97,14 @@ class _Facts:
 def _facts(run: Run) -> dict[tuple[str, str], _Facts]:
     table = run.pairs().select("image_id", "base", "outcome", "base_before", "base_after").collect()
     return {(i, b): _Facts(Outcome(o), before, after) for i, b, o, before, after in table.iter_rows()}
+
+
+def _banked(pairs: Sequence[tuple[str, str]], run: Run, bank: Bank) -> dict[tuple[str, str], Strip]:
+    if run.record()["data"].get("bank") != bank.identity():
+        raise BadInput(
+            f"The run {run.path} was not made of the bank {bank.run.path}; give the bank that it was made of."
+        )
+    return kept_strips(bank, pairs, run, labels=())
 
 
 def _walked(

@@ -17,6 +17,7 @@ from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judg
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
 from cfalign._errors import BadInput
+from cfalign._runs.record import remember
 
 
 def audit(
@@ -91,4 +92,6 @@ def audit(
                 out=out,
                 progress=bars,
             )
+    models = {"autoencoder": autoencoder, "classifier": classifier, "reference": reference, "bank": bank}
+    remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models})
     finish(run, as_json=as_json)

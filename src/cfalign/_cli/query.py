@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
-from cfalign._audit.contact_sheet import SheetModels, sheet_rows
+from cfalign._audit.bank import load_bank
+from cfalign._audit.contact_sheet import SheetModels, lacking, sheet_rows
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import WIDE, complain, print_json, print_table, say
@@ -54,6 +56,7 @@ def query(
     ] = None,
     classifier: Annotated[list[str] | None, typer.Option(help="The run's classifier; may be repeated.")] = None,
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="The run's bank, which holds the images of all its rows.")] = None,
     trust: flags.Trust = False,
     as_json: flags.Json = False,
 ) -> None:
@@ -71,27 +74,23 @@ def query(
     rows = found.head(limit) if limit else found
     pictured: list[SheetRow] = []
     if sheet is not None:
-        specs = [*([] if reference is None else [reference]), *(classifier or [])]
-        models = SheetModels(
-            None if autoencoder is None else autoencoders.load(autoencoder, trust=trust),
-            [classifiers.load(spec, trust=trust) for spec in specs],
-        )
-        pictured = sheet_rows(rows, opened, source=_source(opened, images, size, models), models=models)
+        named = SheetInputs(images, autoencoder, tuple(classifier or ()), reference, bank, size)
+        pictured = _pictured(rows, opened, named, trust=trust)
         cell = " → ".join(name for name in (base, downstream) if name)
         _draw(pictured, sheet, heading=f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows")
     if csv is not None:
         write_text(csv, rows.write_csv())
-    missing = _missing(pictured, images is not None, autoencoder is not None, bool(classifier or reference))
+    incomplete = sum(not row.complete for row in pictured)
     if as_json:
         files = {name: str(path) for name, path in (("csv", csv), ("sheet", sheet)) if path is not None}
-        print_json({"run": str(run), "matched": len(found), "rows": rows.to_dicts(), **files, "missing": missing})
+        print_json({"run": str(run), "matched": len(found), "rows": rows.to_dicts(), **files, "incomplete": incomplete})
         return
     _print(rows, len(found))
     for name, path in (("Rows", csv), ("Sheet", sheet)):
         if path is not None:
             say(f"{name}: {path}")
-    if missing:
-        complain(missing)
+    if incomplete:
+        complain(f"{incomplete} of {len(pictured)} rows have no counterfactual: their outcome says why.")
 
 
 def _draw(pictured: Sequence[SheetRow], sheet: Path, *, heading: str) -> None:
@@ -107,34 +106,91 @@ def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     return run.sql(sql)
 
 
-def _source(run: Run, images: str | None, asked: int | None, models: SheetModels) -> ImageSource | None:
+@dataclass(frozen=True)
+class SheetInputs:
+    """By which names a sheet's rows are made again."""
+
+    images: str | None
+    autoencoder: str | None
+    classifier: tuple[str, ...]
+    reference: str | None
+    bank: Path | None
+    size: int | None
+
+    def completed(self, recorded: Mapping[str, Any]) -> SheetInputs:
+        """With what the run was given, but for files of Python, which run only when a person names them."""
+        safe = {k: v for k, v in recorded.items() if not _runs_code(v)}
+        bank = safe.get("bank")
+        return SheetInputs(
+            images=self.images or safe.get("images"),
+            autoencoder=self.autoencoder or safe.get("autoencoder"),
+            classifier=self.classifier or tuple(safe.get("classifier") or ()),
+            reference=self.reference or safe.get("reference"),
+            bank=self.bank or (Path(bank) if bank and Path(bank).is_dir() else None),
+            size=self.size or safe.get("size"),
+        )
+
+
+def _runs_code(spec: object) -> bool:
+    return any(".py" in str(one) for one in (spec if isinstance(spec, list) else [spec]))
+
+
+def _pictured(rows: pl.DataFrame, run: Run, named: SheetInputs, *, trust: bool) -> list[SheetRow]:
+    """The rows with their images. Raises BadInput, before any work, that names what is needed to make some again."""
+    needed = lacking(rows, run)
+    if not needed:
+        return sheet_rows(rows, run, source=_source(run, named, SheetModels()))
+    recorded = run.record().get("given") or {}
+    inputs = named.completed(recorded)
+    if inputs.bank is not None:
+        return sheet_rows(rows, run, bank=load_bank(inputs.bank))
+    if options := _needed(run, inputs, recorded):
+        raise BadInput(
+            f"{len(needed)} of {len(rows)} rows are not among the images that the run holds, which are those of its "
+            f"findings, and are made again from its models: give {' '.join(options)}."
+        )
+    specs = [*([] if inputs.reference is None else [inputs.reference]), *inputs.classifier]
+    models = SheetModels(
+        autoencoders.load(inputs.autoencoder or "", trust=trust),
+        [classifiers.load(spec, trust=trust) for spec in specs],
+    )
+    return sheet_rows(rows, run, source=_source(run, inputs, models), models=models)
+
+
+def _needed(run: Run, inputs: SheetInputs, recorded: Mapping[str, Any]) -> list[str]:
+    """The options that must be given, with their values where the run knows them."""
+    record = run.record()
+    if "bank" in record["data"]:
+        return ["--bank FOLDER"]
+    missing = [] if inputs.images is not None or _folder_of(run) else ["--images FOLDER"]
+    if inputs.autoencoder is None:
+        missing.append(f"--autoencoder {recorded.get('autoencoder') or 'AUTOENCODER'}")
+    if not inputs.classifier:
+        audited = [c["name"] for c in record["models"]["classifiers"] if c["role"] == "audited"]
+        missing += [f"--classifier {spec}" for spec in recorded.get("classifier") or [n.upper() for n in audited]]
+    if inputs.reference is None and any(c["role"] == "reference" for c in record["models"]["classifiers"]):
+        missing.append(f"--reference {recorded.get('reference') or 'HEADS'}")
+    return missing
+
+
+def _source(run: Run, named: SheetInputs, models: SheetModels) -> ImageSource | None:
     """The images given, or the folder that the run names where it is found from here."""
     encoder = models.autoencoder
-    size = (asked if encoder is None else autoencoders.side_of(encoder, asked=asked)) or DISPLAYED
-    bits = run.record().get("inventory", {}).get("bit_depth")
-    if images is not None:
-        return open_images(images, size=size, bit_depth=bits)
-    data = run.record()["data"]
-    name = data.get("source")
-    if not name or not Path(name).is_dir():
+    size = (named.size if encoder is None else autoencoders.side_of(encoder, asked=named.size)) or DISPLAYED
+    bit_depth = run.record().get("inventory", {}).get("bit_depth")
+    if named.images is not None:
+        return open_images(named.images, size=size, bit_depth=bit_depth)
+    folder = _folder_of(run)
+    if folder is None:
         return None
-    found = ImageFolder(name, size=size, bit_depth=bits)
-    return found if len(found) == data.get("images") else None  # another folder of that name
+    found = ImageFolder(folder, size=size, bit_depth=bit_depth)
+    return found if len(found) == run.record()["data"].get("images") else None  # another folder of that name
 
 
-def _missing(rows: Sequence[SheetRow], images: bool, autoencoder: bool, classifier: bool) -> str | None:
-    """What would complete the sheet."""
-    lacking = sum(not row.complete for row in rows)
-    if not lacking:
-        return None
-    given = (("--images", images), ("--autoencoder", autoencoder), ("--classifier", classifier))
-    options = [name for name, there in given if not there]
-    if not options:
-        return f"{lacking} of {len(rows)} rows have no counterfactual, or their image is not in --images."
-    return (
-        f"{lacking} of {len(rows)} rows are incomplete: the run holds images of its findings alone; give "
-        f"{', '.join(options)} (and --reference, if it had one) to make the others again."
-    )
+def _folder_of(run: Run) -> str | None:
+    """The folder of images that the run names, where it is found from here."""
+    name = run.record()["data"].get("source")
+    return str(name) if name and Path(name).is_dir() else None
 
 
 def _print(rows: pl.DataFrame, matched: int) -> None:

@@ -146,6 +146,11 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
         raise
 
 
+def remember(run: Run, given: Mapping[str, Any]) -> None:
+    """Add to ``run.json``, as ``given``, by which names a command was given its images and models."""
+    write_json(run.path / "run.json", {**run.record(), "given": as_json(given)})
+
+
 def _occupied(run: Run) -> bool:
     """Whether there is a run to resume. Raises BadInput when the folder holds something else."""
     try:
