@@ -179,7 +179,8 @@ def test_label_tables(desk: Desk, tmp_path: Path) -> None:
     refused(desk.audit(labels=table, split="val"), "line 3")
     table.write_text("image,smiling,split\n0000.png,1,train\n")
     ended = desk.audit(labels=table, split="val")
-    refused(ended, "No image is in the split 'val'", "train", notes=1)
+    refused(ended, "No image is in the split 'val'", "train", notes=2)
+    assert "cfalign: Labels of labels.csv: the column 'image' names the images by path" in ended.err
     assert f"cfalign: 39 images have no row in {table}, e.g. 0001.png." in ended.err
     refused(desk.audit(split="val"), "--split needs --labels")
     assert not desk.out.exists()

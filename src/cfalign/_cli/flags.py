@@ -12,7 +12,10 @@ from cfalign.datasets import SPEC as DATA_SET
 MODEL = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
 _EXPORTED = "an exported model (.pt, .pt2, .onnx), or the address of a server"
 IMAGES = f"{DATA_SET[0].upper()}{DATA_SET[1:]}."
-LABELS = "CSV, TSV or Parquet with an image column and 0/1 attributes; by default the labels of the data set."
+LABELS = (
+    "CSV, TSV, Parquet or JSON with an image column and 0/1 attributes, an export of COCO, FiftyOne or YOLO, or a "
+    "folder of classes; by default the labels of the data set."
+)
 
 # Data
 Images = Annotated[str, typer.Option(help=IMAGES, show_default=False)]

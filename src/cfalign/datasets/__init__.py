@@ -21,6 +21,8 @@
 ``decoding``            one encoded image to pixels: modes, orientation, crop, resize, reasons for failures; ``dicom``
 ``label_tables``        CSV, TSV and Parquet as columns of text
 ``text_tables``         text as rows: encoding, separator, comments
+``label_exports``       JSON of COCO and FiftyOne, folders of classes
+``yolo_labels``         text files of objects
 ``label_columns``       classes by index as columns of 0/1
 ``attribute_columns``   which columns are attributes, and what their cells mean
 ``image_columns``       which column names the images

@@ -39,7 +39,10 @@ def labels_of(
     ids. Raises BadInput as ``read_labels``.
     """
     how, title, images = how or HowToRead(), str(file), ImageNames(ids)
-    table = table if bare else with_header(table, images=images, title=title)
+    known = bare or table.certain
+    if table.certain and how.id_column is not None:
+        raise BadInput(f"id_column: {title} says itself which image is meant; leave it out.")
+    table = table if known else with_header(table, images=images, title=title)
     names = _column_names(table.header, file=file)
     found = read_attributes(table, names=names, positive=how.positive, uncertain=how.uncertain, title=title)
     column = find_image_column(
@@ -48,7 +51,7 @@ def labels_of(
         attributes=tuple(found.values),
         images=images,
         title=title,
-        id_column=names[0] if bare else how.id_column,
+        id_column=names[0] if known else how.id_column,
     )
     _free(found, column, table, title)
     if not found.values and not bare:
@@ -124,8 +127,9 @@ class _Parts:
             for i in self._others()
             if any(self.table.columns[i][row] != self.table.columns[i][first] for row, first in repeats.items())
         ]
-        more = f" (they differ in {', '.join(map(repr, other[:_EXAMPLES]))}, which are no attributes)" if other else ""
-        yield f"{len(repeats)} rows say again what another row of the same image says{more}; the first one counts."
+        more = f" (they differ in {', '.join(map(repr, other[:_EXAMPLES]))})" if other else ""
+        rows = "1 row says" if len(repeats) == 1 else f"{len(repeats)} rows say"
+        yield f"{rows} again what another row of the same image says; the first one counts{more}."
 
     def _decisive(self) -> Iterator[tuple[int, Sequence[str | None]]]:
         """Attributes and the split, as cells that are equal where they mean the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ SPLIT_NAMES = ("split", "partition")
 # Never attributes, even where a small table holds only the persons 0 and 1.
 IDENTITY_NAMES = (
     "identity",
-    "person",
     "person_id",
     "subject",
     "subject_id",
@@ -51,6 +51,7 @@ _UNCERTAIN_WORDS = ("uncertain", "unsure", "unclear", "equivocal", "indeterminat
 _UNKNOWN_WORDS = ("unknown", "?")
 _MOST_TOKENS = 16  # room for "1", "1.0", "1.00", …
 _EXAMPLES = 3
+_LONGEST = 40  # characters of a cell in a sentence
 _NAN = float("nan")
 
 
@@ -68,6 +69,8 @@ class Attributes:
     """Cells that say "uncertain"."""
     unknown: dict[int, int] = field(default_factory=dict)
     """Cells that say "unknown" in words, and are missing."""
+    doubtful: set[int] = field(default_factory=set)
+    """Columns of 0/1 whose name says that they are something else."""
     chosen: dict[int, str] = field(default_factory=dict)
     """Of columns whose present value was named: how they are read."""
     signed: tuple[int, ...] = ()
@@ -95,12 +98,15 @@ def read_attributes(
         if i in wanted:
             readings[i] = _named(tokens, wanted[i], column=table.header[i], title=title)
             found.chosen[i] = _shown_choice(table.header[i], column, readings[i])
+        elif table.certain and names[i] not in SPLIT_NAMES and (reading := _read(tokens)) is not None:
+            readings[i] = reading
         elif not table.header[i]:
             found.reasons[i] = "it has no name"
-        elif names[i] in SPLIT_NAMES + IDENTITY_NAMES:
-            found.reasons[i] = "its name marks a person or a split"
-        elif names[i] in _ROW_NAMES:
-            found.reasons[i] = "its name marks images or rows"
+        elif names[i] in SPLIT_NAMES + _ROW_NAMES:
+            found.reasons[i] = "its name marks a split" if names[i] in SPLIT_NAMES else "its name marks images or rows"
+        elif names[i] in IDENTITY_NAMES:
+            found.reasons[i] = "its name marks a person"
+            found.doubtful |= {i} if _read(tokens) is not None else set()
         elif (reading := _read(tokens)) is not None:
             readings[i] = reading
         else:
@@ -220,7 +226,7 @@ def _named(tokens: Sequence[str], wanted: Sequence[str], *, column: str, title: 
         if not same:
             raise BadInput(
                 f"positive: the column {column!r} of {title} has no value {text!r}; it has "
-                f"{', '.join(tokens[:_MOST_TOKENS]) or 'no value at all'}."
+                f"{', '.join(map(_short, tokens[:_MOST_TOKENS])) or 'no value at all'}."
             )
         present |= same
     rest = [token for token in tokens if token not in uncertain + unknown or token in present]
@@ -252,14 +258,13 @@ def _shown_choice(name: str, column: pl.Series, reading: _Reading) -> str:
 def _offer(name: str, column: pl.Series) -> str:
     """How a column of two values is read; nothing for any other column."""
     counts = {t: n for t, n in _counts(column).items() if t.lower() not in _UNCERTAIN_WORDS + _UNKNOWN_WORDS}
-    if len(counts) != 2:
+    if len(counts) != 2 or any(len(text) > _LONGEST or "\n" in text for text in counts):
         return ""
     first, second = counts
-    shown = f"{name}={first}"
-    shown = f'"{shown}"' if not shown.replace("_", "").replace("=", "").isalnum() else shown
+    asked = shlex.quote(f"{name}={first}")
     return (
-        f"{name!r} has two values, {first!r} ({counts[first]}) and {second!r} ({counts[second]}): --positive {shown} "
-        f"reads {first!r} as present and {second!r} as absent"
+        f"{name!r} has two values, {first!r} ({counts[first]}) and {second!r} ({counts[second]}): --positive {asked}, "
+        f"in Python positive={{{name!r}: {first!r}}}, reads {first!r} as present and {second!r} as absent"
     )
 
 
@@ -280,4 +285,10 @@ def _unique_counts(column: pl.Series) -> tuple[list[str], list[int]]:
 
 def _other_values(column: pl.Series) -> str:
     values = column.drop_nulls().unique(maintain_order=True).head(_EXAMPLES).to_list()
-    return f"holds {', '.join(values)}" if values else "holds no value"
+    return f"holds {', '.join(map(_short, values))}" if values else "holds no value"
+
+
+def _short(text: str) -> str:
+    """A cell in a sentence: one line, not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from cfalign.datasets.aligned_labels import HowToRead, labels_of
 from cfalign.datasets.attribute_columns import Positive, Uncertain
+from cfalign.datasets.label_exports import read_export
 from cfalign.datasets.label_tables import read_table
 from cfalign.datasets.labels import Labels
+from cfalign.datasets.yolo_labels import is_yolo
 
 
 def read_labels(
@@ -20,7 +22,11 @@ def read_labels(
     uncertain: Uncertain | None = None,
     id_column: str | None = None,
 ) -> Labels:
-    """The labels of images from a table with a header: CSV (comma, semicolon, tab or bar), TSV or Parquet.
+    """The labels of images from a table with a header, or from the export of an annotation tool.
+
+    A table is CSV (comma, semicolon, tab or bar), TSV, Parquet or a JSON list of records. An export is COCO's JSON,
+    FiftyOne's JSON, a YOLO folder or its file of names, or a folder of images for each class; of objects an attribute
+    says whether the category is in the image, and images that the export does not list are missing.
 
     The image column is the one whose values fit ``ids`` best, whatever its header says: paths and file names count more
     than names without an extension, and these more than numbers. The module ``matching`` describes how cells fit.
@@ -29,7 +35,7 @@ def read_labels(
     left out is in ``reading``.
 
     Args:
-        path: the table.
+        path: the file or folder; what an export is, is known by its content.
         ids: of the images, as ``ImageSource.ids``; the labels come in this order.
         positive: the value, or values, that mean present in columns of other values, such as ``{"sex": "M"}``; every
             other value of such a column means absent.
@@ -55,4 +61,5 @@ def read_labels(
     """
     file = Path(path).expanduser()
     how = HowToRead(positive, uncertain, id_column)
-    return labels_of(read_table(file), ids=ids, file=file, how=how)
+    exported = file.is_dir() or (file.is_file() and (file.suffix.lower() == ".json" or is_yolo(file)))
+    return labels_of(read_export(file) if exported else read_table(file), ids=ids, file=file, how=how)

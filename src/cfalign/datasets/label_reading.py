@@ -12,6 +12,11 @@ from cfalign.datasets.matching import Likeness
 
 _EXAMPLES = 3
 _SHOWN_OFFERS = 6
+_LINES = {  # one, several
+    "blank": ("blank row", "blank rows"),
+    "comments": ("line of comments", "lines of comments"),
+    "headers": ("repeated header line", "repeated header lines"),
+}
 _NAMED_BY = {
     Likeness.PATH: "path or file name",
     Likeness.STEM: "name without extension",
@@ -93,18 +98,18 @@ def of_columns(table: Table, found: Attributes, *, uncertain: Uncertain | None, 
         yield f"The column {text}."
     if offered:
         yield from _of_offers(found)
-    silent = {i for i, why in found.reasons.items() if "name" in why.split()}
-    others = [f"{table.header[i]!r} {why}" for i, why in found.reasons.items() if i not in {*silent, *found.offers}]
-    others += [f"{name!r} {why}" for name, why in table.unusable.items()]
+    named = {i for i, why in found.reasons.items() if "name" in why.split()} - found.doubtful
+    others = [f"{table.header[i]!r} ({why})" for i, why in found.reasons.items() if i not in {*named, *found.offers}]
+    others += [f"{name!r} ({why})" for name, why in table.unusable.items()]
     if others:
-        yield f"{_columns(len(others))} no attributes: {_list(others)}."
+        which = "1 column is no attribute" if len(others) == 1 else f"{len(others)} columns are no attributes"
+        yield f"{which}: {_list(others)}."
 
 
 def of_lines(table: Table) -> Iterator[str]:
     """What is said of the lines of a table."""
     yield from table.notes
-    kinds = {"blank": "blank rows", "comments": "lines of comments", "headers": "repeated header lines"}
-    counts = [f"{n} {kinds[kind]}" for kind, n in table.no_rows.items() if n]
+    counts = [f"{n} {_LINES[kind][n > 1]}" for kind, n in table.no_rows.items() if n]
     if counts:
         yield f"Not read as rows: {', '.join(counts)}."
 
@@ -133,10 +138,6 @@ def _of_offers(found: Attributes) -> Iterator[str]:
         yield f"Not read as an attribute: {text}."
     if len(offers) > _SHOWN_OFFERS:
         yield f"{len(offers) - _SHOWN_OFFERS} more columns have two values and are not read; --positive names one."
-
-
-def _columns(count: int) -> str:
-    return "1 column is" if count == 1 else f"{count} columns are"
 
 
 def _list(texts: Sequence[str]) -> str:

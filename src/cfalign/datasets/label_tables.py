@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -35,6 +36,8 @@ class Table:
     """Names that a comment above the header gives, one per column."""
     notes: tuple[str, ...] = ()
     """Sentences on what else was read."""
+    certain: bool = False
+    """Whether the first column names the images, and the others are attributes whatever their names, or ``split``."""
 
     @property
     def rows(self) -> int:
@@ -83,10 +86,10 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def table_of(columns: Mapping[str, Sequence[str | None]]) -> Table:
-    """A table from columns of text, all of one length."""
+def table_of(columns: Mapping[str, Sequence[str | None]], **more: Any) -> Table:
+    """A table from columns of text, all of one length; ``more``: other fields of it."""
     texts = tuple(_text(pl.Series(values=list(cells), dtype=pl.String)) for cells in columns.values())
-    return Table(header=tuple(columns), columns=texts)
+    return Table(header=tuple(columns), columns=texts, **more)
 
 
 def _read_text(path: Path, *, tabs: bool) -> Table:

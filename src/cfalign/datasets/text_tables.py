@@ -136,7 +136,7 @@ def _even_rows(
     reader: Iterator[list[str]], found: TextTable, *, separator: str, path: Path, skipped: int
 ) -> Iterator[Sequence[str]]:
     """The rows below the header; counts in ``found`` what is no row."""
-    width, before = len(found.header), 0
+    width, before = len(found.header), getattr(reader, "line_num", 0)
     while True:
         try:
             row = next(reader, None)
@@ -146,7 +146,7 @@ def _even_rows(
         if row is None:
             return
         line = getattr(reader, "line_num", 0)
-        several, before = line > before + 1 and before > 0, line
+        several, before = line > before + 1, line
         if not any(cell.strip() for cell in row):
             found.blank_rows += len(row) > 1
         elif tuple(cell.strip() for cell in row) == found.header:
