@@ -115,7 +115,7 @@ def test_the_commands_of_a_page_parse(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_and_options_in_sentences_exist(name: str) -> None:
-    everywhere = set().union(*(options_of(command) for _, command in leaves()))
+    everywhere = options_of(COMMANDS).union(*(options_of(command) for _, command in leaves()))
     for span in spans(PAGES[name]):
         if span.startswith("cfalign "):
             command, _ = found_command([word for word in shlex.split(span)[1:] if word not in ("COMMAND", "…")])
@@ -258,3 +258,10 @@ def test_contributing_tells_the_layers_and_every_room() -> None:
     told = re.findall(r"^\| (`[^|]+`) \|", PAGES["CONTRIBUTING.md"], flags=re.MULTILINE)
     described = {room for cell in told for room in spans(cell)}
     assert {room for _, rooms in ROWS for room in rooms} - {"__main__", "cfalign"} <= described
+
+
+def test_every_sentence_of_refusal_can_be_searched() -> None:
+    messages = script("messages")
+    assert PAGES["docs/messages.md"] == messages.page(), "run `python docs/messages.py`"
+    assert PAGES["docs/messages.md"].count("\n- ") > 200
+    assert "messages.md" in PAGES["docs/own-models.md"]
