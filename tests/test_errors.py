@@ -224,7 +224,6 @@ def test_autoencoders_that_break_their_contract(name: str, parts: tuple[str, ...
         ("nan_heads", ("'smiling' returned NaN or infinity for all of 40 images", "check its normalisation")),
         ("too_many_columns", ("'own' returned", "[40, 8]", "[40, 4]", "one column per target")),
         ("transposed", ("'own' returned", "[4, 40]")),
-        ("a_dict", ("'own' returned dict", "return its logits alone")),
         ("raising_heads", ("'own'", "raised RuntimeError: mat1 and mat2 shapes cannot be multiplied")),
         ("detaching", ("No gradient flows",)),
         ("torch_box", ("black box", "--reference", "cfalign bank")),
@@ -260,7 +259,7 @@ def test_nobody_is_predicted_positive(desk: Desk) -> None:
 def test_no_counterfactual_counts(desk: Desk) -> None:
     ended = desk.audit(drop=0.1, more=("--set", "search.floor=0.0"))
     assert ended.code == 0, ended.err
-    assert re.search(r"No counterfactual of smiling counts: .*\d+ base change too small", ended.out)
+    assert re.search(r"No counterfactual of .*smiling.* counts: .*\d+ base change too small", ended.out)
     assert pl.read_csv(desk.out / "matrix.csv")["n"].sum() == 0
 
 

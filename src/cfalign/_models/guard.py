@@ -104,6 +104,7 @@ def undisturbed(*models: Any) -> Iterator[None]:
     modules = [sub for top in tops for sub in top.modules()]
     parameters = [parameter for top in tops for parameter in top.parameters()]
     training = [module.training for module in modules]
+    parameters = [parameter for parameter in parameters if not parameter.is_inference()]  # these keep their flag
     required = [parameter.requires_grad for parameter in parameters]
     with _same_randomness(), torch.inference_mode(False):
         try:

@@ -120,12 +120,13 @@ class WrappedClassifier:
         """How its outputs are read: by those for images that never change, or these where it cannot take them."""
         if self._declared == "probability":
             return Reading("probability")
-        with undisturbed(self), torch.enable_grad():
-            drawn = probe_images((images.shape[1], images.shape[2], images.shape[3])).to(images)
+        frozen = torch.is_inference_mode_enabled() or any(p.is_inference() for p in self.module.parameters())
+        with undisturbed(self), torch.set_grad_enabled(not frozen):
+            drawn = probe_images((images.shape[1], images.shape[2], images.shape[3])).to(images).clone()
             try:
-                outputs = self._columns(drawn.requires_grad_())
+                outputs = self._columns(drawn.requires_grad_(not frozen))
             except BadModel:
-                outputs = self._columns(images.detach().clone().requires_grad_())
+                outputs = self._columns(images.detach().clone().requires_grad_(not frozen))
             found = reading(outputs, self._declared, name=self.name, origin=origin_of(outputs))
         if found.note is not None:
             self._notes.append(found.note)

@@ -105,6 +105,7 @@ def features(images: Tensor, classifier: Classifier) -> Floats:
     """Input of the last linear layer of a network, [n, feature]."""
     layers = [layer for top in modules_of(classifier) for layer in top.modules() if isinstance(layer, nn.Linear)]
     seen: list[Tensor] = []
+    respond(images[:1], [classifier])  # a classifier that is new looks at images of its own first
     hook = layers[-1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
     try:
         respond(images, [classifier])

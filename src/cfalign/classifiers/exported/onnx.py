@@ -35,6 +35,7 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         _check_there(path)
+        imported("onnxruntime", extra="onnx")
         self.weights = external_data(path)
         """The files that belong to it."""
         self.path, self._session = path, _session(path)
