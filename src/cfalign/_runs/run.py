@@ -144,7 +144,9 @@ class Run:
         before = {Column.RECONSTRUCTION.of(h): Column.BEFORE.of(h) for h in Column.BEFORE.heads(sought.columns)}
         known = self.scores().lazy().select("image_id", *before).rename(before)
         rows = ineligible.lazy().with_columns(pl.col("image_id", "base").cast(pl.String))
-        rows = rows.join(known, on="image_id", how="left").with_columns(outcome=pl.lit(Outcome.NOT_ELIGIBLE.value))
+        rows = rows.join(known, on="image_id", how="left", maintain_order="left").with_columns(
+            outcome=pl.lit(Outcome.NOT_ELIGIBLE.value)
+        )
         there = {*before.values(), "image_id", "base", "base_before", "outcome"}
         blank = {
             name: pl.lit(0 if dtype.is_integer() else float("nan"), dtype=dtype)
