@@ -103,7 +103,7 @@ def test_fiftyone_samples(tmp_path: Path) -> None:
     def sample(name: str, truth: str | None, objects: Sequence[str], *tags: str) -> dict[str, Any]:
         found = [{"_cls": "Detection", "label": one} for one in objects]
         return {
-            "filepath": f"/home/me/{name}",
+            "filepath": f"/data/me/{name}",
             "tags": list(tags),
             "metadata": {"_cls": "ImageMetadata", "width": 3},
             "truth": truth and {"_cls": "Classification", "label": truth},
