@@ -141,6 +141,25 @@ def test_few_file_names_that_fit_are_better_than_many_numbers(tmp_path: Path) ->
     assert (labels.unmatched_rows.count, labels.images_without_row.count) == (6, 6)
 
 
+def test_a_column_of_other_images_with_blanks_is_no_better_than_the_one_of_all_rows(tmp_path: Path) -> None:
+    cells = [("2.png", "1.png", 0), ("1.png", "2.png", 1), ("", "gone_1.png", 0), ("", "gone_2.png", 0)]
+    with pytest.raises(BadInput, match=r"columns 'after' and 'where' .* both name the images"):
+        read_labels(rows(tmp_path, "after,where,hat", cells), ids=NUMBERED[:4])
+    labels = read_labels(rows(tmp_path, "after,file,hat", cells), ids=NUMBERED[:4])
+    np.testing.assert_array_equal(labels.column("hat"), [0, 1, NAN, NAN])
+
+
+def test_a_number_of_rows_that_knows_more_images_than_the_numbers_of_images(tmp_path: Path) -> None:
+    cells = [(8, "5", 1), (7, "6", 0), (6, "7", 1), (5, "8", 0), (4, "gone_1.png", 1), (3, "gone_2.png", 1)]
+    with pytest.raises(BadInput, match=r"columns 'id' and 'img_path' .* both name the images"):
+        read_labels(rows(tmp_path, "id,img_path,hat", cells), ids=NUMBERED)
+
+
+def test_padded_numbers_are_names_and_no_attribute(tmp_path: Path) -> None:
+    labels = read_labels(table(tmp_path, "image,hat\n000000,0\n000001,1\n"), ids=["000001.png", "000000.png"])
+    assert labels.column("hat").tolist() == [1, 0]
+
+
 def test_an_id_column_that_is_not_there_or_fits_nothing(tmp_path: Path) -> None:
     file = rows(tmp_path, "image,hat,note", [("1.png", 1, "x")])
     with pytest.raises(BadInput, match=r"id_column: .* has no column 'imag'; nearest valid: image"):

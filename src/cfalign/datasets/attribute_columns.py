@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ _UNCERTAIN_WORDS = ("uncertain", "unsure", "unclear", "equivocal", "indeterminat
 _UNKNOWN_WORDS = ("unknown", "?")
 _MOST_TOKENS = 16  # room for "1", "1.0", "1.00", …
 _EXAMPLES = 3
+_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)([.,]\d*)?(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 _LONGEST = 40  # characters of a cell in a sentence
 _NAN = float("nan")
 
@@ -160,11 +162,8 @@ def _polarity(tokens: Sequence[str]) -> dict[str, float] | None:
 
 
 def as_number(text: str) -> float | None:
-    """A number with a decimal point or comma; None for any other text."""
-    try:
-        return float(text.replace(",", ".", 1))
-    except ValueError:
-        return None
+    """A number with a decimal point or comma; None for any other text, and for a code such as 0001."""
+    return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else None
 
 
 def _settle(found: Attributes, table: Table, readings: Mapping[int, _Reading], uncertain: Uncertain | None) -> None:

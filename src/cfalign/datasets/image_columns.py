@@ -20,7 +20,8 @@ from cfalign.datasets.matching import ImageNames, Likeness
 
 _IMAGE_WORDS = {"image", "images", "img", "file", "filename", "filepath", "fname", "path", "photo", "picture", "bild"}
 _KEY_WORDS = {"id", "ids", "name", "names", "key", "number", "no", "nr", "num", "uid", "uuid", "frame", "sample"}
-_CLOSE = 0.8  # a column that fits this share of the images of the best one is as good
+_CLOSE = 0.5  # a column that fits this share of the images of the best one may be the right one
+_CLOSE_BY_NUMBERS = 0.25
 _MOST = 0.5
 
 
@@ -43,7 +44,9 @@ class _Evidence:
     rows: Mapping[int, int]
     """Image → the first row that names it."""
     share: float
-    """Of the images, or of the cells where these are fewer, that fit."""
+    """Of the images, or of the rows where these are fewer, that fit."""
+    others: frozenset[int]
+    """First rows of the values that fit no image, or several."""
     ambiguous: int
     """Values that fit several images."""
     repeated: bool
@@ -70,6 +73,7 @@ class _Chooser:
             [e for e in numbers if e.share > _MOST and not e.repeated],
             named,
             [e for e in numbers if self._marks_images(e.position)],
+            numbers,  # which are refused, with what to do
         ):
             if group:
                 return self._best(group, fitting)
@@ -99,18 +103,15 @@ class _Chooser:
             position,
             _of_most(counts, total),
             rows,
-            share=total / max(1, min(cells, len(self.images.ids))),
+            share=total / min(self.table.rows, len(self.images.ids)),
+            others=frozenset(first.values()).difference(rows.values()),
             ambiguous=ambiguous,
             repeated=len(first) < cells,
         )
 
     def _best(self, group: Sequence[_Evidence], fitting: Sequence[_Evidence]) -> ImageColumn:
         best = max(group, key=lambda e: (e.likeness, len(e.rows)))
-        rivals = [
-            e
-            for e in group
-            if e.likeness == best.likeness and len(e.rows) >= _CLOSE * len(best.rows) and _disagree(e, best)
-        ]
+        rivals = [e for e in fitting if _is_rival(e, best)]
         if rivals:
             best = self._by_header([best, *rivals])
         if best.likeness == Likeness.NUMBER:
@@ -122,10 +123,10 @@ class _Chooser:
         """The only one of several columns whose header speaks of images."""
         possible = [e for e in rivals if not self._is_no_key(e.position)] or rivals
         marked = [e for e in possible if self._words(e.position) & _IMAGE_WORDS]
-        others = [e for e in possible if e not in marked and self._words(e.position) & _KEY_WORDS]
+        keys = [e for e in possible if e not in marked and self._words(e.position) & _KEY_WORDS]
         if len(possible) == 1:
             return possible[0]
-        if len(marked) == 1 and not others:
+        if len(marked) == 1 and not keys:
             return marked[0]
         shown = " and ".join(repr(self._shown(e.position)) for e in possible[:3])
         example = self._shown(possible[0].position)
@@ -168,7 +169,8 @@ class _Chooser:
         if not likely:
             return BadInput(
                 f"The labels table {self.title} must have an image column, with names such as "
-                f"{self.images.ids[0]!r}; got the columns {', '.join(self.table.header)}."
+                f"{self.images.ids[0]!r}; got the columns {', '.join(self.table.header)} (--id-column says which it is "
+                "where the values do not)."
             )
         return BadInput(
             f"None of the {self.table.rows} rows of {self.title} belongs to one of the {len(self.images.ids)} images: "
@@ -274,8 +276,21 @@ def _of_most(counts: Mapping[Likeness, int], total: int) -> Likeness:
     return Likeness.NONE
 
 
+def _is_rival(other: _Evidence, best: _Evidence) -> bool:
+    """Whether the values alone do not decide between two columns."""
+    if other is best or other.likeness != best.likeness or not _disagree(other, best):
+        return False
+    if best.likeness == Likeness.NUMBER:
+        return (best.repeated or not other.repeated) and len(other.rows) >= _CLOSE_BY_NUMBERS * len(best.rows)
+    return len(other.rows) >= _CLOSE * len(best.rows)
+
+
 def _disagree(one: _Evidence, other: _Evidence) -> bool:
-    return any(other.rows.get(image, row) != row for image, row in one.rows.items())
+    """Whether they give an image different rows; or, by number, a row an image that the other one does not know."""
+    if any(other.rows.get(image, row) != row for image, row in one.rows.items()):
+        return True
+    numbers = one.likeness == other.likeness == Likeness.NUMBER
+    return numbers and not (other.others.isdisjoint(one.rows.values()) and one.others.isdisjoint(other.rows.values()))
 
 
 def _is_text(column: pl.Series) -> bool:
