@@ -29,6 +29,7 @@ from cfalign._errors import BadInput
 from cfalign.datasets.file_kinds import ENDINGS
 
 _LINKS_IN_ONE_PATH = 3
+_WAYS = ((False, False), (False, True), (True, False), (True, True))  # without extension, by tails
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 
 
@@ -58,7 +59,7 @@ class ImageNames:
         self.ids = ids
         links: Mapping[str, str] = getattr(ids, "links", {})
         self._paths = [tuple(_linked(_path(image_id), links)) for image_id in ids]
-        self._all = np.ones(len(ids), dtype=np.bool_)
+        self._everywhere: dict[tuple[bool, bool], Way] = {}
 
     @cached_property
     def written(self) -> _Index:
@@ -72,13 +73,16 @@ class ImageNames:
 
     def ways(self, free: NDArray[np.bool_]) -> Iterator[Way]:
         """The four ways to find the images of a cell, strongest first; among images that are ``free``."""
-        for stripped in (False, True):
-            for tails in (False, True):
-                yield Way(self, free, stripped=stripped, tails=tails)
+        for stripped, tails in _WAYS:
+            yield Way(self, free, stripped=stripped, tails=tails)
 
     def like(self, name: str) -> tuple[Likeness, list[int]]:
         """How a cell names images, and which."""
-        for way in self.ways(self._all):
+        for kind in _WAYS:
+            if kind not in self._everywhere:
+                everywhere = np.ones(len(self.ids), dtype=np.bool_)
+                self._everywhere[kind] = Way(self, everywhere, stripped=kind[0], tails=kind[1])
+            way = self._everywhere[kind]
             if found := way.images(name):
                 if _NUMBER.fullmatch(name):
                     return Likeness.NUMBER, found
@@ -133,10 +137,10 @@ def match_rows(names: Sequence[str | None], *, images: ImageNames, table: str) -
 
 def without_extension(path: str) -> str:
     """A path without the extension of an image; any other path as it is."""
-    for extension in ENDINGS:
-        if path.lower().endswith(extension):
-            return path[: -len(extension)]
-    return path
+    lower = path.lower()
+    if not lower.endswith(ENDINGS):
+        return path
+    return path[: -max(len(ending) for ending in ENDINGS if lower.endswith(ending))]
 
 
 class _Index:
@@ -177,7 +181,8 @@ def _several_images(row: int, name: str | None, *, images: Sequence[str], table:
 
 def _path(name: str) -> str:
     # File systems and spreadsheets compose accents differently.
-    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    composed = name if name.isascii() else unicodedata.normalize("NFC", name)
+    parts = composed.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
 
 

@@ -136,7 +136,8 @@ def _even_rows(
     reader: Iterator[list[str]], found: TextTable, *, separator: str, path: Path, skipped: int
 ) -> Iterator[Sequence[str]]:
     """The rows below the header; counts in ``found`` what is no row."""
-    width, before = len(found.header), getattr(reader, "line_num", 0)
+    width, first = len(found.header), found.header[0]
+    before = getattr(reader, "line_num", 0)
     while True:
         try:
             row = next(reader, None)
@@ -149,7 +150,7 @@ def _even_rows(
         several, before = line > before + 1, line
         if not any(cell.strip() for cell in row):
             found.blank_rows += len(row) > 1
-        elif tuple(cell.strip() for cell in row) == found.header:
+        elif row[0].strip() == first and tuple(cell.strip() for cell in row) == found.header:
             found.repeated_headers += 1
         elif len(row) != width and row[0].startswith("#"):
             found.comments += 1
