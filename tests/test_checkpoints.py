@@ -107,6 +107,46 @@ def test_averaged_weights_are_taken_and_the_others_on_request(tmp_path: Path, pl
     assert not any("averaged" in remark for remark in chosen.remarks)
 
 
+PAIRS: dict[str, Callable[[State, State], Any]] = {
+    "Lightning, WeightAveraging": lambda one, mean: {
+        "state_dict": {f"model.{k}": v for k, v in mean.items()},
+        "current_model_state": {f"model.{k}": v for k, v in one.items()},
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+    },
+    "Lightning, a module with an average": lambda one, mean: {
+        "state_dict": {
+            **{f"net.{k}": v for k, v in one.items()},
+            **{f"net_ema.module.{k}": v for k, v in mean.items()},
+            "net_ema.n_averaged": torch.tensor(3),
+        }
+    },
+    "a name in camel case": lambda one, mean: {"model": one, "modelEMA": mean},
+    "a moving average with its rate": lambda one, mean: {"model": one, "ema": {"decay": 0.99, "module": mean}},
+    "the average first": lambda one, mean: {"avg_model": mean, "model": one},
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_averaged_weights_of_every_trainer(tmp_path: Path, kind: str) -> None:
+    one, mean = network(1).state_dict(), network(2).state_dict()
+    file = saved(tmp_path, PAIRS[kind](one, mean))
+    for choice, wanted in (("", mean), ("#weights=averaged", mean), ("#weights=plain", one)):
+        checkpoint = read(f"{file}{choice}")
+        assert torch.equal(checkpoint.state_of(NAMES)["0.weight"], wanted["0.weight"])
+        assert len(checkpoint.remarks) == (not choice)
+
+
+def test_an_average_alone(tmp_path: Path) -> None:
+    mean = network(2).state_dict()
+    file = saved(tmp_path, {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in mean.items()}})
+    checkpoint = read(file)
+    assert torch.equal(checkpoint.state_of(NAMES)["0.weight"], mean["0.weight"])
+    assert not checkpoint.remarks
+    alone = saved(tmp_path, {"state_dict_ema": mean})
+    with pytest.raises(BadInput, match=r"averaged weights alone, 'state_dict_ema'"):
+        read(f"{alone}#weights=plain").state_of(NAMES)
+
+
 def test_the_file_of_a_spec(tmp_path: Path) -> None:
     assert file_of(f"{tmp_path}/c.pt#weights=plain") == file_of(tmp_path / "c.pt") == tmp_path / "c.pt"
 

@@ -27,7 +27,8 @@ from cfalign.classifiers.families.network_state import (
 
 NAMES = ("classes", "class_names", "targets")
 CHOICE = "#weights="
-PLAIN = "plain"  # of a file that holds averaged weights too: the others
+PLAIN, AVERAGED = "plain", "averaged"  # of a file that holds both; the averaged ones are taken by default
+COUNT = "n_averaged"  # how many steps an average is over
 DEPTH = 3  # a training state, a network in it, its state
 NO_TENSORS = "state_dict or model_state_dict or model"
 
@@ -77,8 +78,15 @@ class Checkpoint:
         )
 
     def _one_of(self, found: list[Found]) -> Found:
+        means = averaged(found)
         if self.choice == PLAIN:
-            found = [each for each in found if not averaged(each.place)] or found
+            found = [each for each in found if each not in means]
+            if not found:
+                raise BadInput(
+                    f"{self.path} holds averaged weights alone, {means[0].place!r}; leave out {CHOICE}{PLAIN}."
+                )
+        elif self.choice == AVERAGED and means:
+            found = means
         elif self.choice is not None:
             chosen = [each for each in found if self.choice in each.called]
             if len(chosen) != 1:
@@ -89,7 +97,6 @@ class Checkpoint:
             return chosen[0]
         if all(same_weights(found[0], other) for other in found[1:]):
             return found[0]
-        means = [each for each in found if averaged(each.place)]
         if means and self.choice != PLAIN and all(same_weights(means[0], other) for other in means[1:]):
             self.remarks.append(
                 f"{self.path.name}: the averaged weights, {means[0].place!r}, are taken; {CHOICE}{PLAIN} at the end of "
@@ -105,7 +112,8 @@ class Checkpoint:
     def _look_aside(self, one: Found, found: list[Found]) -> None:
         """Remarks on what is left beside the network. Raises BadInput where it may belong to the network."""
         taken = {id(tensor) for each in found for tensor in each.state.values()}
-        rest = [key for key, tensor in self.states[one.where].items() if id(tensor) not in taken]
+        state = self.states[one.where].items()
+        rest = [key for key, tensor in state if id(tensor) not in taken and not key.endswith(COUNT)]
         known = [key for key in rest if set_aside(key)]
         other = [key for key in rest if not set_aside(key)]
         if other and self.choice is None:

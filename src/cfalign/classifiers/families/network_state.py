@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,9 @@ _ASIDE = re.compile(
     r"|n_averaged)(?:\d*)(?:$|\.)",
     re.IGNORECASE,
 )
-_AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?)(?:$|[._])", re.IGNORECASE)
+_AVERAGED = frozenset({"ema", "swa", "averaged", "average", "avg", "polyak"})
+BEFORE_AVERAGING = "current_model_state"
+"""Where Lightning's WeightAveraging puts the plain weights; it saves the averaged ones as ``state_dict``."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,17 @@ def same_weights(one: Found, other: Found) -> bool:
     return all(t.shape == other.state[k].shape and torch.equal(t, other.state[k]) for k, t in one.state.items())
 
 
-def averaged(place: str) -> bool:
-    """Whether weights are a moving average of those of the training, by where they lie (EMA, SWA)."""
-    return _AVERAGED.search(place) is not None
+def averaged(found: Sequence[Found]) -> list[Found]:
+    """Those of the networks that are averages over a training (EMA, SWA), by the keys under which they lie."""
+    before = [BEFORE_AVERAGING in each.place.split(".") for each in found]
+    if any(before):
+        return [each for each, plain in zip(found, before, strict=True) if not plain]
+    return [each for each in found if _words(each.place) & _AVERAGED]
+
+
+def _words(place: str) -> set[str]:
+    """``state_dict.modelEMA`` → state, dict, model, ema."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", place)}
 
 
 def set_aside(key: str) -> bool:
