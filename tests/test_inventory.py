@@ -100,7 +100,14 @@ def test_what_is_no_image_is_counted_by_kind(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         source = ImageFolder(folder, size=8)
     assert len(source.ids) == 4
-    assert counted(source.inventory) == {".txt": 2, ".csv": 1, ".db": 1, "hidden": 3, "no ending": 1, "LICENSE": 1}
+    assert counted(source.inventory) == {
+        ".txt": 2,
+        ".csv": 1,
+        ".db": 1,
+        "hidden": 3,
+        "no known ending": 1,
+        "LICENSE": 1,
+    }
     assert source.inventory.lost == 0
     hidden = next(kind for kind in source.inventory.left_out if kind.what == "hidden")
     assert set(hidden.examples) == {".DS_Store", ".cache/x.png", "sub/._0.png"}
@@ -160,7 +167,7 @@ def test_a_file_without_a_known_ending_is_an_image_when_it_begins_like_one(tmp_p
     source = ImageFolder(folder, size=8)
     assert len(source.ids) == 6
     assert source.load(range(6)).skipped == ()
-    assert counted(source.inventory) == {"no ending": 1}
+    assert counted(source.inventory) == {"no known ending": 1}
 
 
 def test_what_cannot_be_opened_is_counted_and_never_waited_for(tmp_path: Path) -> None:
@@ -168,7 +175,7 @@ def test_what_cannot_be_opened_is_counted_and_never_waited_for(tmp_path: Path) -
     os.mkfifo(folder / "pipe")
     (folder / "gone").symlink_to(folder / "nowhere")
     source = ImageFolder(folder, size=8)
-    assert counted(source.inventory) == {"no ending": 2}
+    assert counted(source.inventory) == {"no known ending": 2}
     assert {kind.reason for kind in source.inventory.left_out} == {
         "does not begin like an image",
         "cannot be opened: no such file or directory",
@@ -186,6 +193,15 @@ def test_a_film_is_no_photograph() -> None:
     assert image_kind(b"\0\0\0\x18ftypmif1\0\0\0\0avif") == "AVIF"
     assert image_kind(b"\0\0\0\x18ftypmif1\0\0\0\0heic") == "HEIF"
     assert image_kind(b"") is None
+
+
+def test_names_with_odd_endings_are_few_kinds(tmp_path: Path) -> None:
+    folder = photos(tmp_path)
+    for i in range(30):
+        (folder / f"x.{i}").write_bytes(b"words")
+        (folder / f"x.a{i}\nb").write_bytes(b"words")
+        (folder / f"x.\x1b[31m{i}").write_bytes(b"words")
+    assert counted(ImageFolder(folder, size=8).inventory) == {"no known ending": 90}
 
 
 def test_an_ending_that_is_known_needs_no_look_inside() -> None:
@@ -365,9 +381,24 @@ def test_an_audit_tells_and_records_what_it_left_out(tmp_path: Path) -> None:
         (".jp2", 1, True, ["phone.jp2"]),
         (".csv", 1, False, ["labels.csv"]),
     ]
+    assert inventory["warnings"] == [
+        "1 of 9 images in images are left out: 1 .jp2 (a kind of image that is not read: convert it to PNG or TIFF)."
+    ]
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "The images were opened with a warning: `1 of 9 images in images are left out" in report
     (folder / "more.csv").write_text("image\n")  # a table beside the images is no other data
     again = worlds.cfalign("audit", *given, folder=tmp_path)
     assert again.code == 0, again.err
+
+
+def test_an_audit_of_a_bank_keeps_what_the_bank_was_told(tmp_path: Path) -> None:
+    folder = worlds.write_images(tmp_path / "images", 8)
+    (folder / "phone.jp2").write_bytes(b"x")
+    with pytest.warns(ImageWarning, match="1 of 9 images"):
+        made = cfalign.bank(folder, worlds.heads(), autoencoder=worlds.autoencoder(), out=tmp_path / "bank")
+    run = cfalign.audit(made, worlds.heads(), out=tmp_path / "run")
+    assert run.record()["inventory"] == made.run.record()["inventory"]
+    assert run.record()["inventory"]["left_out"][0]["what"] == ".jp2"
 
 
 def test_one_image_is_explained_at_its_bit_depth(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def _audit_bank(
         images=bank.first_images(),
         batch=options.batch,
     )
+    start |= bank.inventory()
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):

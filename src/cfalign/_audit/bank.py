@@ -77,6 +77,11 @@ class Bank:
                 return pixels(stored)
         return torch.zeros(0, 3, 1, 1)
 
+    def inventory(self) -> dict[str, Any]:
+        """What was found where its images came from, as a part of a record; empty where nothing is known."""
+        content = self.run.record()
+        return {name: content[name] for name in ("inventory",) if name in content}
+
     def identity(self) -> str:
         """A hash (16 hex digits) of what the bank was made from."""
         content = self.run.record()

@@ -27,6 +27,7 @@ from cfalign.datasets.unreadable import Unreadable
 # Decoding releases the GIL; more threads than this only hold more large images in memory at once. Worker processes were
 # measured on 2 cores: no faster (64 px PNGs: 2,300 to 2,500 images/s against 2,800 to 3,000), after seconds to start.
 _THREADS = max(1, min(4, os.cpu_count() or 1))
+_CHUNK = 4096
 
 
 class Contents(Protocol):
@@ -135,8 +136,11 @@ class EncodedImages:
         bits = "" if self._bit_depth is None else f" {self._bit_depth} bits"
         digest = hashlib.sha256(f"folder {self.shape} {self._crop}{bits}\n".encode())
         with ThreadPoolExecutor(_THREADS) as pool:
-            for image_id, content in zip(self.ids, pool.map(self._digest, self._rows), strict=True):
-                digest.update(f"{len(image_id)} {image_id} {content}\n".encode())
+            for start in range(0, len(self.ids), _CHUNK):  # or the waiting tasks take more memory than the ids
+                rows = self._rows[start : start + _CHUNK]
+                ids = self.ids[start : start + _CHUNK]
+                for image_id, content in zip(ids, pool.map(self._digest, rows), strict=True):
+                    digest.update(f"{len(image_id)} {image_id} {content}\n".encode())
         return digest.hexdigest()
 
     def _decoded(self, row: int) -> NDArray[np.float32]:

@@ -50,6 +50,7 @@ _NAMES = frozenset(("dicomdir", "thumbs.db", "desktop.ini", "icon\r", "license",
 """Names, in lower case, of files that are no images though their ending says nothing or something else."""
 USUAL = ".jpg, .png, .tif, .webp, .gif, .heic, .dcm or the like"
 """What is expected, for messages."""
+_SHORT = 6  # an unknown ending that is longer is part of a name, and no kind
 HEAD = 132
 """Bytes from which an image is known: DICOM has its mark behind a preamble of 128."""
 
@@ -99,7 +100,7 @@ def kind_of(name: str, head: Callable[[], bytes]) -> Kind | None:
         return Kind(last, _DATA_SETS[last], lost=False)
     if last in _NO_IMAGES or name.lower() in _NAMES:
         return Kind(last or name, "no image", lost=False)
-    return _by_content(last if last and not last[1:].isdigit() else "no ending", head)
+    return _by_content(last if last[1:].isalpha() and len(last) <= _SHORT else "no known ending", head)
 
 
 def first_bytes(path: str) -> bytes:

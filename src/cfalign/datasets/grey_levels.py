@@ -21,7 +21,7 @@ _WHITE: int = 2**ALL_BITS - 1
 FEW_BITS = 12
 _NARROW = 0.1
 """Images none of whose values is above this are almost black; images whose values lie closer together are constant."""
-_MANY = 8
+_MANY = 4
 """Fewer images may be dark by chance."""
 _FEW = 4
 _CHUNKS = 64

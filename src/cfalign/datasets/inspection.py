@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from cfalign.datasets.decoding import Content, Crop, Size, decode, grey_range, look, quiet
-from cfalign.datasets.grey_levels import Levels, reach_white, vary
+from cfalign.datasets.grey_levels import ALL_BITS, Levels, reach_white, vary
 from cfalign.datasets.unreadable import Unreadable
 
 _LOOKED_AT = 32
@@ -29,7 +29,8 @@ def levels_of(contents: Sequence[Content], *, size: Size, crop: Crop, bit_depth:
         deep = [content for content, found in seen if found.deep and bit_depth is None]
         others = [content for content, found in seen if not found.deep or bit_depth is not None]
         whole = _taken(deep, grey_range, enough=reach_white)
-        scaled = _taken(others, partial(_extremes, size=size, crop=crop, bit_depth=bit_depth), enough=vary)
+        judged = () if bit_depth == ALL_BITS else others  # who asks for all bits means them as they are
+        scaled = _taken(judged, partial(_extremes, size=size, crop=crop, bit_depth=bit_depth), enough=vary)
     if not seen:
         return None
     return Levels(

@@ -7,6 +7,7 @@ from typing import Any
 
 from cfalign.datasets.file_kinds import Kind
 from cfalign.datasets.grey_levels import Levels
+from cfalign.datasets.image_source import ImageSource
 
 _NAMED = 5
 """Examples of each kind that are kept."""
@@ -79,9 +80,9 @@ class Inventory:
             found.append(f"{self.lost} of {self.lost + self.images} images in {where} are left out: {kinds}.")
         return (*found, *(() if self.levels is None else self.levels.warnings(where)))
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``run.json``."""
-        return asdict(self)
+    def as_dict(self, where: str) -> dict[str, Any]:
+        """For ``run.json``: the fields, and the ``warnings``, in which ``where`` names the place."""
+        return {**asdict(self), "warnings": list(self.warnings(where))}
 
 
 class Tally:
@@ -121,10 +122,10 @@ def inventory_of(source: object) -> Inventory | None:
     return found if isinstance(found, Inventory) else None
 
 
-def inventory_record(source: object) -> dict[str, Any]:
+def inventory_record(source: ImageSource | None) -> dict[str, Any]:
     """The part of a record that tells what was found: ``inventory``; empty for a source that has none."""
     found = inventory_of(source)
-    return {} if found is None else {"inventory": found.as_dict()}
+    return {} if source is None or found is None else {"inventory": found.as_dict(source.source)}
 
 
 def _listed(kinds: tuple[LeftOut, ...] | list[LeftOut]) -> str:

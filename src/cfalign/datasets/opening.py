@@ -51,8 +51,8 @@ def open_images(source: Openable, *, size: int | None = None, bit_depth: int | N
     black. Raises BadInput as ``ImageFolder``, ``TensorImages`` and ``open_dataset``, and for anything else.
 
     >>> import numpy as np
-    >>> cfa.datasets.open_images(np.zeros((4, 3, 28, 28), dtype=np.uint8), size=32)
-    TensorImages('array', 4 images, 32x32)
+    >>> cfa.datasets.open_images(np.eye(28, dtype=np.uint8)[None, None] * 255, size=32)
+    TensorImages('array', 1 image, 32x32)
     """
     return open_dataset(source, size=size, bit_depth=bit_depth)[0]
 

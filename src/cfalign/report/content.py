@@ -62,6 +62,8 @@ class ReportData:
     """Per path relative to the run, [height, width, 3], at most 256 px a side; unreadable and absent files are not in
     it.
     """
+    image_warnings: tuple[str, ...] = ()
+    """What was odd about the images when they were opened, in sentences."""
 
     @property
     def counts(self) -> Counts:
@@ -143,6 +145,7 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         controls=controls(responses, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
         pictures=_pictures(run.path, conclusions.findings),
+        image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),
     )
 
 

@@ -199,6 +199,7 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
         )
     if skipped := len(data.counts.skipped):
         found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
+    found += [f"The images were opened with a warning: {mark(sentence)}" for sentence in data.image_warnings]
     if copies := data.counts.duplicates:
         named = [f"{mark(d.head)} is {'1 − ' if d.complement else ''}{mark(d.of)}" for d in copies]
         found.append(f"Heads that give one answer count once: {list_of(named, str, most=_LISTED)}.")

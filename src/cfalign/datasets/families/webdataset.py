@@ -168,7 +168,7 @@ def _samples(shard: Shard, tally: Tally) -> dict[str, _Sample]:
             tally.add(_NOT_WHOLE, member.name)
         elif end.rpartition(".")[2] in _LABELS:
             if member.length > _LABELS_LIMIT:
-                tally.add(Kind(f".{end}", _TOO_LONG, lost=False), member.name)
+                tally.add(Kind(_what(end), _TOO_LONG, lost=False), member.name)
             else:
                 _add(samples.setdefault(key, _Sample()).labels, end, member, shard, key)
         elif (kind := kind_of(name, partial(shard.bytes_of, member, most=HEAD))) is not None:
@@ -186,6 +186,11 @@ def _add(members: dict[str, Member], end: str, member: Member, shard: Shard, key
     members[end] = member
 
 
+def _what(end: str) -> str:
+    """What stands behind a key as a kind: a part that only numbers images is a star."""
+    return "".join(f".{part}" if part.isalnum() and part[0].isalpha() else ".*" for part in end.split("."))
+
+
 def _plain(end: str) -> bool:
     return "." not in end
 
@@ -201,14 +206,14 @@ def _chosen(samples: Mapping[str, _Sample], tally: Tally) -> Iterator[tuple[str,
         ends = plain or sorted(sample.images, key=lambda end: (-common[end], end))
         for end, member in sample.images.items():
             if end != ends[0]:
-                tally.add(Kind(f".{end}", _FURTHER if plain else _COLLIDING, lost=not plain), member.name)
+                tally.add(Kind(_what(end), _FURTHER if plain else _COLLIDING, lost=not plain), member.name)
         prefix = ends[0].rpartition(".")[0] if ends else None
         texts: dict[str, Member] = {}
         for end, member in sample.labels.items():
             if prefix is not None and (_plain(end) or end.rpartition(".")[0] == prefix):
                 texts[end] = member
             else:
-                tally.add(Kind(f".{end}", _NO_IMAGE if prefix is None else _OF_ANOTHER, lost=False), member.name)
+                tally.add(Kind(_what(end), _NO_IMAGE if prefix is None else _OF_ANOTHER, lost=False), member.name)
         if ends:
             yield key, sample.images[ends[0]], texts
 
