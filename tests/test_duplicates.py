@@ -11,7 +11,7 @@ from scipy.special import expit
 
 import cfalign
 import worlds
-from cfalign._analysis.duplicates import KNOWN, duplicates
+from cfalign._analysis.duplicates import KNOWN, duplicates, repeated
 from cfalign._audit.gate import check
 from cfalign._results import Duplicate
 
@@ -163,3 +163,38 @@ def test_an_attribute_under_two_names_has_one_effect_with_two_signs(tmp_path: Pa
     gaps = {g.attribute: g for g in twice.conclusions().gaps}
     assert gaps[f"without_{first}"].gap == pytest.approx(-gaps[first].gap, nan_ok=True)
     assert gaps[f"without_{first}"].n_with == gaps[first].n_without
+
+
+def test_which_heads_repeat_another_one_in_the_same_part() -> None:
+    copies = [Duplicate("frown", "smile", True), Duplicate("mine", "smile", False), Duplicate("hat_2", "hat", False)]
+    assert repeated(copies, ["smile", "frown", "hat"]) == {"frown"}
+    assert repeated(copies, ["mine", "young"]) == set(), "a copy of a head that is not among them repeats nothing"
+    assert repeated(copies, ["frown", "mine", "hat_2"]) == {"mine"}, "of two copies one is told"
+
+
+def test_a_head_that_is_a_copy_of_an_attribute_keeps_its_findings(tmp_path: Path) -> None:
+    known = worlds.heads()
+
+    class Renamed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = known.module
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(-self.net(images)[:, [known.targets.index("eyeglasses")]])
+
+    bare_eyes = cfalign.classifiers.wrap(Renamed(), ["bare_eyes"], name="bare")
+    run = cfalign.audit(
+        worlds.images(60),
+        bare_eyes,
+        autoencoder=worlds.autoencoder(),
+        reference=cfalign.Reference(known, None),
+        out=tmp_path / "run",
+        options=cfalign.AuditOptions(limit=20, min_effect=0.02),
+    )
+    assert run.record()["duplicates"] == [{"head": "bare_eyes", "of": "eyeglasses", "complement": True}]
+    assert "eyeglasses" not in run.effects()["attribute"].to_list(), "it is that attribute"
+    worth = run.effects().filter((run.effects()["q"] < 0.05) & (run.effects()["effect"].abs() >= 0.02))
+    assert len(worth) > 0
+    assert {f["attribute"] for f in run.findings()} == set(worth["attribute"])
+    assert {u.effect.attribute for u in check(run, max_effect=0.02).unexpected} == set(worth["attribute"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,51 +85,54 @@ def standing_for(found: Sequence[Duplicate]) -> dict[str, str]:
     return {d.head: d.of for d in found}
 
 
-def with_mirrored_effects(
-    found: Sequence[Effect],
+def repeated(found: Sequence[Duplicate], among: Sequence[str]) -> set[str]:
+    """The heads of ``among`` that give the answer of another one of them: all but one of each group.
+
+    A copy of a head that is not among them repeats nothing.
+    """
+    same = standing_for(found)
+    groups: dict[str, list[str]] = {}
+    for name in among:
+        groups.setdefault(same.get(name, name), []).append(name)
+    told = {stands if stands in group else group[0] for stands, group in groups.items()}
+    return set(among) - told
+
+
+Row = TypeVar("Row", Effect, GroupGap)
+
+
+def with_copies(
+    found: Sequence[Row],
     copies: Sequence[Duplicate],
     *,
     audited: Sequence[str],
     attributes: Sequence[str],
-    outgoing: Mapping[tuple[str, str], float],
-) -> list[Effect]:
-    """The effects with those of attributes that are copies of another: the same numbers, of a complement mirrored."""
-    known = {(e.audited, e.attribute): e for e in found}
+    copied: Callable[[Row, Duplicate], Row],
+) -> list[Row]:
+    """The rows of every audited head and attribute, where attributes that are copies of another were left out.
+
+    ``copies``: these attributes. ``copied``: makes the row of one from that of the attribute that stands for it.
+    """
+    known = {(row.audited, row.attribute): row for row in found}
     of = {d.head: d for d in copies}
     rows = []
-    for a in audited:
-        for name in attributes:
-            copy = of.get(name)
-            e = known.get((a, name if copy is None else copy.of))
-            if e is None:
-                continue
-            rows.append(e if copy is None else _mirrored_effect(e, copy, outgoing.get((a, name), float("nan"))))
+    for a, name in product(audited, attributes):
+        copy = of.get(name)
+        row = known.get((a, name if copy is None else copy.of))
+        if row is not None:
+            rows.append(row if copy is None else copied(row, copy))
     return rows
 
 
-def _mirrored_effect(e: Effect, copy: Duplicate, outgoing: float) -> Effect:
-    low, high = (-e.ci_high, -e.ci_low) if copy.complement else (e.ci_low, e.ci_high)
-    effect = -e.effect if copy.complement else e.effect
-    return replace(e, attribute=copy.head, effect=effect, ci_low=low, ci_high=high, outgoing=outgoing)
+def copied_effect(e: Effect, copy: Duplicate) -> Effect:
+    """The effect of a copy: the same numbers, of a complement with the other sign. Its readings are its own."""
+    if not copy.complement:
+        return replace(e, attribute=copy.head)
+    return replace(e, attribute=copy.head, effect=-e.effect, ci_low=-e.ci_high, ci_high=-e.ci_low)
 
 
-def with_mirrored_gaps(
-    found: Sequence[GroupGap], copies: Sequence[Duplicate], *, audited: Sequence[str], attributes: Sequence[str]
-) -> list[GroupGap]:
-    """The same for group gaps."""
-    known = {(g.audited, g.attribute): g for g in found}
-    of = {d.head: d for d in copies}
-    rows = []
-    for a in audited:
-        for name in attributes:
-            copy = of.get(name)
-            gap = known.get((a, name if copy is None else copy.of))
-            if gap is not None:
-                rows.append(gap if copy is None else _mirrored_gap(gap, copy))
-    return rows
-
-
-def _mirrored_gap(g: GroupGap, copy: Duplicate) -> GroupGap:
+def copied_gap(g: GroupGap, copy: Duplicate) -> GroupGap:
+    """The gap of a copy, likewise."""
     if not copy.complement:
         return replace(g, attribute=copy.head)
     return replace(

@@ -67,7 +67,7 @@ def effects(
     heads: Sequence[str],
     audited: Sequence[str],
     *,
-    outgoing: Mapping[tuple[str, str], float],
+    outgoing: Mapping[tuple[str, str], float] | None = None,
     witnesses: Mapping[str, str] | None = None,
     spans: Mapping[str, float] | None = None,
     together: Mapping[tuple[str, str], float] | None = None,
@@ -99,9 +99,10 @@ def effects(
     q = q_values(np.array([s.p for s in solved.values()]))
     q_of = dict(zip(solved, q.tolist(), strict=True))
     n_of = {a: sum(len(row) for row in rows if row.base == a) for a in attributes}
+    out = outgoing or {}
     pairs = [(a, b) for a in audited for b in attributes if not problem.itself(a, b)]
     result = [
-        _effect(*pair, solved.get(pair, _UNSOLVED), outgoing.get(pair, _NAN), n_of[pair[1]], q_of.get(pair, _NAN))
+        _effect(*pair, solved.get(pair, _UNSOLVED), out.get(pair, _NAN), n_of[pair[1]], q_of.get(pair, _NAN))
         for pair in pairs
     ]
     return Unmixed(result, {pair: s.carried for pair, s in solved.items() if np.isfinite(s.carried[0])})

@@ -10,7 +10,14 @@ import numpy as np
 import polars as pl
 
 from cfalign._analysis.alignment import Row, alignment, usable
-from cfalign._analysis.duplicates import duplicates, standing_for, with_mirrored_effects, with_mirrored_gaps
+from cfalign._analysis.duplicates import (
+    copied_effect,
+    copied_gap,
+    duplicates,
+    repeated,
+    standing_for,
+    with_copies,
+)
 from cfalign._analysis.effects import effects
 from cfalign._analysis.group_gaps import group_gaps
 from cfalign._analysis.relations import relations
@@ -48,27 +55,26 @@ def conclude(
     )
     columns = [*heads, *judges.values()]
     copies = duplicates(shards.answers(heads), heads, first=attributes)
-    same = standing_for(copies)
-    alone = [a for a in attributes if same.get(a) not in attributes]
+    twice = repeated(copies, attributes)
+    alone = [a for a in attributes if a not in twice]
     switched = shards.switched(attributes, columns, options=options)
     groups, examined = shards.groups(alone, judges, options.search.eligible)
-    outgoing = {(c.base, c.downstream): c.psi for c in cells}
     solved = effects(
         [row for row in switched if row.base in alone],
         columns,
         audited,
-        outgoing=outgoing,
-        same=same,
+        same=standing_for(copies),
         witnesses=judges,
         spans=groups.spans,
         together=groups.together,
         options=options.effects,
         seed=options.seed,
     )
-    mirrored = [copy for copy in copies if copy.head in attributes and copy.head not in alone]
-    every = with_mirrored_effects(solved.effects, mirrored, audited=audited, attributes=attributes, outgoing=outgoing)
-    found = _with_incoming_of(cells, every)
-    told = [e for e in found if e.audited not in same and e.attribute not in same]
+    rows_of = {"audited": audited, "attributes": attributes}
+    mirrored = [copy for copy in copies if copy.head in twice]
+    found = _with_readings(cells, with_copies(solved.effects, mirrored, **rows_of, copied=copied_effect))
+    silent = twice | repeated(copies, audited)
+    told = [e for e in found if not {e.audited, e.attribute} & silent]
     known = shards.on_reconstructions(heads)
     foreign = [e for e in told if not e.own]
     controls = {a: followed(switched, columns, a, judge, seed=options.seed) for a, judge in judges.items()}
@@ -77,7 +83,7 @@ def conclude(
     return Conclusions(
         cells=tuple(cells),
         effects=tuple(found),
-        gaps=tuple(with_mirrored_gaps(gaps, mirrored, audited=audited, attributes=attributes)),
+        gaps=tuple(with_copies(gaps, mirrored, **rows_of, copied=copied_gap)),
         findings=_findings(told, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
         relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
         counts=replace(
@@ -87,10 +93,13 @@ def conclude(
     )
 
 
-def _with_incoming_of(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effect]:
-    """The effects with the incoming reading of the matrix, which counts an attribute as lowered, not as switched."""
+def _with_readings(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effect]:
+    """The effects with both readings of the matrix, whose incoming one counts an attribute as lowered, not switched."""
+    nan = float("nan")
     incoming = {(c.downstream, c.base): c.ratio_of_means for c in cells}
-    return [replace(e, incoming=incoming.get((e.audited, e.attribute), float("nan"))) for e in found]
+    outgoing = {(c.base, c.downstream): c.psi for c in cells}
+    pairs = [(e, (e.audited, e.attribute)) for e in found]
+    return [replace(e, incoming=incoming.get(p, nan), outgoing=outgoing.get(p, nan)) for e, p in pairs]
 
 
 def _findings(

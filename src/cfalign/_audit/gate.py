@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfalign._analysis.duplicates import repeated
 from cfalign._errors import BadInput, nearest
-from cfalign._results import Effect
+from cfalign._results import Duplicate, Effect
 from cfalign._runs.run import Run
 
 ARROW = " -> "
@@ -67,8 +68,8 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
     effects = [e for e in run.rows(Effect) if not e.own]
     limits = dict(expected or {})
     _refuse_unknown(limits, effects)
-    copies = {d["head"] for d in run.record().get("duplicates", ())}
-    effects = [e for e in effects if not {e.audited, e.attribute} & copies or set(_names(e)) & set(limits)]
+    twice = _told_twice(run)
+    effects = [e for e in effects if not {e.audited, e.attribute} & twice or set(_names(e)) & set(limits)]
     found = []
     for effect in effects:
         allowed = next((limits[name] for name in _names(effect) if name in limits), max_effect)
@@ -77,6 +78,13 @@ def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: 
     found.sort(key=lambda u: -abs(u.effect.effect))
     blank = tuple(_names(e)[0] for e in effects if not math.isfinite(e.effect))
     return Verdict(tuple(found), len(effects), blank)
+
+
+def _told_twice(run: Run) -> set[str]:
+    """The audited heads and attributes that give the answer of another one."""
+    record = run.record()
+    copies = [Duplicate(**d) for d in record.get("duplicates", ())]
+    return repeated(copies, record["audited"]) | repeated(copies, record["attributes"])
 
 
 def _names(effect: Effect) -> tuple[str, str]:
