@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput, ModelWarning
+from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.names import head_names
-from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import user_code
+from cfalign.classifiers.noted import Noted
 from cfalign.classifiers.outputs import checked_columns, checked_probabilities
 from cfalign.classifiers.tables import as_tensor, columns_of
 from cfalign.classifiers.wrapped_classifier import checked_version, described_classifier
@@ -21,7 +20,7 @@ from cfalign.classifiers.wrapped_classifier import checked_version, described_cl
 EDGE = 1e-7  # how near a probability may come to 0 and 1, where logits end
 
 
-class BlackBox:
+class BlackBox(Noted):
     """A callable without gradients. ``black_box`` makes it."""
 
     differentiable = False
@@ -43,7 +42,6 @@ class BlackBox:
         self.targets = head_names(targets)
         self._classes = columns_of(function, self.targets)
         self.version = checked_version(version)
-        self._notes: list[str] = []
 
     def __repr__(self) -> str:
         function = getattr(self.function, "__name__", type(self.function).__name__)
@@ -52,22 +50,6 @@ class BlackBox:
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``box["smiling"]``. Raises BadInput for an unknown target."""
         return head(self, target)
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that change with everything that decides its answers, as far as that can be known."""
-        return fingerprint(self)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for ``run.json`` on how it is read."""
-        return tuple(self._notes)
-
-    def note(self, sentence: str | None) -> None:
-        """Keep a sentence on how it is read, and tell it once as a ModelWarning; None says nothing."""
-        if sentence is not None:
-            self._notes.append(sentence)
-            warnings.warn(sentence, ModelWarning, stacklevel=3)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

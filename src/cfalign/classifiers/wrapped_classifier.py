@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from cfalign._errors import BadInput, BadModel, ModelWarning
+from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head, parse
 from cfalign._heads.names import head_names
-from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import device_of, floating_type_of, undisturbed, user_code
 from cfalign._models.probe_images import probe_images
 from cfalign.classifiers.answers import main_output
 from cfalign.classifiers.link import Reading, origin_of, reading
+from cfalign.classifiers.noted import Noted
 from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checked_probabilities, numbers
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 Prepare = Callable[[Tensor], Tensor]
 
 
-class WrappedClassifier:
+class WrappedClassifier(Noted):
     """Prepares images differentiably, calls the module, and gives one logit per target. ``wrap`` makes it."""
 
     differentiable = True
@@ -59,28 +58,10 @@ class WrappedClassifier:
         self.version = checked_version(version)
         self._declared = link
         self._reading: Reading | None = None
-        self._notes: list[str] = []
 
     def __repr__(self) -> str:
         link = self.link if self._reading is None else self._reading.link
         return described_classifier(self, f"{type(self.module).__name__}, link={link!r}")
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that change with everything that decides its answers, as far as that can be known."""
-        return fingerprint(self)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for ``run.json``: how its outputs are read where that is not what was said, and its weights."""
-        return tuple(self._notes)
-
-    def noting(self, *sentences: str) -> WrappedClassifier:
-        """The same classifier, which tells of these decisions in ``notes``, and now in a ModelWarning."""
-        self._notes += sentences
-        for sentence in sentences:
-            warnings.warn(sentence, ModelWarning, stacklevel=3)
-        return self
 
     def __getitem__(self, target: str) -> Composition:
         """One head, e.g. ``clf["smiling"]``. Raises BadInput for an unknown target."""
@@ -128,9 +109,7 @@ class WrappedClassifier:
             except BadModel:
                 outputs = self._columns(images.detach().clone().requires_grad_(not frozen))
             found = reading(outputs, self._declared, name=self.name, origin=origin_of(outputs))
-        if found.note is not None:
-            self._notes.append(found.note)
-            warnings.warn(found.note, ModelWarning, stacklevel=4)
+        self.note(found.note)
         return found
 
 

@@ -28,4 +28,5 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     prepare = Preprocessing(channels=3, resize=(SIZE, SIZE), antialias=False)  # the network normalises by itself
     stem = "branched_tiny" if name == NAME else path.stem
     classifier = wrap(network, ATTRIBUTES, link="sigmoid", prepare=prepare, name=stem)
-    return classifier.noting(*checkpoint.remarks)
+    classifier.note(*checkpoint.remarks)
+    return classifier

@@ -74,7 +74,9 @@ def _from_file(timm: Any, model: str, file: str, *, trust: bool) -> WrappedClass
     network = timm.create_model(model, pretrained=False, num_classes=count)
     load_into(network, state, checkpoint.path)
     targets = names_of(count, checkpoint.path, own=checkpoint.names, published=_labels(timm, network))
-    return _wrapped(timm, network, targets, checkpoint.path.stem).noting(*checkpoint.remarks)
+    classifier = _wrapped(timm, network, targets, checkpoint.path.stem)
+    classifier.note(*checkpoint.remarks)
+    return classifier
 
 
 def _wrapped(timm: Any, network: Any, targets: Sequence[str], name: str) -> WrappedClassifier:

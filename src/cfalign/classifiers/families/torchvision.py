@@ -69,7 +69,8 @@ def _from_file(models: Any, model: str, choices: Any, file: str, *, trust: bool)
         prepare=preprocessing(choices["DEFAULT"].transforms()),
         name=checkpoint.path.stem,
     )
-    return classifier.noting(*checkpoint.remarks)
+    classifier.note(*checkpoint.remarks)
+    return classifier
 
 
 def _names_in(models: Any, model: str, more: Mapping[str, Any]) -> list[str]:

@@ -83,7 +83,9 @@ def load(name: str, *, trust: bool = False) -> WrappedClassifier:
     load_into(network, state, checkpoint.path)
     count = len(state["classifier.weight"])
     targets = names_of(count, checkpoint.path, own=checkpoint.names, published=models.DenseNet.targets)
-    return _wrapped(network, targets, thresholds, name=checkpoint.path.stem).noting(*checkpoint.remarks)
+    classifier = _wrapped(network, targets, thresholds, name=checkpoint.path.stem)
+    classifier.note(*checkpoint.remarks)
+    return classifier
 
 
 def _published(models: Any, name: str, facts: Mapping[str, Any], *, trust: bool) -> WrappedClassifier:
