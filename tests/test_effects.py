@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfalign._analysis.alignment import Row, usable
-from cfalign._analysis.effects import effects, responses, unmix
+from cfalign._analysis.effects import effects
+from cfalign._analysis.unmixing import responses, unmix
 from cfalign._analysis.options import EffectOptions
 from cfalign._analysis.statistics import exchange_signs, generator, horseshoe
 from cfalign._errors import BadInput

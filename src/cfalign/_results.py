@@ -6,7 +6,7 @@ A number that is undefined is NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -121,7 +121,8 @@ class Effect:
     audited: str
     attribute: str
     effect: float
-    """Unmixed incoming alignment: change of the audited score per unit change of the attribute's reference head."""
+    """Mean change of the audited score when the attribute is switched from absent to present, by unmixing the incoming
+    reading; NaN where the audited head's concept has no witness, or the attribute no counterfactual."""
     ci_low: float
     ci_high: float
     incoming: float
@@ -134,10 +135,11 @@ class Effect:
 
     @property
     def clear(self) -> bool:
-        """Whether the effect is more than chance: q < ``ALPHA`` and an interval that excludes zero. False where one is
-        NaN.
+        """Whether the effect is more than chance, q < ``ALPHA`` and an interval that excludes zero, and has the sign of
+        its own incoming reading. False where one is NaN, but for the reading.
         """
-        return self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+        known = self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+        return known and not contradicted(self.effect, self.incoming)
 
     @property
     def own(self) -> bool:
@@ -154,9 +156,79 @@ def excludes_zero(ci_low: float, ci_high: float) -> bool:
     return ci_low <= ci_high and (ci_low > 0 or ci_high < 0)
 
 
+def contradicted(effect: float, incoming: float) -> bool:
+    """Whether the incoming reading has the opposite sign. False where either is NaN.
+
+    >>> contradicted(0.2, -0.1), contradicted(0.2, 0.1), contradicted(0.2, float("nan"))
+    (True, False, False)
+    """
+    return effect * incoming < 0
+
+
 def own_concept(audited: str, attribute: str) -> bool:
     """Whether the attribute is what the audited head is meant to see: the same target in another classifier."""
     return audited.rpartition(":")[2] == attribute.rpartition(":")[2]
+
+
+class Witness(StrEnum):
+    """Who tells how much of the audited head's own concept, and of an attribute, there is in an image."""
+
+    JUDGE = "judge"
+    """A classifier that no counterfactual was made against, independent of the audited one."""
+    HEADS = "second heads"
+    """Heads of another network than the audited one, which the counterfactuals were made against."""
+    NONE = "none"
+    """Nobody but the audited network itself, so that its effects are unknown."""
+    UNKNOWN = "not recorded"
+    """The run was written before witnesses were recorded."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the effects of an audited head rest on; by head in ``run.json``."""
+
+    witness: Witness
+    reason: str = ""
+    """Why there is none, or what to bear in mind; one sentence."""
+    reach: float = 1.0
+    """The largest change that its score can make."""
+
+
+@dataclass(frozen=True)
+class JointEffect:
+    """What switching a group of attributes together does to an audited head; a row of ``joint.csv``.
+
+    The members cannot be told apart on these images. Undefined numbers are NaN.
+    """
+
+    audited: str
+    attributes: str
+    """The members, such as ``heavy_makeup & wearing_lipstick`` or ``male & not no_beard``."""
+    effect: float
+    ci_low: float
+    ci_high: float
+    incoming: float
+    """Mean of the members' incoming readings, each with its sign in the group."""
+    n: int
+    """Counterfactuals of all members."""
+    q: float
+    """Among the joint effects."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the attributes."""
+        return tuple(part.removeprefix("not ") for part in self.attributes.split(" & "))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the effect is more than chance, as of ``Effect``."""
+        known = self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
+        return known and not contradicted(self.effect, self.incoming)
+
+    @property
+    def own(self) -> bool:
+        """Whether one of the members is what the audited head is meant to see."""
+        return any(own_concept(self.audited, member) for member in self.members)
 
 
 @dataclass(frozen=True)
@@ -210,24 +282,53 @@ class Sample:
     """``original``, ``reconstruction``, ``counterfactual``: paths relative to the run directory."""
 
 
+class FindingKind(StrEnum):
+    """What a finding says."""
+
+    EFFECT = "effect"
+    """What switching an attribute does to the audited head."""
+    JOINT = "joint effect"
+    """What switching attributes together does that cannot be told apart."""
+    RESPONSE = "response"
+    """How the head answers the counterfactuals of an attribute, whatever the cause: its concept has no witness."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """An effect worth a person's look: clear, of at least ``min_effect``, and not of the head's own concept."""
+    """A number worth a person's look: clear, of at least ``min_effect``, and not of the head's own concept."""
 
     rank: int
-    """1 is the largest."""
+    """Judged effects come first, then those that rest on second heads, then responses; of each the largest first."""
     audited: str
     attribute: str
+    """The attribute, or of a joint effect all members of the group."""
     effect: float
+    """NaN of a response."""
     ci_low: float
     ci_high: float
     q: float
+    """Of the effect, or of a response that of its incoming reading."""
     incoming: float
     null: float
     """The incoming reading of the control: steps as long in random directions instead of the counterfactuals."""
     outgoing: float
     n: int
     samples: tuple[Sample, ...]
+    kind: FindingKind = FindingKind.EFFECT
+    witness: Witness = Witness.UNKNOWN
+    """What the number rests on."""
+    members: tuple[str, ...] = ()
+    """The attributes of a joint effect."""
+    change: float = float("nan")
+    """Of a response: mean change of the audited score when the attribute is taken off."""
+    change_low: float = float("nan")
+    change_high: float = float("nan")
+    """95 % bootstrap interval over the images."""
+
+    @property
+    def size(self) -> float:
+        """|effect|, or of a response |change|."""
+        return abs(self.change if self.kind is FindingKind.RESPONSE else self.effect)
 
 
 class RelationKind(StrEnum):
@@ -315,6 +416,10 @@ class Counts:
     skipped: tuple[Skipped, ...]
     duplicates: tuple[Duplicate, ...] = ()
     """Heads that are copies or complements of another one."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """What the effects of each audited head rest on; empty in runs of older versions."""
+    inseparable: tuple[str, ...] = ()
+    """Groups of attributes that cannot be told apart on these images."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +432,9 @@ class Conclusions:
     gaps: tuple[GroupGap, ...]
     """Of every audited head and attribute."""
     findings: tuple[Finding, ...]
-    """The largest effect first."""
+    """By rank."""
     relations: tuple[Relation, ...]
     """Kind by kind, the most remarkable first."""
     counts: Counts
+    joint: tuple[JointEffect, ...] = ()
+    """Of every audited head and group of attributes that cannot be told apart."""

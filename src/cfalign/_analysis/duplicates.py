@@ -80,6 +80,13 @@ def _equal(one: Floats, other: Floats) -> bool:
     return bool(same_side.all()) and int((np.abs(one) < SATURATED).sum()) >= KNOWN
 
 
+def same_answers(one: Floats, other: Floats) -> bool:
+    """Whether two heads answer every image alike: probabilities [answer] each. False where one is not known."""
+    pair = _logits(np.stack([one, other], axis=1))
+    known = len(pair) > 0 and np.isfinite(pair).all() and bool((np.ptp(pair, axis=0) > SPREAD).all())
+    return bool(known) and _equal(pair[:, 0], pair[:, 1])
+
+
 def standing_for(found: Sequence[Duplicate]) -> dict[str, str]:
     """The head that stands for each duplicate."""
     return {d.head: d.of for d in found}

@@ -32,6 +32,8 @@ class Groups:
     """Whether an attribute's reference head predicts it, [image, attribute]."""
     scores: Floats
     """Score of each attribute's witness, finite, [image, attribute]."""
+    own_scores: Floats
+    """Score of each attribute's reference head, finite, [image, attribute]."""
 
     @cached_property
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,15 +19,19 @@ from cfalign._audit.subject import (
     against_own_heads,
     against_reference,
     audited_heads,
+    modules_of_owners,
     owners_of,
     reference_for,
     roles,
 )
 from cfalign._audit.sweep import Plan, sweep
+from cfalign._audit.witness import Watched, standings
 from cfalign._errors import BadInput
 from cfalign._heads.panel import Panel, labelled
 from cfalign._heads.reference import Reference
+from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
+from cfalign._results import Standing
 from cfalign._runs.codec import plain
 from cfalign._runs.probes import first_images
 from cfalign._runs.progress import Progress, silent
@@ -90,7 +94,7 @@ def audit(
         return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
-    plan, subject, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
+    plan, subject, standing, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
     with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         watch = Stopwatch(progress)
         sweep(plan, run, progress=watch)
@@ -100,7 +104,7 @@ def audit(
             panel, settings = subject.panel, plan.walk_settings
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=autoencoder, settings=settings)
 
-        finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
+        finish({**_conclude(run, subject, standing, options, strips, watch), **watch.spent()})
     return run
 
 
@@ -116,8 +120,8 @@ def _prepared(
     downstream: Sequence[str] | None,
     autoencoder: Autoencoder,
     options: AuditOptions,
-) -> tuple[Plan, Subject, dict[str, Any]]:
-    """What is swept, who is audited, and the identity of the run."""
+) -> tuple[Plan, Subject, dict[str, Standing], dict[str, Any]]:
+    """What is swept, who is audited, what their effects rest on, and the identity of the run."""
     known = reference_for(owners, reference)
     heads = None if reference is None else known.classifier
     wanted: dict[str, Any] = {"bases": bases, "downstream": downstream, "estimating": options.estimate.enabled}
@@ -134,7 +138,20 @@ def _prepared(
         images=first_images(source),
         batch=options.batch,
     )
-    return plan, subject, start
+    return plan, subject, _standings(subject, known, owners if heads is None else ()), start
+
+
+def _standings(subject: Subject, known: Reference, owners: Sequence[Owner]) -> dict[str, Standing]:
+    """What the effects of the audited heads rest on. ``owners``: those that are audited against their own heads."""
+    networks = [known.classifier, *modules_of_owners(owners), *([known.judge] if known.judge else [])]
+    prints = {network: fingerprint(network) for network in dict.fromkeys(networks)}
+    attributes = []
+    for label in subject.attributes:
+        head = subject.panel[label].terms[0][1]
+        judge = prints[known.judge] if known.judge and label in subject.judges else None
+        attributes.append(Watched(head.target, prints[head.classifier], judge))
+    audited = {label: subject.panel[label] for label in subject.audited}
+    return standings(audited, attributes, known=known.classifier.targets)
 
 
 def _audit_bank(
@@ -159,6 +176,7 @@ def _audit_bank(
     start |= bank.inventory()
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)
+    standing = standings(fresh, bank.watched, known=bank.heads)
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
         consult(bank, audited, run, batch=options.batch, progress=watch)
@@ -166,17 +184,24 @@ def _audit_bank(
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             return kept_strips(bank, pairs, run, labels=panel.labels)
 
-        finish({**_conclude(run, subject, options, strips, watch), **watch.spent()})
+        finish({**_conclude(run, subject, standing, options, strips, watch), **watch.spent()})
     return run
 
 
 def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
     """What an audit of a bank may choose anew: the search is the bank's."""
     chosen = asdict(options)
-    return {key: chosen[key] for key in ("seed", "shown", "max_findings", "min_effect", "alignment", "effects")}
+    return {key: chosen[key] for key in ("seed", "shown", "max_findings", "min_effect", "min_response", "alignment", "effects")}
 
 
-def _conclude(run: Run, subject: Subject, options: AuditOptions, strips: Strips, progress: Progress) -> dict[str, Any]:
+def _conclude(
+    run: Run,
+    subject: Subject,
+    standing: Mapping[str, Standing],
+    options: AuditOptions,
+    strips: Strips,
+    progress: Progress,
+) -> dict[str, Any]:
     """Write matrix, effects, findings and their images; give the rest of ``run.json``."""
     progress("statistics", 0, 1)
     conclusions = conclude(
@@ -186,6 +211,7 @@ def _conclude(run: Run, subject: Subject, options: AuditOptions, strips: Strips,
         audited=subject.audited,
         attributes=subject.attributes,
         judges=subject.judges,
+        standings=standing,
         options=options,
     )
     progress("statistics", 1, 1)

@@ -22,6 +22,7 @@ from cfalign._audit.options import AuditOptions, differing_from_bank
 from cfalign._audit.pictures import Strip
 from cfalign._audit.reference import reference_of
 from cfalign._audit.sweep import Plan, refuse_broken, sweep
+from cfalign._audit.witness import Watched
 from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.panel import Panel, panel
@@ -68,6 +69,12 @@ class Bank:
     def judges(self) -> dict[str, str]:
         """Columns of the judge by attribute; empty without one."""
         return dict(self.run.record()["judges"])
+
+    @property
+    def watched(self) -> list[Watched]:
+        """Its attributes as witnesses of what is audited."""
+        role = {m["role"]: m["hash"] for m in self.run.record()["models"]["classifiers"]}
+        return [Watched(a, role["reference"], role["judge"] if a in self.judges else None) for a in self.attributes]
 
     def first_images(self) -> Tensor:
         """Up to four of its images, [n, c, h, w] in [0, 1]."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from cfalign._analysis.alignment import Row, alignment, usable
@@ -15,16 +14,30 @@ from cfalign._analysis.duplicates import (
     copied_gap,
     duplicates,
     repeated,
+    same_answers,
     standing_for,
     with_copies,
 )
 from cfalign._analysis.effects import effects
 from cfalign._analysis.group_gaps import group_gaps
+from cfalign._analysis.inseparable import inseparable
 from cfalign._analysis.relations import relations
+from cfalign._audit.findings import Evidence, findings
 from cfalign._audit.head_checks import followed
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.shards import Shards
-from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, Followed, Outcome, Sample
+from cfalign._results import (
+    Cell,
+    Conclusions,
+    Counts,
+    Effect,
+    Floats,
+    Followed,
+    Outcome,
+    Standing,
+    Witness,
+    own_concept,
+)
 from cfalign._runs.run import Run
 
 
@@ -37,10 +50,12 @@ def conclude(
     attributes: Sequence[str],
     options: AuditOptions,
     judges: Mapping[str, str],
+    standings: Mapping[str, Standing] | None = None,
 ) -> Conclusions:
     """What the shards of ``run`` say: every number follows from them, the options and the seed.
 
-    ``judges``: the judge's column of an attribute, where it has one.
+    ``judges``: the judge's column of an attribute, where it has one. ``standings``: what the effects of each audited
+    head rest on; by default on the judges, or where there is none on the attributes' heads.
     """
     shards = Shards.of(run)
     rows = {base: shards.row(base, heads) for base in bases}
@@ -59,14 +74,20 @@ def conclude(
     alone = [a for a in attributes if a not in twice]
     switched = shards.switched(attributes, columns, options=options)
     groups, examined = shards.groups(alone, judges, options.search.eligible)
+    standing = _standings(standings or {}, audited, attributes, judges, shards.answers(heads), heads)
+    rows_alone = [row for row in switched if row.base in alone]
+    together = inseparable(rows_alone, columns, judges, groups.spans, scores=groups.own_scores, names=alone)
     solved = effects(
-        [row for row in switched if row.base in alone],
+        rows_alone,
         columns,
         audited,
         same=standing_for(copies),
         witnesses=judges,
         spans=groups.spans,
         together=groups.together,
+        groups=together,
+        reach={a: one.reach for a, one in standing.items()},
+        unwitnessed=[a for a, one in standing.items() if one.witness is Witness.NONE],
         options=options.effects,
         seed=options.seed,
     )
@@ -79,18 +100,42 @@ def conclude(
     foreign = [e for e in told if not e.own]
     controls = {a: followed(switched, columns, a, judge, seed=options.seed) for a, judge in judges.items()}
     first = [e for e in found if e.attribute in alone]
+    evidence = Evidence(cells, {base: row for base, (row, _) in used.items()}, heads, shards.ids, standing, judges)
     gaps = group_gaps(first, solved.carried, groups, {a: known[a][examined] for a in audited})
     return Conclusions(
         cells=tuple(cells),
         effects=tuple(found),
         gaps=tuple(with_copies(gaps, mirrored, **rows_of, copied=copied_gap)),
-        findings=_findings(told, {base: row for base, (row, _) in used.items()}, heads, shards.ids, options),
+        joint=tuple(solved.joint),
+        findings=findings(told, solved.joint, together, evidence, options),
         relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
         counts=replace(
             _counts(shards, rows, {base: reasons for base, (_, reasons) in used.items()}, heads, controls),
             duplicates=copies,
+            standings=standing,
+            inseparable=tuple(group.name for group in together),
         ),
     )
+
+
+def _standings(
+    given: Mapping[str, Standing],
+    audited: Sequence[str],
+    attributes: Sequence[str],
+    judges: Mapping[str, str],
+    answers: Floats,
+    heads: Sequence[str],
+) -> dict[str, Standing]:
+    """What the effects of each audited head rest on. One whose concept has its very answers has no witness."""
+    otherwise = Standing(Witness.JUDGE if judges else Witness.HEADS)
+    found = {a: given.get(a, otherwise) for a in audited}
+    place = {head: i for i, head in enumerate(heads)}
+    for a, one in found.items():
+        mine = [b for b in attributes if b != a and own_concept(a, b) and b not in judges]
+        if any(same_answers(answers[:, place[a]], answers[:, place[b]]) for b in mine):
+            reason = f"the attribute {mine[0]} gives the answers of the audited head itself"
+            found[a] = replace(one, witness=Witness.NONE, reason=reason)
+    return found
 
 
 def _with_readings(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effect]:
@@ -100,77 +145,6 @@ def _with_readings(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effec
     outgoing = {(c.base, c.downstream): c.psi for c in cells}
     pairs = [(e, (e.audited, e.attribute)) for e in found]
     return [replace(e, incoming=incoming.get(p, nan), outgoing=outgoing.get(p, nan)) for e, p in pairs]
-
-
-def _findings(
-    found: Sequence[Effect], used: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], options: AuditOptions
-) -> tuple[Finding, ...]:
-    """Effects worth a look with the images behind them, strongest first. ``used``: the counterfactuals that count."""
-    worth = [e for e in found if e.clear and abs(e.effect) >= options.min_effect and not e.own]
-    worth.sort(key=lambda e: -abs(e.effect))
-    return tuple(
-        Finding(
-            rank=rank,
-            audited=e.audited,
-            attribute=e.attribute,
-            effect=e.effect,
-            ci_low=e.ci_low,
-            ci_high=e.ci_high,
-            q=e.q,
-            incoming=e.incoming,
-            null=_null(e, used, heads),
-            outgoing=e.outgoing,
-            n=e.n,
-            samples=_samples(e, used, heads, ids, options.shown),
-        )
-        for rank, e in enumerate(worth[: options.max_findings], start=1)
-    )
-
-
-def _null(effect: Effect, used: Mapping[str, Row], heads: Sequence[str]) -> float:
-    """The incoming reading of the control."""
-    row = used.get(effect.attribute)
-    if row is None or not len(row):
-        return float("nan")
-    moved = (row.null - row.before)[:, list(heads).index(effect.audited)]
-    return float(moved.sum() / row.base_change.sum())
-
-
-def _samples(
-    effect: Effect, used: Mapping[str, Row], heads: Sequence[str], ids: Sequence[str], k: int
-) -> tuple[Sample, ...]:
-    """The clearest images of both readings: those of the attribute, then of the audited head where it has any."""
-    incoming, outgoing = (effect.attribute, effect.audited), (effect.audited, effect.attribute)
-    return tuple(
-        sample
-        for base, downstream in (incoming, outgoing)
-        if base in used
-        for sample in _clearest(used[base], downstream, heads, ids, sign=float(np.sign(effect.effect)), most=k)
-    )
-
-
-def _clearest(
-    row: Row, downstream: str, heads: Sequence[str], ids: Sequence[str], *, sign: float, most: int
-) -> list[Sample]:
-    """The images of a base on which the downstream head moved furthest the way of ``sign``, those that landed first."""
-    column = list(heads).index(downstream)
-    psi = (row.after - row.before)[:, column] / row.base_change
-    landed = np.array([o.landed for o in row.outcomes], dtype=bool)
-    order = np.argsort(np.where(landed, -sign * psi, np.inf), kind="stable")
-    return [
-        Sample(
-            image_id=ids[row.image[i]],
-            base=row.base,
-            downstream=downstream,
-            psi=float(psi[i]),
-            base_before=float(row.base_before[i]),
-            base_after=float(row.base_after[i]),
-            downstream_before=float(row.before[i, column]),
-            downstream_after=float(row.after[i, column]),
-            files={},
-        )
-        for i in order[:most]
-    ]
 
 
 def _counts(

@@ -134,7 +134,7 @@ class Shards:
         watched = self._block([judges.get(a, a) for a in attributes])
         unknown = set(np.flatnonzero(~np.isfinite(np.hstack([own, watched])).all(axis=1)).tolist())
         places = [i for i, name in enumerate(self.ids) if i not in unknown and name in seen]
-        return Groups(tuple(attributes), own[places] >= eligible, watched[places]), places
+        return Groups(tuple(attributes), own[places] >= eligible, watched[places], own[places]), places
 
     def _block(self, heads: Sequence[str]) -> Floats:
         columns = [pl.col(name).cast(pl.Float64) for name in Column.RECONSTRUCTION.columns(heads)]

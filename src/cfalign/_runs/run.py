@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, Outcome, Relation
+from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, JointEffect, Outcome, Relation
 from cfalign._runs.codec import (
     Misfit,
     built,
@@ -34,7 +34,7 @@ from cfalign._runs.columns import Column
 from cfalign._runs.query import Selection, select, sql
 
 SCHEMA = 2
-FILES: dict[type, str] = {Cell: "matrix.csv", Effect: "effects.csv", GroupGap: "gaps.csv"}
+FILES: dict[type, str] = {Cell: "matrix.csv", Effect: "effects.csv", GroupGap: "gaps.csv", JointEffect: "joint.csv"}
 """Where the rows of a kind are."""
 FINDINGS = "findings.json"
 Value = TypeVar("Value")
@@ -211,6 +211,10 @@ class Run:
         """
         return read_rows(self._concluded(FILES[kind]), kind)
 
+    def joint(self) -> tuple[JointEffect, ...]:
+        """The effects of groups of attributes that cannot be told apart; none in runs of older versions."""
+        return self.rows(JointEffect) if (self.path / FILES[JointEffect]).is_file() else ()
+
     def conclusions(self, among: Collection[str] | None = None) -> Conclusions:
         """All that the run says. Raises BadInput when it is not complete or one of its files is damaged.
 
@@ -231,6 +235,7 @@ class Run:
             findings=found.findings,
             relations=found.relations,
             counts=counts,
+            joint=self.joint(),
         )
 
     def _counting(self) -> tuple[Cell, ...]:
@@ -242,11 +247,12 @@ class Run:
         return rows_of(table.filter(pl.col("base").is_in(names), pl.col("downstream").is_in(names)), Cell)
 
     def write(self, conclusions: Conclusions) -> None:
-        """Write ``matrix.csv``, ``effects.csv``, ``gaps.csv`` and ``findings.json``; the counts belong into
-        ``run.json``.
+        """Write ``matrix.csv``, ``effects.csv``, ``joint.csv``, ``gaps.csv`` and ``findings.json``; the counts belong
+        into ``run.json``.
         """
         write_table(self.path / FILES[Cell], _matrix(conclusions))
         write_rows(self.path / FILES[Effect], conclusions.effects, Effect)
+        write_rows(self.path / FILES[JointEffect], conclusions.joint, JointEffect)
         write_rows(self.path / FILES[GroupGap], conclusions.gaps, GroupGap)
         write_json(self.path / FINDINGS, plain(Findings(conclusions.findings, conclusions.relations)))
 

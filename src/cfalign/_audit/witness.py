@@ -1,0 +1,60 @@
+"""Who tells how much of an audited head's own concept there is in an image, other than the head itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from cfalign._heads.composition import Composition
+from cfalign._models.fingerprint import fingerprint
+from cfalign._results import Standing, Witness
+from cfalign._types import Classifier
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An attribute that heads are audited against."""
+
+    target: str
+    owner: str
+    """Fingerprint of the network that its counterfactuals were made against."""
+    judge: str | None = None
+    """Fingerprint of the judge that watches it."""
+
+
+def standings(
+    audited: Mapping[str, Composition], attributes: Sequence[Watched], *, known: Collection[str]
+) -> dict[str, Standing]:
+    """What the effects of every audited head rest on, by label. ``known``: targets of the reference heads."""
+    networks = networks_behind([c for head in audited.values() for c in head.classifiers])
+    prints = {network: fingerprint(network) for network in networks}
+    return {label: _standing(head, prints, attributes, known) for label, head in audited.items()}
+
+
+def _standing(
+    head: Composition, prints: Mapping[Classifier, str], attributes: Sequence[Watched], known: Collection[str]
+) -> Standing:
+    concept = head.terms[0][1].target
+    behind = {prints[network] for network in networks_behind(head.classifiers)}
+    named = [a for a in attributes if a.target == concept]
+    reach = 1.0 if head.sum_of_logits is not None else sum(abs(c) for c, _ in head.terms)
+    if any(a.judge is not None and a.judge not in behind for a in named):
+        return Standing(Witness.JUDGE, reach=reach)
+    if any(a.owner not in behind and a.judge is None for a in named):
+        return Standing(Witness.HEADS, reach=reach)
+    if any(a.owner in behind or (a.judge in behind) for a in attributes):
+        reason = f"nobody but the audited network itself tells how much {concept} an image shows"
+        return Standing(Witness.NONE, reason, reach)
+    if concept in known:
+        reason = f"{concept} is not among the attributes, so what counterfactuals do to it would be booked on them"
+        return Standing(Witness.NONE, reason, reach)
+    witness = Witness.JUDGE if all(a.judge is not None for a in attributes) else Witness.HEADS
+    return Standing(witness, f"no attribute is called {concept}: it shows up as those that it goes along with", reach)
+
+
+def networks_behind(classifiers: Sequence[Classifier]) -> list[Classifier]:
+    """The classifiers and all that they are composed of."""
+    found: list[Classifier] = []
+    for classifier in classifiers:
+        found += [classifier, *networks_behind(getattr(classifier, "members", ()))]
+    return list(dict.fromkeys(found))
