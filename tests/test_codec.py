@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cfalign._errors import BadInput, StorageFailed
-from cfalign._results import Cell, Counts, Effect, Finding, Followed, GroupGap, Relation, RelationKind, Sample, Skipped
+from cfalign._findings import Finding, Sample
+from cfalign._results import Cell, Counts, Effect, Followed, GroupGap, Relation, RelationKind, Skipped
 from cfalign._runs.codec import (
     Misfit,
     built,

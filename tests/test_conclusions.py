@@ -10,7 +10,8 @@ import pytest
 import cfalign
 import worlds
 from cfalign._audit.conclusions import conclude
-from cfalign._results import Conclusions, Finding, Outcome
+from cfalign._findings import Finding
+from cfalign._results import Conclusions, Outcome
 
 OPTIONS = cfalign.AuditOptions(limit=20, shown=3, min_effect=0.02)
 

@@ -13,6 +13,7 @@ import cfalign
 import worlds
 from cfalign._analysis.duplicates import KNOWN, duplicates, repeated
 from cfalign._audit.gate import check
+from cfalign._findings import Witness
 from cfalign._results import Duplicate
 
 RNG = np.random.default_rng(0)
@@ -97,7 +98,7 @@ def test_the_two_classes_of_a_softmax_are_no_finding_about_each_other(tmp_path: 
     assert len(run.effects()) == 0
     assert run.findings() == []
     assert run.relations() == []
-    assert check(run).unexpected == ()
+    assert check(run, allow_responses=True).unexpected == ()
     assert run.matrix().filter(base="x", downstream="nothing")["psi"].item() == pytest.approx(-1, abs=1e-3)
     cfalign.report.write(run)
     assert "Heads that give one answer count once: `nothing` is 1 − `x`." in (run.path / "report.md").read_text()
@@ -184,17 +185,27 @@ def test_a_head_that_is_a_copy_of_an_attribute_keeps_its_findings(tmp_path: Path
             return torch.as_tensor(-self.net(images)[:, [known.targets.index("eyeglasses")]])
 
     bare_eyes = cfalign.classifiers.wrap(Renamed(), ["bare_eyes"], name="bare")
-    run = cfalign.audit(
-        worlds.images(60),
-        bare_eyes,
-        autoencoder=worlds.autoencoder(),
-        reference=cfalign.Reference(known, None),
-        out=tmp_path / "run",
-        options=cfalign.AuditOptions(limit=20, min_effect=0.02),
-    )
+
+    def audited(judge: cfalign.Classifier | None) -> cfalign.Run:
+        return cfalign.audit(
+            worlds.images(60),
+            bare_eyes,
+            autoencoder=worlds.autoencoder(),
+            reference=cfalign.Reference(known, judge),
+            out=tmp_path / ("judged" if judge else "alone"),
+            options=cfalign.AuditOptions(limit=20, min_effect=0.02),
+        )
+
+    alone = audited(None)
+    standing = alone.conclusions().counts.standings["bare_eyes"]
+    assert standing.witness is Witness.NONE, "its only witness is itself"
+    assert "eyeglasses gives the answers" in standing.reason
+    assert alone.effects()["effect"].null_count() == len(alone.effects()) > 0
+    run = audited(worlds._wrapped(worlds.LinearHeads(0.7 * worlds.MIXING), name="second"))
+    assert run.conclusions().counts.standings["bare_eyes"].witness is not Witness.NONE
     assert run.record()["duplicates"] == [{"head": "bare_eyes", "of": "eyeglasses", "complement": True}]
     assert "eyeglasses" not in run.effects()["attribute"].to_list(), "it is that attribute"
     worth = run.effects().filter((run.effects()["q"] < 0.05) & (run.effects()["effect"].abs() >= 0.02))
     assert len(worth) > 0
     assert {f["attribute"] for f in run.findings()} == set(worth["attribute"])
-    assert {u.effect.attribute for u in check(run, max_effect=0.02).unexpected} == set(worth["attribute"])
+    assert {u.found.attribute for u in check(run, max_effect=0.02).unexpected} == set(worth["attribute"])

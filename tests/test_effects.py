@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cfalign._analysis.alignment import Row, usable
 from cfalign._analysis.effects import effects
-from cfalign._analysis.unmixing import responses, unmix
 from cfalign._analysis.options import EffectOptions
 from cfalign._analysis.statistics import exchange_signs, generator, horseshoe
+from cfalign._analysis.unmixing import responses, unmix
 from cfalign._errors import BadInput
 from cfalign._heads.panel import panel
 from cfalign._results import Effect, Floats, Outcome
@@ -131,7 +131,8 @@ def by_hand(rows: list[Row], column: int, seed: int, watched: dict[str, str] | N
     mean = drawn.mean(axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     error = 1.96 * FEW.switch_error * mean  # adds to either half of the interval as independent errors do
-    return np.stack([mean, mean - np.sqrt((mean - low) ** 2 + error**2), mean + np.sqrt((high - mean) ** 2 + error**2)])
+    ends = [mean - np.sqrt((mean - low) ** 2 + error**2), mean + np.sqrt((high - mean) ** 2 + error**2)]
+    return np.clip(np.stack([mean, *ends]), -1, 1)  # no probability changes by more
 
 
 @pytest.mark.parametrize("rows", [ROWS, BOTH], ids=["lowered", "both ways"])

@@ -21,7 +21,7 @@ def run(tiny_run: Run) -> Run:
 
 
 def names(run: Run, **more: object) -> list[str]:
-    return [f"{u.effect.audited} -> {u.effect.attribute}" for u in check(run, **more).unexpected]  # type: ignore[arg-type]
+    return [f"{u.found.audited} -> {u.found.attribute}" for u in check(run, **more).unexpected]  # type: ignore[arg-type]
 
 
 def test_an_effect_that_nobody_expected_is_named_and_one_that_is_expected_is_not(run: Run) -> None:
@@ -38,10 +38,10 @@ def test_the_limit_is_a_size_and_chance_is_no_finding(run: Run) -> None:
     assert "friendly -> wearing_hat" in names(run, max_effect=size - 0.01)
     assert "friendly -> wearing_hat" not in names(run, max_effect=min(1.0, size + 0.01))
     strict = check(run, max_effect=0.0).unexpected
-    assert all(u.effect.q < 0.05 and not u.effect.ci_low <= 0 <= u.effect.ci_high for u in strict)
+    assert all(u.found.q < 0.05 and not u.found.ci_low <= 0 <= u.found.ci_high for u in strict)
     forbidden = check(run, expected={"friendly -> wearing_hat": 0.0}, max_effect=1.0).unexpected
-    assert [(u.effect.attribute, u.allowed) for u in forbidden] == [("wearing_hat", 0.0)]
-    assert [abs(u.effect.effect) for u in strict] == sorted((abs(u.effect.effect) for u in strict), reverse=True)
+    assert [(u.found.attribute, u.allowed) for u in forbidden] == [("wearing_hat", 0.0)]
+    assert [abs(u.found.value) for u in strict] == sorted((abs(u.found.value) for u in strict), reverse=True)
 
 
 def test_a_file_of_relations_is_read_with_and_without_quotes(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def groups(n: int = 200, *, seed: int = 0) -> Groups:
     b = np.where(rng.random(n) < 0.7, a, rng.random(n) < 0.5)
     c = rng.random(n) < 0.5
     has = np.column_stack([a, b, c])
-    return Groups(("a", "b", "c"), has, 0.1 + 0.7 * has + rng.uniform(0, 0.1, has.shape))
+    scores = 0.1 + 0.7 * has + rng.uniform(0, 0.1, has.shape)
+    return Groups(("a", "b", "c"), has, scores, scores)
 
 
 def effect(audited: str, attribute: str, size: float) -> Effect:
@@ -55,7 +56,7 @@ def test_differences_by_a_loop() -> None:
 
 def test_an_attribute_that_all_images_have_or_none() -> None:
     one = groups()
-    all_have = Groups(one.attributes, one.has | np.array([True, False, False]), one.scores)
+    all_have = Groups(one.attributes, one.has | np.array([True, False, False]), one.scores, one.scores)
     assert all_have.spans["a"] == 1.0
     assert np.isnan([all_have.together["a", c] for c in "abc"]).all()
     assert np.isfinite([all_have.together[b, c] for b in "bc" for c in "abc"]).all()

@@ -12,7 +12,7 @@ import torch
 import cfalign
 import worlds
 from cfalign import report
-from cfalign._results import Finding
+from cfalign._findings import Finding
 from cfalign._runs.columns import Column
 from cfalign.report.shown import MOST, shown_heads
 

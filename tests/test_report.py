@@ -16,7 +16,7 @@ from PIL import Image
 
 from cfalign import Run, report
 from cfalign._errors import BadInput, RunMismatch
-from cfalign.report import page_images, wording
+from cfalign.report import page_images, verdict, wording
 
 REFERENCE = ("smiling", "eyeglasses", "young")
 AUDITED = ("shortcut:smiling", "clean:smiling")
@@ -344,7 +344,7 @@ def test_markdown_is_literally_this(run_dir: Path) -> None:
     start, guide, rest = written.partition("\n- *effect*")
     assert start == MARKDOWN
     assert guide
-    assert rest.count("\n- ") == 2 + len(wording.LIMITS)
+    assert rest.count("\n- ") == len(wording.READINGS) - 1 + len(wording.LIMITS)
 
 
 def test_write_makes_three_files_and_leaves_nothing_else(run_dir: Path) -> None:
@@ -378,7 +378,7 @@ def test_page_holds_every_number(run_dir: Path) -> None:
     page = report.html(data)
     words = text_of(page)
     for finding in data.conclusions.findings:
-        assert wording.finding_sentence(finding, str) in words
+        assert verdict.finding_sentence(finding, str) in words
     assert "switching it on changes its probability by +0.39 [0.34, 0.44], n = 38, q < 0.001." in words
     for expected in ("+0.62", "[0.57, 0.67]", "[−0.06, 0.01]", "0.41", "+0.40", "+0.54"):  # effects
         assert expected in words

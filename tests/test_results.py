@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cfalign._results import ALPHA, Cell, Effect, GroupGap, excludes_zero
+from cfalign._results import ALPHA, Cell, Effect, GroupGap, JointEffect, excludes_zero
 
 NAN = float("nan")
 INTERVALS = [
@@ -22,7 +22,8 @@ LEVELS = [(0.001, True), (0.0499, True), (0.05, False), (0.2, False), (NAN, Fals
 
 
 def effect(low: float, high: float, q: float) -> Effect:
-    return Effect("own:smiling", "young", (low + high) / 2, low, high, 0.1, NAN, 40, q)
+    middle = (low + high) / 2
+    return Effect("own:smiling", "young", middle, low, high, middle, NAN, 40, q)
 
 
 def cell(low: float, high: float, q: float) -> Cell:
@@ -37,6 +38,21 @@ def gap(low: float, high: float, audited: str = "own:smiling", attribute: str = 
 def test_an_interval_is_clear_of_zero_or_not(low: float, high: float, clear: bool) -> None:
     assert excludes_zero(low, high) == gap(low, high).clear == clear
     assert effect(low, high, 0.001).clear == cell(low, high, 0.001).clear == clear
+
+
+@pytest.mark.parametrize(("incoming", "clear"), [(0.3, True), (NAN, True), (0.0, True), (-0.01, False)])
+def test_an_effect_that_its_own_incoming_reading_contradicts_is_not_clear(incoming: float, clear: bool) -> None:
+    for sign in (1, -1):
+        ends = sorted((sign * 0.1, sign * 0.3))
+        assert Effect("a", "b", sign * 0.2, *ends, sign * incoming, NAN, 40, 0.001).clear == clear
+        assert JointEffect("a", "b & c", sign * 0.2, *ends, sign * incoming, 40, 0.001).clear == clear
+
+
+def test_the_members_of_a_joint_effect() -> None:
+    joint = JointEffect("own:male", "male & not no_beard & young", 0.2, 0.1, 0.3, 0.2, 40, 0.001)
+    assert joint.members == ("male", "no_beard", "young")
+    assert joint.own
+    assert not JointEffect("own:smiling", "male & not no_beard", 0.2, 0.1, 0.3, 0.2, 40, 0.001).own
 
 
 @pytest.mark.parametrize(("q", "clear"), LEVELS)

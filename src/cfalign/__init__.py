@@ -37,12 +37,13 @@ from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Se
 from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
+from cfalign._findings import Finding
 from cfalign._heads.composition import Composition
 from cfalign._heads.reference import Reference
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify
 from cfalign._rectification.rectified import Rectified
-from cfalign._results import Cell, Counterfactuals, Effect, Finding, GroupGap, Outcome
+from cfalign._results import Cell, Counterfactuals, Effect, GroupGap, Outcome
 from cfalign._runs.run import Run
 
 if typing.TYPE_CHECKING:

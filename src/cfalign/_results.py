@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cfalign._findings import Finding, Standing
+
 Floats = NDArray[np.float64]
 ALPHA = 0.05
 """The level of every decision: the largest q of what counts as clear."""
@@ -170,30 +172,6 @@ def own_concept(audited: str, attribute: str) -> bool:
     return audited.rpartition(":")[2] == attribute.rpartition(":")[2]
 
 
-class Witness(StrEnum):
-    """Who tells how much of the audited head's own concept, and of an attribute, there is in an image."""
-
-    JUDGE = "judge"
-    """A classifier that no counterfactual was made against, independent of the audited one."""
-    HEADS = "second heads"
-    """Heads of another network than the audited one, which the counterfactuals were made against."""
-    NONE = "none"
-    """Nobody but the audited network itself, so that its effects are unknown."""
-    UNKNOWN = "not recorded"
-    """The run was written before witnesses were recorded."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What the effects of an audited head rest on; by head in ``run.json``."""
-
-    witness: Witness
-    reason: str = ""
-    """Why there is none, or what to bear in mind; one sentence."""
-    reach: float = 1.0
-    """The largest change that its score can make."""
-
-
 @dataclass(frozen=True)
 class JointEffect:
     """What switching a group of attributes together does to an audited head; a row of ``joint.csv``.
@@ -264,71 +242,6 @@ class GroupGap:
     def own(self) -> bool:
         """Whether the attribute is what the audited head is meant to see."""
         return own_concept(self.audited, self.attribute)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image behind a finding."""
-
-    image_id: str
-    base: str
-    downstream: str
-    psi: float
-    base_before: float
-    base_after: float
-    downstream_before: float
-    downstream_after: float
-    files: Mapping[str, str]
-    """``original``, ``reconstruction``, ``counterfactual``: paths relative to the run directory."""
-
-
-class FindingKind(StrEnum):
-    """What a finding says."""
-
-    EFFECT = "effect"
-    """What switching an attribute does to the audited head."""
-    JOINT = "joint effect"
-    """What switching attributes together does that cannot be told apart."""
-    RESPONSE = "response"
-    """How the head answers the counterfactuals of an attribute, whatever the cause: its concept has no witness."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A number worth a person's look: clear, of at least ``min_effect``, and not of the head's own concept."""
-
-    rank: int
-    """Judged effects come first, then those that rest on second heads, then responses; of each the largest first."""
-    audited: str
-    attribute: str
-    """The attribute, or of a joint effect all members of the group."""
-    effect: float
-    """NaN of a response."""
-    ci_low: float
-    ci_high: float
-    q: float
-    """Of the effect, or of a response that of its incoming reading."""
-    incoming: float
-    null: float
-    """The incoming reading of the control: steps as long in random directions instead of the counterfactuals."""
-    outgoing: float
-    n: int
-    samples: tuple[Sample, ...]
-    kind: FindingKind = FindingKind.EFFECT
-    witness: Witness = Witness.UNKNOWN
-    """What the number rests on."""
-    members: tuple[str, ...] = ()
-    """The attributes of a joint effect."""
-    change: float = float("nan")
-    """Of a response: mean change of the audited score when the attribute is taken off."""
-    change_low: float = float("nan")
-    change_high: float = float("nan")
-    """95 % bootstrap interval over the images."""
-
-    @property
-    def size(self) -> float:
-        """|effect|, or of a response |change|."""
-        return abs(self.change if self.kind is FindingKind.RESPONSE else self.effect)
 
 
 class RelationKind(StrEnum):

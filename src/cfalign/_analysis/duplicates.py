@@ -80,11 +80,22 @@ def _equal(one: Floats, other: Floats) -> bool:
     return bool(same_side.all()) and int((np.abs(one) < SATURATED).sum()) >= KNOWN
 
 
-def same_answers(one: Floats, other: Floats) -> bool:
-    """Whether two heads answer every image alike: probabilities [answer] each. False where one is not known."""
-    pair = _logits(np.stack([one, other], axis=1))
-    known = len(pair) > 0 and np.isfinite(pair).all() and bool((np.ptp(pair, axis=0) > SPREAD).all())
-    return bool(known) and _equal(pair[:, 0], pair[:, 1])
+def twins(
+    scores: Floats, heads: Sequence[str], audited: Sequence[str], attributes: Sequence[str], found: Sequence[Duplicate]
+) -> dict[str, str]:
+    """The attribute that gives the very answers of an audited head, its own concept or a duplicate of it.
+
+    ``scores``: probabilities [answer, head]. ``found``: their duplicates, among which no own concepts are.
+    """
+    logits, place, same = _logits(scores), {head: i for i, head in enumerate(heads)}, standing_for(found)
+
+    def alike(a: str, b: str) -> bool:
+        pair = logits[:, [place[a], place[b]]]
+        known = len(pair) > 0 and bool(np.isfinite(pair).all() and (np.ptp(pair, axis=0) > SPREAD).all())
+        return known and own_concept(a, b) and _equal(pair[:, 0], pair[:, 1])
+
+    pairs = [(a, b) for a in audited for b in attributes if a != b]
+    return {a: b for a, b in pairs if same.get(a) == b or alike(a, b)}
 
 
 def standing_for(found: Sequence[Duplicate]) -> dict[str, str]:

@@ -27,11 +27,11 @@ from cfalign._audit.subject import (
 from cfalign._audit.sweep import Plan, sweep
 from cfalign._audit.witness import Watched, standings
 from cfalign._errors import BadInput
+from cfalign._findings import Standing
 from cfalign._heads.panel import Panel, labelled
 from cfalign._heads.reference import Reference
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
-from cfalign._results import Standing
 from cfalign._runs.codec import plain
 from cfalign._runs.probes import first_images
 from cfalign._runs.progress import Progress, silent
@@ -191,7 +191,8 @@ def _audit_bank(
 def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
     """What an audit of a bank may choose anew: the search is the bank's."""
     chosen = asdict(options)
-    return {key: chosen[key] for key in ("seed", "shown", "max_findings", "min_effect", "min_response", "alignment", "effects")}
+    numbers = ("max_findings", "min_effect", "min_response", "alignment", "effects")
+    return {key: chosen[key] for key in ("seed", "shown", *numbers)}
 
 
 def _conclude(

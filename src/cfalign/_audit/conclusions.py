@@ -14,8 +14,8 @@ from cfalign._analysis.duplicates import (
     copied_gap,
     duplicates,
     repeated,
-    same_answers,
     standing_for,
+    twins,
     with_copies,
 )
 from cfalign._analysis.effects import effects
@@ -26,18 +26,9 @@ from cfalign._audit.findings import Evidence, findings
 from cfalign._audit.head_checks import followed
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.shards import Shards
-from cfalign._results import (
-    Cell,
-    Conclusions,
-    Counts,
-    Effect,
-    Floats,
-    Followed,
-    Outcome,
-    Standing,
-    Witness,
-    own_concept,
-)
+from cfalign._audit.witness import answered_by_itself
+from cfalign._findings import Standing, Witness
+from cfalign._results import Cell, Conclusions, Counts, Effect, Followed, Outcome
 from cfalign._runs.run import Run
 
 
@@ -74,7 +65,10 @@ def conclude(
     alone = [a for a in attributes if a not in twice]
     switched = shards.switched(attributes, columns, options=options)
     groups, examined = shards.groups(alone, judges, options.search.eligible)
-    standing = _standings(standings or {}, audited, attributes, judges, shards.answers(heads), heads)
+    otherwise = Standing(Witness.JUDGE if judges else Witness.HEADS)
+    standing = {a: (standings or {}).get(a, otherwise) for a in audited}
+    unjudged = [a for a in attributes if a not in judges]
+    standing |= answered_by_itself(standing, twins(shards.answers(heads), heads, audited, unjudged, copies))
     rows_alone = [row for row in switched if row.base in alone]
     together = inseparable(rows_alone, columns, judges, groups.spans, scores=groups.own_scores, names=alone)
     solved = effects(
@@ -116,26 +110,6 @@ def conclude(
             inseparable=tuple(group.name for group in together),
         ),
     )
-
-
-def _standings(
-    given: Mapping[str, Standing],
-    audited: Sequence[str],
-    attributes: Sequence[str],
-    judges: Mapping[str, str],
-    answers: Floats,
-    heads: Sequence[str],
-) -> dict[str, Standing]:
-    """What the effects of each audited head rest on. One whose concept has its very answers has no witness."""
-    otherwise = Standing(Witness.JUDGE if judges else Witness.HEADS)
-    found = {a: given.get(a, otherwise) for a in audited}
-    place = {head: i for i, head in enumerate(heads)}
-    for a, one in found.items():
-        mine = [b for b in attributes if b != a and own_concept(a, b) and b not in judges]
-        if any(same_answers(answers[:, place[a]], answers[:, place[b]]) for b in mine):
-            reason = f"the attribute {mine[0]} gives the answers of the audited head itself"
-            found[a] = replace(one, witness=Witness.NONE, reason=reason)
-    return found
 
 
 def _with_readings(cells: Sequence[Cell], found: Sequence[Effect]) -> list[Effect]:

@@ -11,18 +11,8 @@ from cfalign._analysis.alignment import Row
 from cfalign._analysis.inseparable import Inseparable
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._audit.options import AuditOptions
-from cfalign._results import (
-    Cell,
-    Effect,
-    Finding,
-    FindingKind,
-    Floats,
-    JointEffect,
-    Sample,
-    Standing,
-    Witness,
-    excludes_zero,
-)
+from cfalign._findings import Finding, FindingKind, Sample, Standing, Witness
+from cfalign._results import Cell, Effect, Floats, JointEffect, excludes_zero
 
 _ORDER = (Witness.JUDGE, Witness.HEADS, Witness.NONE)
 _NAN = float("nan")
@@ -72,17 +62,17 @@ def findings(
 ) -> tuple[Finding, ...]:
     """The findings by rank, at most ``max_findings``.
 
-    An effect needs a clear incoming reading of its own sign. A response needs clear readings of one sign, of at least
-    ``min_response``; the outgoing one is not asked for where the audited head has no counterfactuals.
+    An effect needs an incoming reading of its own sign, whose interval excludes zero, where there is one. A response
+    needs clear readings of one sign, of at least ``min_response``; the outgoing one may be missing.
 
     Args:
         effects: of every audited head and attribute, each answer once.
         groups: attributes that cannot be told apart, none of which is a finding by itself.
     """
     grouped = {a for group in groups for a in group.attributes}
-    clear = {(c.downstream, c.base) for c in evidence.cells if c.clear}
+    unclear = {(c.downstream, c.base) for c in evidence.cells if c.n and not excludes_zero(c.ci_low, c.ci_high)}
     single = [e for e in effects if e.clear and not e.own and e.attribute not in grouped]
-    single = [e for e in single if (e.audited, e.attribute) in clear]
+    single = [e for e in single if (e.audited, e.attribute) not in unclear]
     unwitnessed = [e for e in effects if evidence.standings[e.audited].witness is Witness.NONE and not e.own]
     found = [
         *(_of_effect(e, evidence, options) for e in single),

@@ -4,6 +4,7 @@ The file is TOML with one relation ``audited -> attribute`` a line:
 
     heavy_makeup -> wearing_lipstick = "expected"     # an effect of any size is fine
     young -> gray_hair = 0.4                          # an effect up to this size is fine
+    "young -> bald & gray_hair" = 0.4                 # the joint effect of attributes that cannot be told apart
     approved -> male = "forbidden"                    # no effect beyond chance is fine
 """
 
@@ -12,13 +13,15 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cfalign._analysis.duplicates import repeated
 from cfalign._errors import BadInput, nearest
-from cfalign._results import Duplicate, Effect
+from cfalign._findings import FindingKind, Witness
+from cfalign._results import Cell, Duplicate, Effect
 from cfalign._runs.run import Run
 
 ARROW = " -> "
@@ -27,12 +30,44 @@ _BARE = re.compile(r"^(\s*)([^\s\"'#=\[]+)\s*->\s*([^\s\"'#=]+)(\s*=)", flags=re
 
 
 @dataclass(frozen=True)
-class Unexpected:
-    """An effect beyond what its relation allows."""
+class Measured:
+    """One number of a run that has a limit: an effect, a joint effect, or the incoming response of a head."""
 
-    effect: Effect
+    kind: FindingKind
+    audited: str
+    attribute: str
+    """The attribute, or all members of a group."""
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    q: float
+    clear: bool
+    """Whether it is more than chance, and a response also in its other reading."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The relation as the run calls it, and with the target alone."""
+        return tuple(f"{who}{ARROW}{self.attribute}" for who in self._heads)
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the relation of each member."""
+        members = [part.removeprefix("not ") for part in self.attribute.split(" & ")]
+        return tuple(tuple(f"{who}{ARROW}{member}" for who in self._heads) for member in members)
+
+    @property
+    def _heads(self) -> tuple[str, ...]:
+        return (self.audited, self.audited.rpartition(":")[2])
+
+
+@dataclass(frozen=True)
+class Unexpected:
+    """A number beyond what its relation allows."""
+
+    found: Measured
     allowed: float
-    """The largest |effect| that would have been fine."""
+    """The largest size that would have been fine."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +77,114 @@ class Verdict:
     unexpected: tuple[Unexpected, ...]
     """Strongest first."""
     checked: int
-    """How many effects were compared with their limit; those of a head's own concept are not compared."""
+    """How many numbers were compared with their limit; those of a head's own concept are not compared."""
     unmeasured: tuple[str, ...]
-    """Relations whose effect could not be measured, so that the check says nothing about them."""
+    """Relations that could not be measured, so that the check says nothing about them."""
+    responses: int = 0
+    """How many of the compared numbers are responses, whose cause is open."""
 
 
-def check(run: Run, *, expected: Mapping[str, float] | None = None, max_effect: float = MAX_EFFECT) -> Verdict:
+def check(
+    run: Run,
+    *,
+    expected: Mapping[str, float] | None = None,
+    max_effect: float = MAX_EFFECT,
+    allow_responses: bool = False,
+) -> Verdict:
     """Compare the effects of a finished run with their limits.
 
-    An effect is unexpected if it is clear (q < 0.05 and a 95 % interval that excludes zero) and its size exceeds its
-    limit. What a head does counts once: a copy or complement of another head is compared only with a limit that names
-    it.
+    An effect is unexpected if it is clear (q < 0.05, a 95 % interval that excludes zero, the sign of its own incoming
+    reading) and its size exceeds its limit. Attributes that cannot be told apart are compared by their joint effect,
+    whose limit is the lowest of its members' unless it is named itself. What a head does counts once: a copy or
+    complement of another head is compared only with a limit that names it.
 
     Args:
         run: a finished audit.
         expected: the largest allowed size of an effect, in [0, 1] or infinite, by relation ``audited -> attribute``, as
             ``read_relations`` gives them. The audited head is called as in ``effects.csv``, or by its target alone.
         max_effect: the limit of all other relations, in [0, 1].
+        allow_responses: compare heads without a witness by the incoming ψ of the matrix, which is unexpected if the
+            outgoing one agrees; without it such a run is refused.
 
-    Raises BadInput for a run that is not finished, and for a relation that the run does not have.
+    Raises BadInput for a run that is not finished, for a relation that the run does not have, and for heads without a
+    witness.
     """
     if not 0 <= max_effect <= 1:
         raise BadInput(f"Expected max_effect between 0 and 1, got {max_effect!r}.")
-    run.finished()
+    record = run.finished()
     effects = [e for e in run.rows(Effect) if not e.own]
     limits = dict(expected or {})
-    _refuse_unknown(limits, effects)
+    unwitnessed = {a: s for a, s in record.get("standings", {}).items() if s["witness"] == Witness.NONE}
+    if unwitnessed and not allow_responses:
+        raise BadInput(_no_witness(run, unwitnessed))
+    measured = [m for m in _measured(run, effects, unwitnessed, record) if m is not None]
+    _refuse_unknown(limits, measured)
     twice = _told_twice(run)
-    effects = [e for e in effects if not {e.audited, e.attribute} & twice or set(_names(e)) & set(limits)]
-    found = []
-    for effect in effects:
-        allowed = next((limits[name] for name in _names(effect) if name in limits), max_effect)
-        if effect.clear and abs(effect.effect) > allowed:
-            found.append(Unexpected(effect, allowed))
-    found.sort(key=lambda u: -abs(u.effect.effect))
-    blank = tuple(_names(e)[0] for e in effects if not math.isfinite(e.effect))
-    return Verdict(tuple(found), len(effects), blank)
+    measured = [m for m in measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
+    grouped = {a for name in record.get("inseparable", ()) for a in _members(name)}
+    compared = [m for m in measured if m.attribute not in grouped or set(m.names) & set(limits)]
+    found = [
+        Unexpected(m, allowed)
+        for m in compared
+        if m.clear and abs(m.value) > (allowed := _limit_of(m, limits, max_effect))
+    ]
+    found.sort(key=lambda u: -abs(u.found.value))
+    blank = tuple(m.names[0] for m in compared if not math.isfinite(m.value))
+    own = tuple(m.names[0] for m in measured if m not in compared and not _has_joint(m, measured))
+    responses = sum(m.kind is FindingKind.RESPONSE for m in compared)
+    return Verdict(tuple(found), len(compared), blank + own, responses)
+
+
+def _no_witness(run: Run, unwitnessed: Mapping[str, Mapping[str, str]]) -> str:
+    head, standing = next(iter(unwitnessed.items()))
+    whose = head if len(unwitnessed) == 1 else f"{len(unwitnessed)} heads, such as {head}"
+    return (
+        f"{run.path} holds no effects of {whose}, only responses, whose cause is open: {standing['reason']}. Remedy: "
+        f"{standing['remedy']}. Or compare the responses: --allow-responses (allow_responses=True)."
+    )
+
+
+def _measured(
+    run: Run, effects: Sequence[Effect], unwitnessed: Collection[str], record: Mapping[str, Any]
+) -> Iterator[Measured | None]:
+    cells = {(c.base, c.downstream): c for c in run.cells()} if unwitnessed else {}
+    for e in effects:
+        if e.audited in unwitnessed:
+            yield _response(e, cells.get((e.attribute, e.audited)), cells.get((e.audited, e.attribute)))
+        else:
+            numbers = (e.effect, e.ci_low, e.ci_high, e.n, e.q, e.clear)
+            yield Measured(FindingKind.EFFECT, e.audited, e.attribute, *numbers)
+    for j in run.joint():
+        if not j.own:
+            numbers = (j.effect, j.ci_low, j.ci_high, j.n, j.q, j.clear)
+            yield Measured(FindingKind.JOINT, j.audited, j.attributes, *numbers)
+
+
+def _response(e: Effect, incoming: Cell | None, outgoing: Cell | None) -> Measured:
+    if incoming is None:
+        nan = float("nan")
+        return Measured(FindingKind.RESPONSE, e.audited, e.attribute, nan, nan, nan, 0, nan, clear=False)
+    agrees = outgoing is None or not outgoing.n or (outgoing.clear and outgoing.psi * incoming.psi > 0)
+    numbers = (incoming.psi, incoming.ci_low, incoming.ci_high, incoming.n, incoming.q)
+    return Measured(FindingKind.RESPONSE, e.audited, e.attribute, *numbers, clear=incoming.clear and agrees)
+
+
+def _members(name: str) -> tuple[str, ...]:
+    return tuple(part.removeprefix("not ") for part in name.split(" & "))
+
+
+def _has_joint(one: Measured, measured: Sequence[Measured]) -> bool:
+    """Whether the joint effect of its group stands for an attribute."""
+    joint = (m for m in measured if m.kind is FindingKind.JOINT and m.audited == one.audited)
+    return any(one.attribute in _members(m.attribute) for m in joint)
+
+
+def _limit_of(one: Measured, limits: Mapping[str, float], otherwise: float) -> float:
+    """The limit that is given for it, else the lowest of its members."""
+    named = next((limits[name] for name in one.names if name in limits), None)
+    if named is not None:
+        return named
+    return min(next((limits[name] for name in names if name in limits), otherwise) for names in one.parts)
 
 
 def _told_twice(run: Run) -> set[str]:
@@ -87,16 +194,8 @@ def _told_twice(run: Run) -> set[str]:
     return repeated(copies, record["audited"]) | repeated(copies, record["attributes"])
 
 
-def _names(effect: Effect) -> tuple[str, str]:
-    """The relation as the run calls it, and with the target alone."""
-    return (
-        f"{effect.audited}{ARROW}{effect.attribute}",
-        f"{effect.audited.rpartition(':')[2]}{ARROW}{effect.attribute}",
-    )
-
-
-def _refuse_unknown(limits: Mapping[str, float], effects: Sequence[Effect]) -> None:
-    known = {name for effect in effects for name in _names(effect)}
+def _refuse_unknown(limits: Mapping[str, float], measured: Sequence[Measured]) -> None:
+    known = {name for one in measured for name in one.names}
     for name in limits:
         if name not in known:
             raise BadInput(f"The run has no relation {name!r}; {nearest(name, sorted(known))}.")
@@ -140,8 +239,8 @@ def started(verdict: Verdict) -> str:
         "# Relations that are fine: audited head -> attribute. Delete those that are not: then the check fails.",
         '# Values: "expected", "forbidden", or the largest |effect|.',
     ]
-    for found in verdict.unexpected:
-        e = found.effect
-        comment = f"{e.effect:+.2f} [{e.ci_low:+.2f}, {e.ci_high:+.2f}], n {e.n}"
-        lines.append(f'"{e.audited}{ARROW}{e.attribute}" = "expected"  # {comment}')
+    for one in verdict.unexpected:
+        m = one.found
+        comment = f"{m.kind.value} {m.value:+.2f} [{m.ci_low:+.2f}, {m.ci_high:+.2f}], n {m.n}"
+        lines.append(f'"{m.names[0]}" = "expected"  # {comment}')
     return "\n".join(lines) + "\n"

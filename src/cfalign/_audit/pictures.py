@@ -17,9 +17,10 @@ from cfalign._counterfactuals.batch import Batch, Models, Pairs, along, evaluate
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import walk
 from cfalign._counterfactuals.options import DescentOptions, SearchOptions
+from cfalign._findings import Finding, Sample
 from cfalign._heads.panel import Panel, weights
 from cfalign._models.guard import device_of
-from cfalign._results import Finding, Floats, Sample
+from cfalign._results import Floats
 from cfalign._runs.codec import file_name, write_parquet, written
 from cfalign._runs.columns import Column
 from cfalign._runs.run import Run

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cfalign._findings import Standing, Witness
 from cfalign._heads.composition import Composition
 from cfalign._models.fingerprint import fingerprint
-from cfalign._results import Standing, Witness
 from cfalign._types import Classifier
+
+SECOND_HEADS = (
+    "heads of a second network are one: `cfalign train classifier --second` trains them, `--reference` names them"
+)
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,22 @@ def _standing(
         return Standing(Witness.HEADS, reach=reach)
     if any(a.owner in behind or (a.judge in behind) for a in attributes):
         reason = f"nobody but the audited network itself tells how much {concept} an image shows"
-        return Standing(Witness.NONE, reason, reach)
+        return Standing(Witness.NONE, reason, SECOND_HEADS, reach)
     if concept in known:
         reason = f"{concept} is not among the attributes, so what counterfactuals do to it would be booked on them"
-        return Standing(Witness.NONE, reason, reach)
+        return Standing(Witness.NONE, reason, "name it among the attributes too (--downstream)", reach)
     witness = Witness.JUDGE if all(a.judge is not None for a in attributes) else Witness.HEADS
-    return Standing(witness, f"no attribute is called {concept}: it shows up as those that it goes along with", reach)
+    reason = f"no attribute is called {concept}, so it shows up as the attributes that it goes along with"
+    return Standing(witness, reason, reach=reach)
+
+
+def answered_by_itself(standing: Mapping[str, Standing], twins: Mapping[str, str]) -> dict[str, Standing]:
+    """The standings of heads whose very answers an attribute gives: they have no witness. ``twins``: that attribute."""
+    found = {}
+    for audited, attribute in twins.items():
+        reason = f"the attribute {attribute} gives the answers of the audited head itself"
+        found[audited] = replace(standing[audited], witness=Witness.NONE, reason=reason, remedy=SECOND_HEADS)
+    return found
 
 
 def networks_behind(classifiers: Sequence[Classifier]) -> list[Classifier]:

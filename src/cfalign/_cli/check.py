@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import print_json, say
 from cfalign._errors import BadInput
 from cfalign._figures.style import interval, q_value, signed
+from cfalign._findings import FindingKind
 from cfalign._runs.codec import write_text
 from cfalign._runs.run import Run
 
@@ -30,6 +32,14 @@ def check(
     write: Annotated[
         Path | None, typer.Option(help="Start such a file from what this run holds, for a person to go through.")
     ] = None,
+    allow_responses: Annotated[
+        bool,
+        typer.Option(
+            "--allow-responses",
+            help="Compare heads without a witness by their responses (incoming ψ, if the outgoing one agrees), whose "
+            "cause is open; otherwise such a run is refused.",
+        ),
+    ] = False,
     as_json: flags.Json = False,
 ) -> None:
     """Exit 1 and name every effect that is larger than allowed beyond chance; exit 0 where there is none.
@@ -40,7 +50,7 @@ def check(
     """
     refuse_conflicts(context)
     limits = None if expected is None else read_relations(expected)
-    verdict = run_check(Run(run), expected=limits, max_effect=max_effect)
+    verdict = run_check(Run(run), expected=limits, max_effect=max_effect, allow_responses=allow_responses)
     if write is not None:
         if write.exists():
             raise BadInput(f"{write} exists already; name a new file, or go through it by hand.")
@@ -56,9 +66,9 @@ def check(
 
 
 def _content(run: Path, verdict: Verdict) -> dict[str, Any]:
-    found = [{**vars(u.effect), "allowed": u.allowed} for u in verdict.unexpected]
-    unmeasured = list(verdict.unmeasured)
-    return {"run": str(run), "checked": verdict.checked, "unexpected": found, "unmeasured": unmeasured}
+    found = [{**asdict(u.found), "relation": u.found.names[0], "allowed": u.allowed} for u in verdict.unexpected]
+    counts = {"checked": verdict.checked, "responses": verdict.responses}
+    return {"run": str(run), **counts, "unexpected": found, "unmeasured": list(verdict.unmeasured)}
 
 
 def _tell(verdict: Verdict, max_effect: float) -> None:
@@ -66,15 +76,15 @@ def _tell(verdict: Verdict, max_effect: float) -> None:
         say(f"unexpected: {_line(found)}")
     if verdict.unmeasured:
         say(f"not measured: {len(verdict.unmeasured)} relations, e.g. {verdict.unmeasured[0]}")
+    what = "effects" if not verdict.responses else f"numbers ({verdict.responses} responses, whose cause is open)"
     say(
-        f"{len(verdict.unexpected)} of {verdict.checked} effects are unexpected (limit {max_effect:g} where none is "
+        f"{len(verdict.unexpected)} of {verdict.checked} {what} are unexpected (limit {max_effect:g} where none is "
         "named)."
     )
 
 
-def _line(found: Unexpected) -> str:
-    e = found.effect
-    ends = interval(e.ci_low, e.ci_high)
-    return (
-        f"{e.audited} -> {e.attribute}  {signed(e.effect)} {ends}, {q_value(e.q)}, n {e.n}, allowed {found.allowed:g}"
-    )
+def _line(unexpected: Unexpected) -> str:
+    m = unexpected.found
+    kind = "" if m.kind is FindingKind.EFFECT else f"{m.kind.value} "
+    numbers = f"{signed(m.value)} {interval(m.ci_low, m.ci_high)}, {q_value(m.q)}, n {m.n}"
+    return f"{m.names[0]}  {kind}{numbers}, allowed {unexpected.allowed:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,12 @@ from rich.table import Table
 
 from cfalign import report
 from cfalign._cli.output import print_json, print_table, say
+from cfalign._findings import Finding, FindingKind, Witness
 from cfalign._runs.run import Run
 
 LISTED = 5  # skipped images on the terminal; run.json has all
 _HEADS = ("heads", "bases", "audited", "attributes", "judges", "controls")
-_COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "duplicates", "timing")
+_COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "duplicates", "standings", "inseparable", "timing")
 
 
 def finish(run: Run, *, as_json: bool) -> None:
@@ -27,33 +29,96 @@ def finish(run: Run, *, as_json: bool) -> None:
         kept |= {key: record[key] for key in ("inventory",) if key in record}
         print_json({"run": str(run.path), **kept, "findings": run.findings()})
         return
-    record, findings = run.record(), run.findings()
-    if findings:
-        print_table(_findings(findings))
-    else:
-        say("No findings: no attribute has an effect that stands out from the null with q < 0.05.")
+    record, found = run.record(), run.found().findings
+    _tell_findings(found, record)
     say(_counts(record))
     _tell_skipped(record["skipped"], record["images"])
     _tell_left_out(record.get("inventory"))
-    for sentence in (*_duplicates(record), *_without_counterfactuals(record)):
-        say(sentence)
+    for told in (_standings, _inseparable, _duplicates, _without_counterfactuals):
+        for sentence in told(record):
+            say(sentence)
     say(f"Report: {files['html']}")
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="Findings: attributes that the audited heads react to", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("#", justify="right", overflow="fold")
-    table.add_column("audited head", overflow="fold")
-    table.add_column("reacts to", overflow="fold")
-    table.add_column("effect", justify="right", overflow="fold")
-    for name in ("95 % interval", "q", "incoming", "outgoing ψ", "n"):
+def _tell_findings(found: Sequence[Finding], record: Mapping[str, Any]) -> None:
+    """Effects and responses in a table each: what they measure differs."""
+    effects = [f for f in found if f.kind is not FindingKind.RESPONSE]
+    responses = [f for f in found if f.kind is FindingKind.RESPONSE]
+    if effects:
+        print_table(_effects(effects))
+    if responses:
+        print_table(_responses(responses))
+    if not found and _unwitnessed(record):
+        say("No findings: no attribute's counterfactuals move an audited head clearly, in both readings.")
+    elif not found:
+        say("No findings: no attribute has an effect that stands out from the null with q < 0.05.")
+
+
+def _effects(findings: Sequence[Finding]) -> Table:
+    table = _table("Findings: attributes that the audited heads react to", "reacts to", "effect")
+    for name in ("95 % interval", "q", "incoming", "outgoing ψ", "n", "witness"):
         table.add_column(name, justify="right", no_wrap=True)
     for f in findings:
-        interval = f"[{f['ci_low']:+.2f}, {f['ci_high']:+.2f}]"
-        readings = (_signed(f["incoming"]), _signed(f["outgoing"]))
-        cells = (str(f["rank"]), f["audited"], f["attribute"], _signed(f["effect"]), interval, _q(f["q"]), *readings)
-        table.add_row(*map(escape, cells), str(f["n"]))
+        interval = f"[{f.ci_low:+.2f}, {f.ci_high:+.2f}]"
+        readings = (_signed(f.incoming), _signed(f.outgoing))
+        cells = (str(f.rank), f.audited, f.attribute, _signed(f.effect), interval, _q(f.q), *readings)
+        table.add_row(*map(escape, cells), str(f.n), f.witness.value)
     return table
+
+
+def _responses(findings: Sequence[Finding]) -> Table:
+    """What happens to the score of a head when an attribute is taken off, whatever the cause."""
+    table = _table("Responses, whose cause is open: when an attribute is taken off", "taken off", "score changes by")
+    for name in ("95 % interval", "q", "incoming ψ", "outgoing ψ", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for f in findings:
+        interval = f"[{f.change_low:+.2f}, {f.change_high:+.2f}]"
+        readings = (_signed(f.incoming), _signed(f.outgoing))
+        cells = (str(f.rank), f.audited, f.attribute, _signed(f.change), interval, _q(f.q), *readings)
+        table.add_row(*map(escape, cells), str(f.n))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("#", justify="right", overflow="fold")
+    table.add_column("audited head", overflow="fold")
+    table.add_column(columns[0], overflow="fold")
+    table.add_column(columns[1], justify="right", overflow="fold")
+    return table
+
+
+def _unwitnessed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The audited heads without a witness."""
+    return {a: one for a, one in record.get("standings", {}).items() if one["witness"] == Witness.NONE}
+
+
+def _standings(record: Mapping[str, Any]) -> list[str]:
+    """Why heads have no effects and how to get them, and what to bear in mind of others; one sentence a reason."""
+    none = _unwitnessed(record)
+    said = []
+    for remedy in dict.fromkeys(one["remedy"] for one in none.values()):
+        heads = [a for a, one in none.items() if one["remedy"] == remedy]
+        reason = none[heads[0]]["reason"]
+        said.append(f"Responses, not effects, for {_heads(heads)}: {reason}. Remedy: {remedy}.")
+    others = [one["reason"] for a, one in record.get("standings", {}).items() if a not in none and one["reason"]]
+    return said + [f"{reason[0].upper()}{reason[1:]}." for reason in others[:LISTED]]
+
+
+def _heads(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} heads ({', '.join(names[:LISTED])}{' …' if len(names) > LISTED else ''})"
+
+
+def _inseparable(record: Mapping[str, Any]) -> list[str]:
+    """Which attributes cannot be told apart, in one sentence."""
+    groups = record.get("inseparable", [])
+    if not groups:
+        return []
+    more = f" and {len(groups) - LISTED} more groups, see run.json" if len(groups) > LISTED else ""
+    named = "; ".join(groups[:LISTED])
+    return [f"Cannot be told apart on these images, so that only their joint effects count: {named}{more}."]
 
 
 def _counts(record: Mapping[str, Any]) -> str:
@@ -132,8 +197,8 @@ def _some(names: Sequence[str]) -> str:
     return f"{len(names)} bases ({', '.join(names[:LISTED])} … see run.json)"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if math.isfinite(value) else "–"
 
 
 def _q(value: float) -> str:

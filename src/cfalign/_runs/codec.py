@@ -239,7 +239,7 @@ def _built_dataclass(kind: Any, value: Any, where: str) -> Any:
     for f in fields(kind):
         name = f"{where}.{f.name}" if where else f.name
         if f.name not in entries:
-            if f.default is not MISSING:
+            if f.default is not MISSING or f.default_factory is not MISSING:
                 continue
             raise Misfit(f"lacks {name!r}")
         found[f.name] = built(hints[f.name], entries[f.name], name)

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._results import Cell, Conclusions, Counts, Effect, Finding, GroupGap, JointEffect, Outcome, Relation
+from cfalign._findings import Finding
+from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation
 from cfalign._runs.codec import (
     Misfit,
     built,

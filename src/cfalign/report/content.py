@@ -10,7 +10,8 @@ from typing import Any
 
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
-from cfalign._results import Conclusions, Counts, Finding, Followed
+from cfalign._findings import Finding
+from cfalign._results import Conclusions, Counts, Followed
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run
 from cfalign.report.evidence import controls, walks

@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 
 from cfalign._figures import style
 from cfalign._figures import svg as figures
-from cfalign._results import Effect, Finding, Outcome, Sample
-from cfalign.report import page_images, wording
+from cfalign._findings import Finding, Sample
+from cfalign._results import Effect, Outcome
+from cfalign.report import page_images, verdict, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
 
@@ -77,10 +78,12 @@ def _context(data: ReportData) -> dict[str, Any]:
         "style": style,
         "title": wording.headline(data),
         "introduction": Markup(wording.introduction(data, code)),
-        "headlines": [(f, _whole(wording.finding_sentence(f, code))) for f in data.conclusions.findings],
-        "no_finding": wording.no_finding(data),
+        "headlines": [(f, _whole(verdict.finding_sentence(f, code))) for f in data.conclusions.findings],
+        "no_finding": verdict.no_finding(data),
         "cautions": [Markup(c) for c in wording.cautions(data, code)],
         "blocks": blocks,
+        "responses": _responses(data),
+        "kinds": sorted({f.kind.value for f in data.conclusions.findings}),
         "overview": len(data.audited) > _FULL_PLOTS,
         "findings": _findings(data, _Budget(left)),
         "heatmap": heatmap,
@@ -135,6 +138,8 @@ class _EffectBlock:
     """Smaller effects that stand in ``effects.csv`` alone."""
     thumbnail: Markup
     significant: int
+    joint: list[Markup]
+    """The clear joint effects of attributes that cannot be told apart."""
 
     @property
     def figures(self) -> tuple[Markup, ...]:
@@ -147,14 +152,15 @@ def _effect_blocks(data: ReportData) -> list[_EffectBlock]:
     foreign = figures.common_scale([e for e in data.conclusions.effects if not e.own])
     blocks = wording.by_head(data)
     drawn = _ALL_ROWS // max(len(blocks), 1)
-    return [_effect_block(audited, effects, scale, foreign, drawn) for audited, effects in blocks]
+    return [_effect_block(data, effects, scale, foreign, drawn) for _, effects in blocks]
 
 
 def _effect_block(
-    audited: str, effects: Sequence[Effect], scale: figures.Scale, foreign: figures.Scale, drawn: int
+    data: ReportData, effects: Sequence[Effect], scale: figures.Scale, foreign: figures.Scale, drawn: int
 ) -> _EffectBlock:
     ordered = figures.by_size(effects)
     first, rest = ordered[: _ROWS + 1], ordered[_ROWS + 1 : max(drawn, _ROWS + 1)]
+    audited = effects[0].audited
     return _EffectBlock(
         audited=audited,
         plot=Markup(figures.forest_plot(first, scale=scale)),
@@ -163,7 +169,14 @@ def _effect_block(
         undrawn=len(ordered) - len(first) - len(rest),
         thumbnail=Markup(figures.forest_thumbnail(effects, scale=foreign)),
         significant=sum(e.clear and not e.own for e in effects),
+        joint=[_whole(sentence) for sentence in verdict.joint_sentences(data, audited, code)],
     )
+
+
+def _responses(data: ReportData) -> list[tuple[str, list[verdict.Response]]]:
+    """The largest responses of every head without a witness."""
+    heads = verdict.heads_with_responses(data)
+    return [(audited, verdict.responses(data, audited, most=_ROWS)) for audited in heads]
 
 
 @dataclass(frozen=True)
@@ -212,7 +225,7 @@ def _findings(data: ReportData, budget: _Budget) -> list[dict[str, Any]]:
         rows.append(
             {
                 "finding": finding,
-                "sentence": _whole(wording.finding_sentence(finding, code)),
+                "sentence": _whole(verdict.finding_sentence(finding, code)),
                 "open": position < _OPEN_FINDINGS,
                 "strips": strips[:_OPEN_SAMPLES],
                 "more": strips[_OPEN_SAMPLES:],

@@ -7,7 +7,7 @@ from typing import Any
 from cfalign._figures.svg import matrix_order
 from cfalign._results import Effect, Followed
 from cfalign._runs.codec import plain
-from cfalign.report import wording
+from cfalign.report import verdict, wording
 from cfalign.report.content import ReportData
 
 SCHEMA = 1
@@ -20,10 +20,13 @@ def as_json(data: ReportData) -> dict[str, Any]:
     report = {
         "schema": SCHEMA,
         "title": wording.headline(data),
-        "summary": [wording.finding_sentence(f, str) for f in found.findings] or [wording.no_finding(data)],
+        "summary": [verdict.finding_sentence(f, str) for f in found.findings] or [verdict.no_finding(data)],
         "cautions": wording.cautions(data, str),
         "findings": found.findings,
         "effects": [_effect(e) for e in found.effects if e.audited in data.shown],
+        "joint": [j for j in found.joint if j.audited in data.shown],
+        "standings": counts.standings,
+        "inseparable": counts.inseparable,
         "matrix": found.cells,
         "left_out": wording.left_out(data, str),
         "matrix_order": {"bases": rows, "downstream": columns},

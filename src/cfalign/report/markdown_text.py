@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
-from cfalign._results import ALPHA, Cell, Effect, Finding, Outcome, Sample
-from cfalign.report import wording
+from cfalign._findings import Finding, Sample
+from cfalign._results import ALPHA, Cell, Effect, Outcome
+from cfalign.report import verdict, wording
 from cfalign.report.content import ReportData
 
 _WIDEST = 14
@@ -30,6 +31,9 @@ def markdown(data: ReportData) -> str:
         parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
     for audited, effects in wording.by_head(data):
         parts += [f"## Effects on {code(audited)}", _effects(effects)]
+        parts += [f"- {sentence}" for sentence in verdict.joint_sentences(data, audited, code)]
+    for audited in verdict.heads_with_responses(data):
+        parts += [f"## Responses of {code(audited)}", _responses(verdict.responses(data, audited, most=_TOP))]
     parts += _relations(data)
     parts += _gaps(data)
     parts += ["## Alignment matrix", *_matrix(data)]
@@ -61,10 +65,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from
 
 def _findings(data: ReportData) -> list[str]:
     if not data.conclusions.findings:
-        return ["## Findings", wording.no_finding(data)]
+        return ["## Findings", verdict.no_finding(data)]
     parts = [
         "## Findings",
-        "\n".join(f"{f.rank}. {wording.finding_sentence(f, code)}" for f in data.conclusions.findings),
+        "\n".join(f"{f.rank}. {verdict.finding_sentence(f, code)}" for f in data.conclusions.findings),
     ]
     for finding in data.conclusions.findings:
         strips = [_strip(s) for s in finding.samples[:1] if s.files]
@@ -104,6 +108,23 @@ def _effects(effects: Sequence[Effect]) -> str:
     rest = len(ordered) - _TOP
     note = f"\n\n{rest} smaller ones are in `effects.csv`." if rest > 0 else ""
     return table + note + f"\n\nBold: q < {ALPHA} and an interval that excludes zero."
+
+
+def _responses(responses: Sequence[verdict.Response]) -> str:
+    rows = [
+        (
+            code(r.attribute),
+            f"**{r.incoming}**" if r.clear else r.incoming,
+            r.incoming_interval,
+            r.outgoing,
+            r.outgoing_interval,
+            r.n,
+            r.q,
+        )
+        for r in responses
+    ]
+    header = ("attribute", "incoming ψ", "95 % interval", "outgoing ψ", "95 % interval", "n", "q")
+    return _table(header, rows) + f"\n\nBold: q < {ALPHA} and an interval that excludes zero."
 
 
 def _matrix(data: ReportData) -> list[str]:

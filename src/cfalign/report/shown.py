@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from cfalign._results import ALPHA, Finding
+from cfalign._findings import Finding
+from cfalign._results import ALPHA
 
 MOST = 100
 """Heads that a report shows at most; ``matrix.csv`` and ``effects.csv`` hold all."""

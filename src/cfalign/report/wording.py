@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from cfalign._analysis.relations import mutual
 from cfalign._figures import style
-from cfalign._results import ALPHA, Cell, Effect, Finding, GroupGap, Outcome, Relation, RelationKind
+from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind
+from cfalign.report import verdict
 from cfalign.report.content import ReportData
-
-Mark = Callable[[str], str]
-"""How a name is written: quoted, as code, escaped."""
+from cfalign.report.words import Mark, list_of, plural
 
 MEANINGS: Mapping[str, str] = {
     Outcome.REACHED: "the base score fell by what was asked for",
@@ -30,6 +28,8 @@ READINGS: Mapping[str, str] = {
     "(an extension of the paper's method).",
     "incoming": "Counterfactuals are made for the attribute; how much does the audited head move per unit that "
     "the attribute's head moves?",
+    "response": "How the audited head answers the counterfactuals of an attribute, whatever the cause. It takes the "
+    "place of an effect where nobody but the audited network tells how much of the head's own concept an image shows.",
     "outgoing": "Counterfactuals are made for the audited head; how much does the attribute's head move per unit "
     "that the audited head moves? (the paper's reading)",
 }
@@ -37,7 +37,8 @@ READINGS: Mapping[str, str] = {
 LIMITS = (
     "An effect is estimated from synthetic images, not from an intervention on real ones: what the autoencoder cannot "
     "draw is invisible here, and what it always changes together cannot be told apart.",
-    "It depends on the reference heads. Where such a head confuses two attributes, so does every number about it.",
+    "It depends on the reference heads. Where such a head confuses two attributes, so does every number about it. "
+    "Heads that learnt from the same labels as the audited ones may share their shortcuts, which then do not show.",
     "A reaction is not yet a fault. Whether a head may use an attribute is for someone who knows the subject to say.",
     "No finding means that none of the listed attributes has a clear effect on these images; a head may use others.",
 )
@@ -55,19 +56,6 @@ _FOLLOWED = 0.5
 """Least share of a counterfactual's change that a judge follows before its reference head is doubted."""
 _DRIFT = 0.15
 _LANDED = 0.9
-
-
-def list_of(names: Sequence[str], mark: Mark, *, most: int = 3) -> str:
-    """``a, b and c``, or ``a, b, c and 12 more``."""
-    shown = [mark(n) for n in names[:most]]
-    if len(names) > most:
-        return ", ".join(shown) + f" and {len(names) - most} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-
-
-def plural(n: int, one: str, many: str = "") -> str:
-    """``1 image``, ``2 images``."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def headline(data: ReportData) -> str:
@@ -98,27 +86,6 @@ def introduction(data: ReportData, mark: Mark) -> str:
         f"the probability of its reference head had fallen{asked}.{raised} These are counterfactual images. The "
         "audited heads then scored both versions. A head whose score changes although nothing changed that should "
         "matter to it uses what did change, however accurate it is."
-    )
-
-
-def finding_sentence(finding: Finding, mark: Mark) -> str:
-    """The finding as one sentence with its number, interval, n and q."""
-    numbers = f"{style.signed(finding.effect)} {style.interval(finding.ci_low, finding.ci_high)}"
-    return (
-        f"{mark(finding.audited)} reacts to {mark(finding.attribute)}: switching it on changes its probability by "
-        f"{numbers}, n = {finding.n}, {style.q_value(finding.q)}."
-    )
-
-
-def no_finding(data: ReportData) -> str:
-    """The sentence in place of findings where there are none."""
-    if not data.audited:
-        return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
-    least = data.settings.get("min_effect")
-    size = f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
-    return (
-        "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
-        f"stands out from random changes (q < {ALPHA}, an interval that excludes zero{size})."
     )
 
 
@@ -229,18 +196,9 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
             f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
             "they fool the reference head more than they change the attribute, so its effects are uncertain."
         )
-    confused = [f"{mark(a)} and {mark(b)}" for a, b, _ in mutual(data.ratios, data.attributes)]
-    if confused:
-        found.append(
-            f"Counterfactuals of {'; of '.join(confused[:_LISTED])}{_more(len(confused))} change each other by half or "
-            "more, both ways: their reference heads confuse the two, or the two are one thing. Their effects cannot be "
-            "told apart."
-        )
+    found += verdict.alike(data, mark)
+    found += verdict.standings(data, mark)
     return found
-
-
-def _more(count: int) -> str:
-    return f" and {count - _LISTED} more pairs" if count > _LISTED else ""
 
 
 def _was(n: int) -> str:
@@ -301,7 +259,7 @@ def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
     """Effects per audited head, the head with the largest significant foreign effect first when there are many."""
     groups: dict[str, list[Effect]] = {a: [] for a in data.shown_audited}
     for e in data.conclusions.effects:
-        if e.audited in groups:
+        if e.audited in groups and e.audited not in verdict.unwitnessed(data):
             groups[e.audited].append(e)
     order = list(groups)
     if len(order) > 3:

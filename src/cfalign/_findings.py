@@ -1,0 +1,98 @@
+"""What a run finds worth a person's look, and which witnesses it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Witness(StrEnum):
+    """Who tells how much of the audited head's own concept, and of an attribute, there is in an image."""
+
+    JUDGE = "judge"
+    """A classifier that no counterfactual was made against, independent of the audited one."""
+    HEADS = "second heads"
+    """Heads of another network than the audited one, which the counterfactuals were made against."""
+    NONE = "none"
+    """Nobody but the audited network itself, so that its effects are unknown."""
+    UNKNOWN = "not recorded"
+    """The run was written before witnesses were recorded."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the effects of an audited head rest on; by head in ``run.json``."""
+
+    witness: Witness
+    reason: str = ""
+    """Why there is none, or what to bear in mind."""
+    remedy: str = ""
+    """How to get one."""
+    reach: float = 1.0
+    """The largest change that its score can make."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image behind a finding."""
+
+    image_id: str
+    base: str
+    downstream: str
+    psi: float
+    base_before: float
+    base_after: float
+    downstream_before: float
+    downstream_after: float
+    files: Mapping[str, str]
+    """``original``, ``reconstruction``, ``counterfactual``: paths relative to the run directory."""
+
+
+class FindingKind(StrEnum):
+    """What a finding says."""
+
+    EFFECT = "effect"
+    """What switching an attribute does to the audited head."""
+    JOINT = "joint effect"
+    """What switching attributes together does that cannot be told apart."""
+    RESPONSE = "response"
+    """How the head answers the counterfactuals of an attribute, whatever the cause: its concept has no witness."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A number worth a person's look: clear, of at least ``min_effect``, and not of the head's own concept."""
+
+    rank: int
+    """Judged effects come first, then those that rest on second heads, then responses; of each the largest first."""
+    audited: str
+    attribute: str
+    """The attribute, or of a joint effect all members of the group."""
+    effect: float
+    """NaN of a response."""
+    ci_low: float
+    ci_high: float
+    q: float
+    """Of the effect, or of a response that of its incoming reading."""
+    incoming: float
+    null: float
+    """The incoming reading of the control: steps as long in random directions instead of the counterfactuals."""
+    outgoing: float
+    n: int
+    samples: tuple[Sample, ...]
+    kind: FindingKind = FindingKind.EFFECT
+    witness: Witness = Witness.UNKNOWN
+    """What the number rests on."""
+    members: tuple[str, ...] = ()
+    """The attributes of a joint effect."""
+    change: float = float("nan")
+    """Of a response: mean change of the audited score when the attribute is taken off."""
+    change_low: float = float("nan")
+    change_high: float = float("nan")
+    """95 % bootstrap interval over the images."""
+
+    @property
+    def size(self) -> float:
+        """|effect|, or of a response |change|."""
+        return abs(self.change if self.kind is FindingKind.RESPONSE else self.effect)

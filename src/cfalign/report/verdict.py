@@ -1,0 +1,177 @@
+"""What was found, in sentences, and which witnesses it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cfalign._analysis.relations import mutual
+from cfalign._figures import style
+from cfalign._findings import Finding, FindingKind, Witness
+from cfalign._results import ALPHA, Cell, JointEffect
+from cfalign.report.content import ReportData
+from cfalign.report.words import Mark, list_of, plural
+
+_LISTED = 6
+_RESTS_ON = {
+    Witness.JUDGE: " Witness: a judge.",
+    Witness.HEADS: " Witness: second heads, without a judge.",
+    Witness.NONE: " Witness: none, so the cause is open.",
+    Witness.UNKNOWN: "",
+}
+
+
+def unwitnessed(data: ReportData) -> tuple[str, ...]:
+    """The audited heads that have no effects, because nobody else tells how much of their concept there is."""
+    return tuple(a for a, one in data.counts.standings.items() if one.witness is Witness.NONE)
+
+
+def finding_sentence(finding: Finding, mark: Mark) -> str:
+    """The finding as one sentence with its number, interval, n and q, and what it rests on."""
+    counted = f"n = {finding.n}, {style.q_value(finding.q)}.{_RESTS_ON[finding.witness]}"
+    if finding.kind is FindingKind.RESPONSE:
+        return f"{_response(finding, mark)}, {counted}"
+    numbers = f"{style.signed(finding.effect)} {style.interval(finding.ci_low, finding.ci_high)}"
+    if finding.kind is FindingKind.JOINT:
+        together = joint_name(finding.attribute, mark)
+        return (
+            f"{mark(finding.audited)} reacts to {together}, which cannot be told apart here: switching them on "
+            f"together changes its probability by {numbers}, {counted}"
+        )
+    return (
+        f"{mark(finding.audited)} reacts to {mark(finding.attribute)}: switching it on changes its probability by "
+        f"{numbers}, {counted}"
+    )
+
+
+def _response(finding: Finding, mark: Mark) -> str:
+    moves = "falls" if finding.change < 0 else "rises"
+    ends = sorted(abs(end) for end in (finding.change_low, finding.change_high))
+    numbers = f"{style.number(abs(finding.change))} {style.interval(*ends)}"
+    return f"The score of {mark(finding.audited)} {moves} by {numbers} when {mark(finding.attribute)} is taken off"
+
+
+def joint_name(attributes: str, mark: Mark) -> str:
+    """The members of a group, marked: ``a & not b``."""
+    parts = [part.removeprefix("not ") for part in attributes.split(" & ")]
+    negated = [part.startswith("not ") for part in attributes.split(" & ")]
+    return " & ".join(f"not {mark(p)}" if n else mark(p) for p, n in zip(parts, negated, strict=True))
+
+
+def no_finding(data: ReportData) -> str:
+    """The sentence in place of findings where there are none."""
+    if not data.audited:
+        return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
+    if set(data.audited) <= set(unwitnessed(data)):
+        return (
+            "No findings: on these images no other attribute's counterfactuals move an audited head clearly, in both "
+            "readings. These are responses; effects need a witness."
+        )
+    least = data.settings.get("min_effect")
+    size = f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
+    return (
+        "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
+        f"stands out from random changes (q < {ALPHA}, an interval that excludes zero{size})."
+    )
+
+
+def standings(data: ReportData, mark: Mark) -> list[str]:
+    """What the reader should know of the witnesses, one sentence for each kind."""
+    found = data.counts.standings
+    if not found:
+        return [] if any(model.role in ("reference", "judge") for model in data.models) else [_OLD]
+    said = []
+    for remedy in dict.fromkeys(one.remedy for one in found.values() if one.witness is Witness.NONE):
+        heads = [a for a, one in found.items() if one.witness is Witness.NONE and one.remedy == remedy]
+        why = found[heads[0]].reason
+        said.append(
+            f"No effects for {plural(len(heads), 'head')} ({list_of(heads, mark)}), only responses: {why}, so "
+            f"what a counterfactual does to it would be booked on others. Remedy: {remedy}."
+        )
+    named = [one.reason for one in found.values() if one.witness is not Witness.NONE and one.reason]
+    return said + [f"{reason[0].upper()}{reason[1:]}." for reason in named[:_LISTED]]
+
+
+_OLD = (
+    "An older cfalign wrote this run, in which the audited heads' own concepts had no witness: take its effects as "
+    "responses, and audit again with second heads (`cfalign train classifier --second`) for effects."
+)
+
+
+def alike(data: ReportData, mark: Mark) -> list[str]:
+    """Which attributes cannot be told apart, in one sentence; of older runs those whose counterfactuals move each
+    other.
+    """
+    if data.counts.standings:
+        groups = [joint_name(group, mark) for group in data.counts.inseparable]
+        many = _more(len(groups), "groups")
+        told = f"These cannot be told apart on these images: {'; '.join(groups[:_LISTED])}{many}."
+        return [f"{told} Only their joint effects are findings."] if groups else []
+    pairs = [f"{mark(a)} and {mark(b)}" for a, b, _ in mutual(data.ratios, data.attributes)]
+    if not pairs:
+        return []
+    return [
+        f"Counterfactuals of {'; of '.join(pairs[:_LISTED])}{_more(len(pairs), 'pairs')} change each other by half or "
+        "more, both ways: their reference heads confuse the two, or the two are one thing. Their effects cannot be "
+        "told apart."
+    ]
+
+
+def _more(count: int, what: str) -> str:
+    return f" and {count - _LISTED} more {what}" if count > _LISTED else ""
+
+
+def joint_sentences(data: ReportData, audited: str, mark: Mark) -> list[str]:
+    """The clear joint effects on a head, the largest first."""
+    some = [j for j in data.conclusions.joint if j.audited == audited and j.clear]
+    return [_joint(j, mark) for j in sorted(some, key=lambda j: -abs(j.effect))]
+
+
+def _joint(j: JointEffect, mark: Mark) -> str:
+    own = "; one of them is its own concept" if j.own else ""
+    numbers = f"{style.signed(j.effect)} {style.interval(j.ci_low, j.ci_high)}"
+    return f"{joint_name(j.attributes, mark)} together: {numbers}, n = {j.n}, {style.q_value(j.q)}{own}"
+
+
+@dataclass(frozen=True)
+class Response:
+    """Both readings of an audited head without a witness and an attribute; numbers as text."""
+
+    attribute: str
+    incoming: str
+    incoming_interval: str
+    outgoing: str
+    outgoing_interval: str
+    n: str
+    q: str
+    clear: bool
+
+
+def responses(data: ReportData, audited: str, *, most: int) -> list[Response]:
+    """The largest responses of a head to the counterfactuals of other attributes."""
+    cells = {(c.base, c.downstream): c for c in data.conclusions.cells}
+    rows = [c for c in data.conclusions.cells if c.downstream == audited and c.base in data.attributes]
+    rows = [c for c in rows if c.base != audited and c.psi == c.psi]
+    rows.sort(key=lambda c: (not c.clear, -abs(c.psi)))
+    return [_row(c, cells.get((audited, c.base))) for c in rows[:most]]
+
+
+def _row(incoming: Cell, outgoing: Cell | None) -> Response:
+    known = outgoing is not None and outgoing.n > 0
+    return Response(
+        attribute=incoming.base,
+        incoming=style.signed(incoming.psi),
+        incoming_interval=style.interval(incoming.ci_low, incoming.ci_high),
+        outgoing=style.signed(outgoing.psi) if outgoing is not None and known else style.DASH,
+        outgoing_interval=style.interval(outgoing.ci_low, outgoing.ci_high) if outgoing and known else style.DASH,
+        n=str(incoming.n),
+        q=style.bare(incoming.q),
+        clear=incoming.clear,
+    )
+
+
+def heads_with_responses(data: ReportData) -> Sequence[str]:
+    """The shown heads without a witness, those of the largest findings first."""
+    rank = {f.audited: f.rank for f in reversed(data.conclusions.findings)}
+    shown = [a for a in unwitnessed(data) if a in data.shown]
+    return sorted(shown, key=lambda a: rank.get(a, len(rank) + 1000))
