@@ -69,9 +69,9 @@ def test_an_audit_prints_what_it_found(images: Path, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     lines = [" ".join(line.split()) for line in ended.out.splitlines() if line.strip(" ─━")]
     assert lines[0] == "Findings: attributes that the audited heads react to"
-    assert lines[1] == "# audited head reacts to effect 95 % interval q incoming outgoing ψ n"
+    assert lines[1] == "# audited head reacts to effect 95 % interval q incoming outgoing ψ n witness"
     assert lines[2].startswith("1 friendly wearing_hat +0.")
-    assert lines[2].endswith(" 30"), "15 lowered and 15 raised"
+    assert lines[2].endswith(" 30 second heads"), "15 lowered and 15 raised"
     assert lines[3].startswith("60 images, 75 counterfactuals of 5 bases, 100.0% of 75 searches landed, 1.")
     assert lines[-1] == f"Report: {tmp_path / 'run' / 'report.html'}"
     assert "counterfactuals: 1 of 1" in ended.err, "progress is for stderr"

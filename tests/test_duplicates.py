@@ -173,7 +173,7 @@ def test_which_heads_repeat_another_one_in_the_same_part() -> None:
     assert repeated(copies, ["frown", "mine", "hat_2"]) == {"mine"}, "of two copies one is told"
 
 
-def test_a_head_that_is_a_copy_of_an_attribute_keeps_its_findings(tmp_path: Path) -> None:
+def test_a_head_that_is_a_copy_of_an_attribute_needs_a_judge_for_effects(tmp_path: Path) -> None:
     known = worlds.heads()
 
     class Renamed(torch.nn.Module):
@@ -205,7 +205,7 @@ def test_a_head_that_is_a_copy_of_an_attribute_keeps_its_findings(tmp_path: Path
     assert run.conclusions().counts.standings["bare_eyes"].witness is not Witness.NONE
     assert run.record()["duplicates"] == [{"head": "bare_eyes", "of": "eyeglasses", "complement": True}]
     assert "eyeglasses" not in run.effects()["attribute"].to_list(), "it is that attribute"
-    worth = run.effects().filter((run.effects()["q"] < 0.05) & (run.effects()["effect"].abs() >= 0.02))
-    assert len(worth) > 0
-    assert {f["attribute"] for f in run.findings()} == set(worth["attribute"])
-    assert {u.found.attribute for u in check(run, max_effect=0.02).unexpected} == set(worth["attribute"])
+    assert run.effects()["effect"].null_count() == 0, "the judge tells how much of eyeglasses there is"
+    assert run.record()["inseparable"] == ["smiling & eyeglasses"], "their counterfactuals move each other"
+    assert run.findings() == []
+    assert check(run, max_effect=0.02).unmeasured == ("bare_eyes -> smiling",)

@@ -203,11 +203,6 @@ class JointEffect:
         known = self.q < ALPHA and excludes_zero(self.ci_low, self.ci_high)
         return known and not contradicted(self.effect, self.incoming)
 
-    @property
-    def own(self) -> bool:
-        """Whether one of the members is what the audited head is meant to see."""
-        return any(own_concept(self.audited, member) for member in self.members)
-
 
 @dataclass(frozen=True)
 class GroupGap:

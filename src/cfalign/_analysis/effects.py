@@ -77,7 +77,8 @@ def effects(
             of a full switch. Without it ``carried`` is empty.
         same: the head that stands for a copy or a complement of it: these count as one head, so an audited head has no
             effect of its own complement.
-        groups: attributes that cannot be told apart; their joint effect on a head is sought where it is none of them.
+        groups: attributes that cannot be told apart; their joint effect on a head is sought where none of them is its
+            own concept.
         reach: the largest change that the score of an audited head can make; 1 by default. Effects lie within it.
         unwitnessed: audited heads whose concept has no witness; all their numbers but n and the readings are NaN.
     """

@@ -82,6 +82,10 @@ class Problem:
         """1 where the attribute is not the audited head's own concept, 0 where it is, [audited, attribute]."""
         return np.array([[float(not own_concept(a, name)) for name in self.attributes] for a in self.audited])
 
+    def concept(self, audited: str, attribute: str) -> bool:
+        """Whether the attribute is what the audited head is meant to see, or the head itself."""
+        return self.itself(audited, attribute) or own_concept(audited, attribute)
+
     @property
     def judged(self) -> NDArray[np.bool_]:
         """Whether another column than its own head tells how far an attribute moved, [attribute]."""
@@ -121,7 +125,7 @@ class Solutions:
     of_attributes: dict[tuple[str, str], Solved]
     """By (audited, attribute)."""
     of_groups: dict[tuple[str, Inseparable], Solved]
-    """By (audited, group); a head is in none of its groups."""
+    """By (audited, group); a head's own concept is in none of its groups."""
 
 
 NAN = float("nan")
@@ -159,7 +163,7 @@ def solved(problem: Problem, options: EffectOptions, seed: int) -> Solutions:
         )
         for j, a in enumerate(audited)
         for i, group in enumerate(problem.groups)
-        if not any(problem.itself(a, name) for name in group.attributes)
+        if not any(problem.concept(a, name) for name in group.attributes)
     }
     return Solutions(of_attributes, of_groups)
 

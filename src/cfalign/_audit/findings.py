@@ -76,7 +76,7 @@ def findings(
     unwitnessed = [e for e in effects if evidence.standings[e.audited].witness is Witness.NONE and not e.own]
     found = [
         *(_of_effect(e, evidence, options) for e in single),
-        *(_of_group(j, evidence, options) for j in joint if j.clear and not j.own),
+        *(_of_group(j, evidence, options) for j in joint if j.clear),
         *_of_responses(unwitnessed, evidence, options),
     ]
     worth = [f for f in found if f.kind is FindingKind.RESPONSE or f.size >= options.min_effect]

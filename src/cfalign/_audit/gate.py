@@ -155,9 +155,8 @@ def _measured(
             numbers = (e.effect, e.ci_low, e.ci_high, e.n, e.q, e.clear)
             yield Measured(FindingKind.EFFECT, e.audited, e.attribute, *numbers)
     for j in run.joint():
-        if not j.own:
-            numbers = (j.effect, j.ci_low, j.ci_high, j.n, j.q, j.clear)
-            yield Measured(FindingKind.JOINT, j.audited, j.attributes, *numbers)
+        numbers = (j.effect, j.ci_low, j.ci_high, j.n, j.q, j.clear)
+        yield Measured(FindingKind.JOINT, j.audited, j.attributes, *numbers)
 
 
 def _response(e: Effect, incoming: Cell | None, outgoing: Cell | None) -> Measured:

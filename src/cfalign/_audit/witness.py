@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfalign._findings import Standing, Witness
-from cfalign._heads.composition import Composition
+from cfalign._heads.composition import Composition, Head
 from cfalign._models.fingerprint import fingerprint
-from cfalign._types import Classifier
+from cfalign.classifiers import ComposedClassifier
 
 SECOND_HEADS = (
     "heads of a second network are one: `cfalign train classifier --second` trains them, `--reference` names them"
@@ -30,23 +30,31 @@ def standings(
     audited: Mapping[str, Composition], attributes: Sequence[Watched], *, known: Collection[str]
 ) -> dict[str, Standing]:
     """What the effects of every audited head rest on, by label. ``known``: targets of the reference heads."""
-    networks = networks_behind([c for head in audited.values() for c in head.classifiers])
-    prints = {network: fingerprint(network) for network in networks}
-    return {label: _standing(head, prints, attributes, known) for label, head in audited.items()}
+    cores = {label: core(head) for label, head in audited.items()}
+    prints = {network: fingerprint(network) for network in dict.fromkeys(c.classifier for c in cores.values())}
+    return {
+        label: _standing(head, cores[label].target, prints[cores[label].classifier], attributes, known)
+        for label, head in audited.items()
+    }
+
+
+def core(composition: Composition) -> Head:
+    """The head that a composition is about: its first, however deep it is composed."""
+    first = composition.terms[0][1]
+    inner = first.classifier
+    return core(inner.composition) if isinstance(inner, ComposedClassifier) else first
 
 
 def _standing(
-    head: Composition, prints: Mapping[Classifier, str], attributes: Sequence[Watched], known: Collection[str]
+    head: Composition, concept: str, network: str, attributes: Sequence[Watched], known: Collection[str]
 ) -> Standing:
-    concept = head.terms[0][1].target
-    behind = {prints[network] for network in networks_behind(head.classifiers)}
     named = [a for a in attributes if a.target == concept]
     reach = 1.0 if head.sum_of_logits is not None else sum(abs(c) for c, _ in head.terms)
-    if any(a.judge is not None and a.judge not in behind for a in named):
+    if any(a.judge is not None and a.judge != network for a in named):
         return Standing(Witness.JUDGE, reach=reach)
-    if any(a.owner not in behind and a.judge is None for a in named):
+    if any(a.owner != network and a.judge is None for a in named):
         return Standing(Witness.HEADS, reach=reach)
-    if any(a.owner in behind or (a.judge in behind) for a in attributes):
+    if any(network in (a.owner, a.judge) for a in attributes):
         reason = f"nobody but the audited network itself tells how much {concept} an image shows"
         return Standing(Witness.NONE, reason, SECOND_HEADS, reach)
     if concept in known:
@@ -64,11 +72,3 @@ def answered_by_itself(standing: Mapping[str, Standing], twins: Mapping[str, str
         reason = f"the attribute {attribute} gives the answers of the audited head itself"
         found[audited] = replace(standing[audited], witness=Witness.NONE, reason=reason, remedy=SECOND_HEADS)
     return found
-
-
-def networks_behind(classifiers: Sequence[Classifier]) -> list[Classifier]:
-    """The classifiers and all that they are composed of."""
-    found: list[Classifier] = []
-    for classifier in classifiers:
-        found += [classifier, *networks_behind(getattr(classifier, "members", ()))]
-    return list(dict.fromkeys(found))

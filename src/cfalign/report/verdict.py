@@ -128,9 +128,8 @@ def joint_sentences(data: ReportData, audited: str, mark: Mark) -> list[str]:
 
 
 def _joint(j: JointEffect, mark: Mark) -> str:
-    own = "; one of them is its own concept" if j.own else ""
     numbers = f"{style.signed(j.effect)} {style.interval(j.ci_low, j.ci_high)}"
-    return f"{joint_name(j.attributes, mark)} together: {numbers}, n = {j.n}, {style.q_value(j.q)}{own}"
+    return f"{joint_name(j.attributes, mark)} together: {numbers}, n = {j.n}, {style.q_value(j.q)}"
 
 
 @dataclass(frozen=True)
