@@ -16,8 +16,26 @@ from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
+from cfalign._cli.witness import offer
 from cfalign._errors import BadInput
 from cfalign._runs.record import remember
+from cfalign.datasets import Labels
+
+REPEATED = (
+    "images",
+    "classifier",
+    "autoencoder",
+    "bases",
+    "labels",
+    "id_column",
+    "split",
+    "limit",
+    "seed",
+    "size",
+    "bit_depth",
+    "trust",
+)
+"""Flags of an audit that the same audit against a witness is given again."""
 
 
 def audit(
@@ -32,7 +50,7 @@ def audit(
     ] = None,
     bases: flags.Bases = None,
     downstream: flags.Downstream = None,
-    labels: flags.SplitTable = None,
+    labels: flags.AuditLabels = None,
     id_column: flags.IdColumn = None,
     split: flags.Split = None,
     out: flags.RunFolder = Path("runs/audit"),
@@ -68,6 +86,7 @@ def audit(
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = names_in(bases, flag="--bases")
     table = asked(labels, id_column=id_column, splits_only=True)
+    known: Labels | None = None
     with progress() as bars:
         if bank is not None:
             made = load_bank(bank)
@@ -78,7 +97,7 @@ def audit(
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
-            source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
+            source, known = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
             if fresh:
                 start_again(out)
             run = cfalign.audit(
@@ -95,3 +114,6 @@ def audit(
     models = {"autoencoder": autoencoder, "classifier": classifier, "reference": reference, "bank": bank}
     remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models})
     finish(run, as_json=as_json)
+    if reference is None and bank is None:
+        flags_given = {name: context.params[name] for name in REPEATED}
+        offer(run, known, given=flags_given, side=getattr(encoder, "size", None) or size)

@@ -48,7 +48,7 @@ def bank(
     encoder = autoencoders.load(autoencoder, trust=trust)
     table = asked(labels, id_column=id_column, splits_only=True)
     with progress() as bars:
-        source = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
+        source, _ = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
         if fresh:
             start_again(out)
         made = cfalign.bank(

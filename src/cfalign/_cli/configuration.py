@@ -23,14 +23,15 @@ def chosen(
     config: Path | None,
     assignments: Sequence[str] | None,
     flags: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
 ) -> T:
-    """The options that a command was given.
+    """The options that a command was given. ``defaults``: values for what it was not given.
 
     Raises BadInput for an unknown name, for a value that does not fit, and for what has no effect beside the rest.
     """
     settings = given_settings(config=config, assignments=assignments or (), flags=flags)
     refuse_conflicts(context, _dotted(settings))
-    return from_mapping(kind, settings)
+    return from_mapping(kind, {**(defaults or {}), **settings})
 
 
 def given_settings(*, config: Path | None, assignments: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,6 @@ CONFLICTS = (
         beside="bank",
     ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
-    Conflict("audit", idle=("labels",), because="an audit reads labels for their splits only", without="split"),
     Conflict("bank", idle=("labels",), because="a bank reads labels for their splits only", without="split"),
     Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
     Conflict(

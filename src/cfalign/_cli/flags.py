@@ -41,6 +41,13 @@ IdColumn = Annotated[
 ]
 Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
 SplitTable = Annotated[Path | None, typer.Option(help="Table whose column `split` is read for --split.")]
+AuditLabels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Table whose column `split` is read for --split; attributes change no number, but a classifier without "
+        "a witness is offered one that learns from them."
+    ),
+]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, where the autoencoder takes any.")]
 BitDepth = Annotated[
     int | None,

@@ -110,10 +110,10 @@ def opened_for(
     bit_depth: int | None,
     labels: LabelsAsked | None,
     split: str | None,
-) -> ImageSource:
-    """The images of a split at the side that the autoencoder takes."""
+) -> tuple[ImageSource, Labels | None]:
+    """The images of a split at the side that the autoencoder takes, and their labels where there are any."""
     side = autoencoders.side_of(autoencoder, asked=size)
-    return in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)[0]
+    return in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)
 
 
 def reference_with_judge(spec: str, judge: str | None, *, trust: bool) -> Classifier | Reference:

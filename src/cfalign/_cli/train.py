@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from cfalign._cli.output import print_json, progress, say
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
 from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
+from cfalign.training.options import SECOND
 from cfalign.training.recipes import planted_shortcuts as planting
 
 
@@ -77,14 +79,30 @@ def classifier(
     epochs: flags.Epochs = None,
     seed: flags.Seed = None,
     flip: flags.Flip = None,
+    second: Annotated[
+        bool,
+        typer.Option(
+            "--second",
+            help="Train a witness of a first classifier: another architecture, seed and, by person where the "
+            "labels name persons, half of the training images.",
+        ),
+    ] = False,
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images."""
+    """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images.
+
+    cfalign train classifier --images photos/ --labels labels.csv --out heads/
+
+    cfalign train classifier --images photos/ --labels labels.csv --second --out witness/
+    """
     given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
-    settings = chosen(context, ClassifierTraining, config=config, assignments=assignments, flags=given)
+    defaults = SECOND if second else {}
+    settings = chosen(
+        context, ClassifierTraining, config=config, assignments=assignments, flags=given, defaults=defaults
+    )
     encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
     with progress() as bars:
         given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
@@ -109,6 +127,8 @@ def classifier(
         say(f"No head for {name}: {reason}.")
     _skipped(len(report.skipped))
     say(f"Classifier: {report.weights}    measurement: {report.measurement}")
+    if second:
+        say(f"It is a witness in an audit of the first classifier: cfalign audit … --reference {quote(str(out))}")
 
 
 @app.command()

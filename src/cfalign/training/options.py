@@ -11,6 +11,7 @@ from pydantic import Field
 from cfalign._errors import BadInput
 from cfalign._validation import Count, NotNegative, Positive, Share, ShareBelowOne, Whole, options, refuse_idle
 from cfalign.training.principal_components import enough_images
+from cfalign.training.splitting import Half
 
 _NOT_PART_OF_THE_RESULT = ("device", "checkpoint_every")
 _OF_STEPS = (
@@ -77,7 +78,8 @@ class Training:
 
     def identity(self) -> dict[str, Any]:
         """The choices that the result depends on."""
-        return {k: v for k, v in asdict(self).items() if k not in _NOT_PART_OF_THE_RESULT}
+        chosen = {k: v for k, v in asdict(self).items() if k not in _NOT_PART_OF_THE_RESULT}
+        return {k: v for k, v in chosen.items() if (k, v) != ("half", "all")}
 
 
 @options(kw_only=True)
@@ -146,6 +148,10 @@ class ClassifierTraining(Training):
 
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Attributes to learn; None for all that have both values among the training images."""
+    half: Half = "all"
+    """Which training images are learnt from: all, or the first or the second half, which share no image and no person.
+    A second classifier that stands as a witness beside a first one learns from the second half.
+    """
     widths: _Widths = (32, 64, 128, 192)
     """Channels after each halving."""
     hidden: Whole = 0
@@ -181,3 +187,15 @@ class ClassifierTraining(Training):
     """Largest standard deviation of noise on the pixels; images range over [0, 1]."""
     reconstructed: Share = 0.0
     """Share of the training images replaced by their reconstructions, which needs an autoencoder; in [0, 1]."""
+
+
+SECOND: dict[str, Any] = {
+    "half": "second",
+    "seed": 1,
+    "residual": False,
+    "widths": (40, 72, 136, 208),
+    "epochs": 2 * ClassifierTraining().epochs,
+}
+"""What makes a second classifier another network than one by the defaults: other images, another seed, another
+architecture. Half of the images are seen twice as often.
+"""

@@ -16,7 +16,7 @@ from cfalign._runs.progress import Progress
 from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
 from cfalign.datasets.inventory import inventory_record
 from cfalign.training.decoded_images import DecodedImages, decode_all, forget
-from cfalign.training.options import Training
+from cfalign.training.options import ClassifierTraining, Training
 from cfalign.training.output_folder import OutputFolder, open_folder
 from cfalign.training.splitting import Split, enough, split_images
 
@@ -74,7 +74,10 @@ def planned(
 
     Raises BadInput for too few images, and as ``split_images`` and ``open_folder`` do.
     """
-    split = split_images(candidates, labels=labels, share=options.held_out, seed=options.seed)
+    half = options.half if isinstance(options, ClassifierTraining) else "all"
+    split = split_images(
+        candidates, labels=labels, share=options.held_out, seed=options.seed, ids=source.ids, half=half
+    )
     enough(len(split.train), len(split.held_out), skipped=0)
     options.require_enough(len(split.train))
     digest = hashlib.sha256(repr((split.train, split.held_out)).encode()).hexdigest()[:16]

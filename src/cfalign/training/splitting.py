@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from cfalign.datasets import Labels
 
 LEAST_TRAIN = 64
 LEAST_HELD_OUT = 8
+Half = Literal["all", "first", "second"]
+"""Which of the training images are trained on."""
 _TRAIN = ("train", "training")
 _HELD_OUT = ("val", "valid", "validation")
 _PERSONS = ("identity", "person", "person_id", "subject", "subject_id", "patient", "patient_id")
@@ -30,14 +34,40 @@ class Split:
     """The rule of the split, in a few words."""
 
 
-def split_images(candidates: Sequence[int], *, labels: Labels | None, share: float, seed: int) -> Split:
+def split_images(
+    candidates: Sequence[int],
+    *,
+    labels: Labels | None,
+    share: float,
+    seed: int,
+    ids: Sequence[str] = (),
+    half: Half = "all",
+) -> Split:
     """Split the images at these positions.
 
     A column ``split`` decides: "train" is trained on, "val" is held out, and other parts are left out. Without a part
     "val", or without such a column, a random ``share`` is held out. Where the table has a column that names persons
     (identity, person_id, patient_id, …), whole persons are held out, so that nobody is in both parts. Raises BadInput
     for a column ``split`` without a part "train".
+
+    ``half``: train on one half of the training images only, by a hash of the person or else of the image's id, so that
+    the halves are the same whatever the seed and the order, and nobody is in both. ``ids``: of all images.
     """
+    whole = _split(candidates, labels=labels, share=share, seed=seed)
+    if half == "all":
+        return whole
+    column = _person_column(labels)
+    train = tuple(i for i in whole.train if _is_second(i, ids, labels, column) == (half == "second"))
+    how = f"{whole.how}; {half} half of the training images, by {column or 'image'}"
+    return replace(whole, train=train, kept_out=whole.kept_out + len(whole.train) - len(train), how=how)
+
+
+def _is_second(image: int, ids: Sequence[str], labels: Labels | None, column: str | None) -> bool:
+    person = labels.extra[column][image] if labels is not None and column is not None else None
+    return sha256(f"{column} {person}".encode() if person is not None else ids[image].encode()).digest()[0] % 2 == 1
+
+
+def _split(candidates: Sequence[int], *, labels: Labels | None, share: float, seed: int) -> Split:
     if labels is None or labels.split is None:
         train, held_out, how = _random(candidates, labels=labels, share=share, seed=seed)
         return Split(train, held_out, 0, how)
@@ -66,10 +96,15 @@ def enough(train: int, held_out: int, *, skipped: int) -> None:
         )
 
 
+def _person_column(labels: Labels | None) -> str | None:
+    """The column that names persons, where there is one."""
+    return next((name for name in _PERSONS if labels is not None and name in labels.extra), None)
+
+
 def _random(
     candidates: Sequence[int], *, labels: Labels | None, share: float, seed: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
-    column = next((name for name in _PERSONS if labels is not None and name in labels.extra), None)
+    column = _person_column(labels)
     groups: dict[object, list[int]] = defaultdict(list)
     for i in candidates:
         person = labels.extra[column][i] if labels is not None and column is not None else None
