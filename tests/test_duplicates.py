@@ -199,7 +199,7 @@ def test_a_head_that_is_a_copy_of_an_attribute_needs_a_judge_for_effects(tmp_pat
     alone = audited(None)
     standing = alone.conclusions().counts.standings["bare_eyes"]
     assert standing.witness is Witness.NONE, "its only witness is itself"
-    assert "eyeglasses gives the answers" in standing.reason
+    assert "gives the very answers" in standing.reason
     assert alone.effects()["effect"].null_count() == len(alone.effects()) > 0
     run = audited(worlds._wrapped(worlds.LinearHeads(0.7 * worlds.MIXING), name="second"))
     assert run.conclusions().counts.standings["bare_eyes"].witness is not Witness.NONE

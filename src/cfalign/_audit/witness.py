@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cfalign._findings import Standing, Witness
 from cfalign._heads.composition import Composition, Head
@@ -12,6 +13,11 @@ from cfalign.classifiers import ComposedClassifier
 
 SECOND_HEADS = (
     "heads of a second network are one: `cfalign train classifier --second` trains them, `--reference` names them"
+)
+
+UNRECORDED = (
+    "An older cfalign wrote this run, in which the audited heads' own concepts had no witness: take its effects as "
+    "responses, and audit again with heads of a second network (`cfalign train classifier --second`) for effects."
 )
 
 
@@ -24,6 +30,12 @@ class Watched:
     """Fingerprint of the network that its counterfactuals were made against."""
     judge: str | None = None
     """Fingerprint of the judge that watches it."""
+
+
+def unrecorded(record: Mapping[str, Any]) -> bool:
+    """Whether a run, by its ``run.json``, is of an older version and had no reference heads and no judge."""
+    models = record["models"]["classifiers"]
+    return not record.get("standings") and not any(m["role"] in ("reference", "judge") for m in models)
 
 
 def standings(
@@ -55,20 +67,20 @@ def _standing(
     if any(a.owner != network and a.judge is None for a in named):
         return Standing(Witness.HEADS, reach=reach)
     if any(network in (a.owner, a.judge) for a in attributes):
-        reason = f"nobody but the audited network itself tells how much {concept} an image shows"
+        reason = "nobody but the audited network itself tells how much of its own concept an image shows"
         return Standing(Witness.NONE, reason, SECOND_HEADS, reach)
     if concept in known:
-        reason = f"{concept} is not among the attributes, so what counterfactuals do to it would be booked on them"
+        reason = "its own concept is not among the attributes"
         return Standing(Witness.NONE, reason, "name it among the attributes too (--downstream)", reach)
     witness = Witness.JUDGE if all(a.judge is not None for a in attributes) else Witness.HEADS
-    reason = f"no attribute is called {concept}, so it shows up as the attributes that it goes along with"
+    reason = "no attribute has its name, so its own concept shows up as the attributes that it goes along with"
     return Standing(witness, reason, reach=reach)
 
 
 def answered_by_itself(standing: Mapping[str, Standing], twins: Mapping[str, str]) -> dict[str, Standing]:
-    """The standings of heads whose very answers an attribute gives: they have no witness. ``twins``: that attribute."""
+    """The standings of heads whose very answers an attribute gives: they have no witness."""
     found = {}
-    for audited, attribute in twins.items():
-        reason = f"the attribute {attribute} gives the answers of the audited head itself"
+    for audited in twins:
+        reason = "an attribute gives the very answers of the audited head itself"
         found[audited] = replace(standing[audited], witness=Witness.NONE, reason=reason, remedy=SECOND_HEADS)
     return found

@@ -11,9 +11,10 @@ import typer
 
 from cfalign._audit.gate import MAX_EFFECT, Unexpected, Verdict, read_relations, started
 from cfalign._audit.gate import check as run_check
+from cfalign._audit.witness import UNRECORDED, unrecorded
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
-from cfalign._cli.output import print_json, say
+from cfalign._cli.output import complain, print_json, say
 from cfalign._errors import BadInput
 from cfalign._figures.style import interval, q_value, signed
 from cfalign._findings import FindingKind
@@ -50,6 +51,8 @@ def check(
     """
     refuse_conflicts(context)
     limits = None if expected is None else read_relations(expected)
+    if unrecorded(Run(run).finished()):
+        complain(UNRECORDED)
     verdict = run_check(Run(run), expected=limits, max_effect=max_effect, allow_responses=allow_responses)
     if write is not None:
         if write.exists():

@@ -95,14 +95,15 @@ def _unwitnessed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _standings(record: Mapping[str, Any]) -> list[str]:
     """Why heads have no effects and how to get them, and what to bear in mind of others; one sentence a reason."""
-    none = _unwitnessed(record)
+    found = record.get("standings", {})
     said = []
-    for remedy in dict.fromkeys(one["remedy"] for one in none.values()):
-        heads = [a for a, one in none.items() if one["remedy"] == remedy]
-        reason = none[heads[0]]["reason"]
-        said.append(f"Responses, not effects, for {_heads(heads)}: {reason}. Remedy: {remedy}.")
-    others = [one["reason"] for a, one in record.get("standings", {}).items() if a not in none and one["reason"]]
-    return said + [f"{reason[0].upper()}{reason[1:]}." for reason in others[:LISTED]]
+    for why, remedy in dict.fromkeys((one["reason"], one["remedy"]) for one in found.values()):
+        heads = [a for a, one in found.items() if (one["reason"], one["remedy"]) == (why, remedy)]
+        if found[heads[0]]["witness"] == Witness.NONE:
+            said.append(f"Responses, not effects, for {_heads(heads)}: {why}. Remedy: {remedy}.")
+        elif why:
+            said.append(f"Of {_heads(heads)}: {why}.")
+    return said
 
 
 def _heads(names: Sequence[str]) -> str:
@@ -118,7 +119,8 @@ def _inseparable(record: Mapping[str, Any]) -> list[str]:
         return []
     more = f" and {len(groups) - LISTED} more groups, see run.json" if len(groups) > LISTED else ""
     named = "; ".join(groups[:LISTED])
-    return [f"Cannot be told apart on these images, so that only their joint effects count: {named}{more}."]
+    joint = "" if set(record["audited"]) <= set(_unwitnessed(record)) else ", so that only their joint effects count"
+    return [f"Cannot be told apart on these images{joint}: {named}{more}."]
 
 
 def _counts(record: Mapping[str, Any]) -> str:

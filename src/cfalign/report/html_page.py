@@ -69,6 +69,11 @@ def _whole(sentence: str) -> Markup:
     )
 
 
+def _with_code(sentence: str) -> Markup:
+    """A sentence made by ``wording`` with escaped names; what stands in backticks is a command."""
+    return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", sentence))
+
+
 def _context(data: ReportData) -> dict[str, Any]:
     blocks, heatmap, controls = _effect_blocks(data), _heatmap(data), _controls(data)
     figures_drawn = [heatmap, controls["plot"], controls["rest"], *(p for b in blocks for p in b.figures)]
@@ -80,10 +85,10 @@ def _context(data: ReportData) -> dict[str, Any]:
         "introduction": Markup(wording.introduction(data, code)),
         "headlines": [(f, _whole(verdict.finding_sentence(f, code))) for f in data.conclusions.findings],
         "no_finding": verdict.no_finding(data),
-        "cautions": [Markup(c) for c in wording.cautions(data, code)],
+        "cautions": [_with_code(c) for c in wording.cautions(data, code)],
         "blocks": blocks,
         "responses": _responses(data),
-        "kinds": sorted({f.kind.value for f in data.conclusions.findings}),
+        "what_is_found": "response" if verdict.only_responses(data) else "finding",
         "overview": len(data.audited) > _FULL_PLOTS,
         "findings": _findings(data, _Budget(left)),
         "heatmap": heatmap,

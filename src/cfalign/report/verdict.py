@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cfalign._analysis.relations import mutual
+from cfalign._audit.witness import UNRECORDED
 from cfalign._figures import style
 from cfalign._findings import Finding, FindingKind, Witness
 from cfalign._results import ALPHA, Cell, JointEffect
@@ -24,6 +25,11 @@ _RESTS_ON = {
 def unwitnessed(data: ReportData) -> tuple[str, ...]:
     """The audited heads that have no effects, because nobody else tells how much of their concept there is."""
     return tuple(a for a, one in data.counts.standings.items() if one.witness is Witness.NONE)
+
+
+def only_responses(data: ReportData) -> bool:
+    """Whether no audited head has a witness."""
+    return bool(data.audited) and set(data.audited) <= set(unwitnessed(data))
 
 
 def finding_sentence(finding: Finding, mark: Mark) -> str:
@@ -62,7 +68,7 @@ def no_finding(data: ReportData) -> str:
     """The sentence in place of findings where there are none."""
     if not data.audited:
         return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
-    if set(data.audited) <= set(unwitnessed(data)):
+    if only_responses(data):
         return (
             "No findings: on these images no other attribute's counterfactuals move an audited head clearly, in both "
             "readings. These are responses; effects need a witness."
@@ -79,23 +85,19 @@ def standings(data: ReportData, mark: Mark) -> list[str]:
     """What the reader should know of the witnesses, one sentence for each kind."""
     found = data.counts.standings
     if not found:
-        return [] if any(model.role in ("reference", "judge") for model in data.models) else [_OLD]
+        return [] if any(model.role in ("reference", "judge") for model in data.models) else [UNRECORDED]
     said = []
-    for remedy in dict.fromkeys(one.remedy for one in found.values() if one.witness is Witness.NONE):
-        heads = [a for a, one in found.items() if one.witness is Witness.NONE and one.remedy == remedy]
-        why = found[heads[0]].reason
-        said.append(
-            f"No effects for {plural(len(heads), 'head')} ({list_of(heads, mark)}), only responses: {why}, so "
-            f"what a counterfactual does to it would be booked on others. Remedy: {remedy}."
-        )
-    named = [one.reason for one in found.values() if one.witness is not Witness.NONE and one.reason]
-    return said + [f"{reason[0].upper()}{reason[1:]}." for reason in named[:_LISTED]]
-
-
-_OLD = (
-    "An older cfalign wrote this run, in which the audited heads' own concepts had no witness: take its effects as "
-    "responses, and audit again with second heads (`cfalign train classifier --second`) for effects."
-)
+    for why, remedy in dict.fromkeys((one.reason, one.remedy) for one in found.values()):
+        heads = [a for a, one in found.items() if (one.reason, one.remedy) == (why, remedy)]
+        named = f"{plural(len(heads), 'head')} ({list_of(heads, mark)})"
+        if found[heads[0]].witness is Witness.NONE:
+            said.append(
+                f"No effects for {named}, only responses: {why}. So what a counterfactual does to that concept would "
+                f"be booked on other attributes. Remedy: {remedy}."
+            )
+        elif why:
+            said.append(f"Of {named}: {why}.")
+    return said
 
 
 def alike(data: ReportData, mark: Mark) -> list[str]:
@@ -106,7 +108,8 @@ def alike(data: ReportData, mark: Mark) -> list[str]:
         groups = [joint_name(group, mark) for group in data.counts.inseparable]
         many = _more(len(groups), "groups")
         told = f"These cannot be told apart on these images: {'; '.join(groups[:_LISTED])}{many}."
-        return [f"{told} Only their joint effects are findings."] if groups else []
+        joint = "" if only_responses(data) else " Only their joint effects are findings."
+        return [f"{told}{joint}"] if groups else []
     pairs = [f"{mark(a)} and {mark(b)}" for a, b, _ in mutual(data.ratios, data.attributes)]
     if not pairs:
         return []

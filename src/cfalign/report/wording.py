@@ -84,8 +84,20 @@ def introduction(data: ReportData, mark: Mark) -> str:
         f"{who} {was} audited against {against} on {plural(data.counts.images, 'image')}. "
         "For each attribute in turn, images that show it were redrawn so that it fades and little else changes, until "
         f"the probability of its reference head had fallen{asked}.{raised} These are counterfactual images. The "
-        "audited heads then scored both versions. A head whose score changes although nothing changed that should "
-        "matter to it uses what did change, however accurate it is."
+        f"audited heads then scored both versions. {_conclusion(data)}"
+    )
+
+
+def _conclusion(data: ReportData) -> str:
+    """What a change of a score means."""
+    if verdict.only_responses(data):
+        return (
+            "Whether a head whose score changes uses what faded, or what changed along with it, only a witness tells: "
+            "heads of another network that know what the head is meant to see."
+        )
+    return (
+        "A head whose score changes although nothing changed that should matter to it uses what did change, however "
+        "accurate it is."
     )
 
 
@@ -157,7 +169,7 @@ def followed_words() -> str:
 
 def cautions(data: ReportData, mark: Mark) -> list[str]:
     """What a reader should know before trusting the numbers."""
-    found = []
+    found = verdict.standings(data, mark)
     search = data.settings.get("search")
     if isinstance(search, Mapping) and search.get("method") == "pixels":
         found.append(
@@ -197,7 +209,6 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
             "they fool the reference head more than they change the attribute, so its effects are uncertain."
         )
     found += verdict.alike(data, mark)
-    found += verdict.standings(data, mark)
     return found
 
 
