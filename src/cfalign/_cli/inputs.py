@@ -137,7 +137,7 @@ def _in_groups(source: ImageSource, table: Labels | None, column: str) -> ImageS
     rest = alone.get(found.alone, f"; {found.alone} images have none and are a group of their own each")
     complain(f"{len(found)} images are of {found.known} groups ({column}){rest}.")
     if found.known + found.alone < FEW:
-        complain(f"Fewer than {FEW} groups tell little of others: intervals are wide, and p-values cannot be small.")
+        complain(f"Fewer than {FEW} groups tell little of others: intervals are wide and p-values large.")
     return found
 
 
