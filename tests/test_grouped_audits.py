@@ -255,7 +255,6 @@ def test_a_bank_of_people_and_its_audit(desk: Path) -> None:
         ({"group": "identty"}, "The labels have no column 'identty'; nearest valid: identity"),
         ({"group": "identity", "labels": None}, "--group needs --labels, whose column it reads, or a data set"),
         ({"group": "site"}, "All 60 images are of one group, site = 'one'"),
-        ({}, "--labels needs --split or --group: an audit reads splits and groups only."),
     ],
 )
 def test_groups_that_cannot_be_had(desk: Path, given: dict[str, Any], sentence: str) -> None:
@@ -263,6 +262,12 @@ def test_groups_that_cannot_be_had(desk: Path, given: dict[str, Any], sentence: 
     assert ended.code == 2
     assert sentence in ended.err
     assert not (desk / "never").exists()
+
+
+def test_a_bank_reads_labels_for_something(desk: Path) -> None:
+    ended = command("bank", desk, reference=f"{MODELS}:heads", out="never")
+    assert ended.code == 2
+    assert "--labels needs --split or --group: a bank reads splits and groups only." in ended.err
 
 
 def test_the_persons_of_celeba_are_groups(tmp_path: Path) -> None:
