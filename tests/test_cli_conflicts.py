@@ -85,7 +85,7 @@ def test_every_row_names_what_the_command_has() -> None:
     for conflict in CONFLICTS:
         known = {*_flags(conflict.command), *_settings(conflict.command)}
         known |= {name.partition(".")[0] for name in known}
-        named = {*conflict.idle, *filter(None, (conflict.beside, conflict.without))}
+        named = {*conflict.idle, *filter(None, (conflict.beside, *conflict.needed))}
         unknown = named - known
         assert not unknown, f"{conflict.command}: {unknown}"
 

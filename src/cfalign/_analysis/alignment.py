@@ -10,12 +10,13 @@ from scipy.special import logit
 
 from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import (
+    People,
     bootstrap_counts,
     exchange_p,
     exchange_signs,
     generator,
-    percentile_interval,
     q_values,
+    resampled_interval,
 )
 from cfalign._results import Cell, Floats, Outcome
 
@@ -83,18 +84,25 @@ def alignment(
     logit_scale: Mapping[str, float],
     options: AlignmentOptions,
     seed: int = 0,
+    people: People | None = None,
 ) -> list[Cell]:
     """The alignment matrix, one cell per (base, downstream head), base by base.
 
     ``logit_scale``: standard deviation of each head's logit over the images, and of each base's where it has one.
+    ``people``: the group of each image, by the numbers of ``Row.image``, where images are not independent.
     """
-    cells = [cell for row in rows for cell in _cells_of(row, heads, logit_scale, options, seed)]
+    cells = [cell for row in rows for cell in _cells_of(row, heads, logit_scale, options, seed, people)]
     q = q_values(np.array([c.p for c in cells]))
     return [replace(cell, q=float(value)) for cell, value in zip(cells, q, strict=True)]
 
 
 def _cells_of(
-    row: Row, heads: Sequence[str], logit_scale: Mapping[str, float], options: AlignmentOptions, seed: int
+    row: Row,
+    heads: Sequence[str],
+    logit_scale: Mapping[str, float],
+    options: AlignmentOptions,
+    seed: int,
+    people: People | None,
 ) -> list[Cell]:
     used, reasons = usable(row, min_base_change=options.min_base_change)
     excluded = sum(n for reason, n in reasons.items() if reason != Outcome.NOT_ELIGIBLE)
@@ -103,9 +111,12 @@ def _cells_of(
     change = used.after - used.before
     psi = relative_change(change, used.base_change, min_base_change=options.min_base_change)
     null = relative_change(used.null - used.before, used.base_change, min_base_change=options.min_base_change)
-    counts = bootstrap_counts(len(used), resamples=options.resamples, rng=generator(seed, "bootstrap", row.base))
-    low, high = percentile_interval(counts @ psi / len(used))
-    p = _null_p(psi, null, draws=options.draws, rng=generator(seed, "exchange", row.base))
+    who = None if people is None else people[used.image]
+    rng = generator(seed, "bootstrap", row.base)
+    counts = bootstrap_counts(len(used), resamples=options.resamples, rng=rng, people=who)
+    low, high = resampled_interval(counts @ psi / counts.sum(axis=1, keepdims=True), psi.mean(axis=0), who)
+    signs = exchange_signs(len(used), draws=options.draws, rng=generator(seed, "exchange", row.base), people=who)
+    p = _null_p(psi, null, signs)
     columns = {
         "psi": psi.mean(axis=0),
         "ratio_of_means": change.sum(axis=0) / used.base_change.sum(),
@@ -140,7 +151,7 @@ def _cell(base: str, head: str, numbers: Mapping[str, float], *, n: int, exclude
     )
 
 
-def _null_p(psi: Floats, null: Floats, *, draws: int, rng: np.random.Generator) -> Floats:
+def _null_p(psi: Floats, null: Floats, signs: Floats) -> Floats:
     """Does the counterfactual move a head further than a random direction of the same length?
 
     Exchange test on the mean difference; 1 where the control moves it as far or further. The difference of |mean| is no
@@ -148,7 +159,7 @@ def _null_p(psi: Floats, null: Floats, *, draws: int, rng: np.random.Generator) 
     """
     null = np.where(np.isfinite(null), null, 0.0)
     apart = psi - null
-    p = exchange_p(apart.sum(axis=0), exchange_signs(len(psi), draws=draws, rng=rng) @ apart)
+    p = exchange_p(apart.sum(axis=0), signs @ apart)
     return np.where(np.abs(psi.sum(axis=0)) > np.abs(null.sum(axis=0)), p, 1.0)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from cfalign._analysis.alignment import Row
 from cfalign._analysis.inseparable import Inseparable
 from cfalign._analysis.options import EffectOptions
-from cfalign._analysis.statistics import q_values
+from cfalign._analysis.statistics import People, q_values
 from cfalign._analysis.unmixing import NAN, UNSOLVED, Problem, Solutions, Solved, solved
 from cfalign._results import Effect, JointEffect
 
@@ -59,6 +59,7 @@ def effects(
     unwitnessed: Collection[str] = (),
     options: EffectOptions,
     seed: int = 0,
+    people: People | None = None,
 ) -> Unmixed:
     """Effect of every attribute (base of a row, itself a head) on every audited head, with intervals and q-values.
 
@@ -81,11 +82,12 @@ def effects(
             own concept.
         reach: the largest change that the score of an audited head can make; 1 by default. Effects lie within it.
         unwitnessed: audited heads whose concept has no witness; all their numbers but n and the readings are NaN.
+        people: the group of each image, by the numbers of ``Row.image``, where images are not independent.
     """
     attributes = tuple(dict.fromkeys(row.base for row in rows))
     able = [a for a in audited if a not in unwitnessed]
     given = (witnesses or {}, spans or {}, together or {}, same or {}, reach or {})
-    problem = _posed(rows, heads, able, groups, *given)
+    problem = _posed(rows, heads, able, groups, *given, people)
     found = solved(problem, options, seed) if problem.rows and able else Solutions({}, {})
     q = q_values(np.array([s.p for s in found.of_attributes.values()]))
     q_of = dict(zip(found.of_attributes, q.tolist(), strict=True))
@@ -109,6 +111,7 @@ def _posed(
     together: Mapping[tuple[str, str], float],
     same: Mapping[str, str],
     reach: Mapping[str, float],
+    people: People | None,
 ) -> Problem:
     used = [row for row in rows if len(row)]
     found = tuple(dict.fromkeys(row.base for row in used))
@@ -123,6 +126,7 @@ def _posed(
         spans=np.array([spans.get(a, 1.0) for a in found]),
         together=np.array([[together.get((b, a), np.nan) for a in found] for b in found]),
         same=same,
+        people=people,
     )
 
 

@@ -1,18 +1,24 @@
 """Uncertainty: bootstrap over images, permutation against a null measured on the same images, false discovery rate,
 and sparse regression with intervals.
 
-NumPy float64 in, NumPy float64 out; every random draw comes from the generator that is passed.
+NumPy float64 in, NumPy float64 out; every random draw comes from the generator that is passed. ``people`` says which
+images belong together, [image], as those of one person do: whatever is drawn is then drawn for all of them at once.
+None: every image stands alone.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control, norm, rankdata, t
 
 from cfalign._results import Floats
+
+People: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""A number for the group of each image, [image]; which numbers these are does not count, but their order does."""
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -20,9 +26,61 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
-def bootstrap_counts(n: int, *, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each of n images is drawn in each resample, [resample, n]; rows sum to n."""
+def bootstrap_counts(n: int, *, resamples: int, rng: np.random.Generator, people: People | None = None) -> Floats:
+    """How often each of n images is drawn in each resample, [resample, n]; rows sum to n.
+
+    With ``people``, these are drawn: an image counts as often as its person, and rows sum to n on average.
+    """
+    if people is not None:
+        first, place = np.unique(people, return_inverse=True)
+        return bootstrap_counts(len(first), resamples=resamples, rng=rng)[:, place]
     return rng.multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(np.float64)
+
+
+def resampled_interval(samples: Floats, point: Floats, people: People | None = None) -> tuple[Floats, Floats]:
+    """95 % interval of ``point`` from its resamples over the first axis: between percentiles, and with ``people``
+    ``widening`` times as far from the point.
+    """
+    low, high = percentile_interval(samples)
+    if people is None:
+        return low, high
+    wider = widening(people)
+    return point + wider * (low - point), point + wider * (high - point)
+
+
+def widening(people: People) -> float:
+    """How much further a 95 % interval must reach than its bootstrap over people does; NaN where there is but one.
+
+    √(k / (k − 1)) · t / z: the spread between k people is understated by the one factor, and was estimated from k of
+    them, hence Student's t with k − 1 degrees of freedom. k = (Σ n)² / Σ n² is the effective number of people with n
+    images each (Kish), at least 2.
+    """
+    sizes = np.unique(people, return_counts=True)[1]
+    if len(sizes) < 2:
+        return float("nan")
+    k = max(2.0, float(sizes.sum() ** 2 / (sizes**2).sum()))
+    return float(np.sqrt(k / (k - 1)) * t.ppf(0.975, k - 1) / norm.ppf(0.975))
+
+
+def variances_over_people(parts: Sequence[Floats], people: Sequence[People]) -> Floats:
+    """Sampling variance of the sum of each part [image, number] over its images, [part, number]; a part has mean 0.
+
+    What is summed within a person counts once (a sandwich of clusters), by the factor ``widening`` squared. Where
+    people have images in several parts, these err together. Whoever weighs the parts by their variances, as if they
+    were independent, would then rely on them too much, so all are multiplied by what the variance of the weighted mean
+    is understated by. NaN where a part has one person only.
+    """
+    numbers, places = np.unique(np.concatenate(people), return_inverse=True)
+    sums = np.zeros((len(parts), len(numbers), *parts[0].shape[1:]))
+    ends = np.cumsum([len(part) for part in parts])
+    for into, part, place in zip(sums, parts, np.split(places, ends[:-1]), strict=True):
+        np.add.at(into, place, part)
+    alone = (sums**2).sum(axis=1)
+    weighted = sums / np.maximum(alone, 1e-30)[:, None]
+    apart, together = (weighted**2).sum(axis=(0, 1)), (weighted.sum(axis=0) ** 2).sum(axis=0)
+    understated = np.maximum(1.0, together / np.maximum(apart, 1e-30))
+    wider = np.array([widening(who) for who in people])
+    return np.asarray(understated * alone * wider[:, None] ** 2)
 
 
 def percentile_interval(samples: Floats, *, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -37,8 +95,14 @@ def percentile_interval(samples: Floats, *, level: float = 0.95) -> tuple[Floats
     return low, high
 
 
-def exchange_signs(n: int, *, draws: int, rng: np.random.Generator) -> Floats:
-    """−1 where a draw exchanges an image's counterfactual and its control, 1 where it does not, [draw, n]."""
+def exchange_signs(n: int, *, draws: int, rng: np.random.Generator, people: People | None = None) -> Floats:
+    """−1 where a draw exchanges an image's counterfactual and its control, 1 where it does not, [draw, n].
+
+    With ``people``, all images of a person have one sign.
+    """
+    if people is not None:
+        first, place = np.unique(people, return_inverse=True)
+        return exchange_signs(len(first), draws=draws, rng=rng)[:, place]
     return np.where(rng.integers(0, 2, size=(draws, n)) == 1, 1.0, -1.0)
 
 

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from cfalign._analysis.alignment import Row
 from cfalign._analysis.inseparable import Inseparable
 from cfalign._analysis.options import EffectOptions
-from cfalign._analysis.statistics import exchange_p, exchange_signs, generator, horseshoe, percentile_interval
+from cfalign._analysis.statistics import (
+    People,
+    exchange_p,
+    exchange_signs,
+    generator,
+    horseshoe,
+    percentile_interval,
+    variances_over_people,
+)
 from cfalign._results import Floats, own_concept
 
 
@@ -58,6 +66,12 @@ class Problem:
     groups: Sequence[Inseparable]
     reach: Floats
     """The largest change that a score can make, [audited]."""
+    people: People | None = None
+    """The group of each image; None where every image stands alone."""
+
+    def who(self, row: Row) -> People:
+        """What is drawn at once: the person of each counterfactual, or else its image."""
+        return row.image if self.people is None else self.people[row.image]
 
     def itself(self, audited: str, attribute: str) -> bool:
         """Whether the attribute is the audited head under this name or another."""
@@ -198,9 +212,7 @@ def _posterior(problem: Problem, point: Responses, options: EffectOptions, seed:
     A response has less weight the more it varies between images in a way that the attributes do not explain.
     """
     rough = unmix(point.mixing, point.audited, ridge=options.ridge)
-    variance = np.stack(
-        [_variance(row, own, problem, rough) for row, own in zip(problem.rows, problem.own, strict=True)]
-    )
+    variance = _variances(problem, rough)
     weight = 1 / (1 + variance.T / options.misfit**2)
     design = np.repeat(point.mixing[None], len(problem.audited), axis=0)
     for k, name in enumerate(problem.attributes):
@@ -297,16 +309,42 @@ _TOGETHER = 1000
 """Effects solved at once; bounds the memory of their draws."""
 
 
-def _variance(row: Row, own: int, problem: Problem, rough: Floats) -> Floats:
-    """Sampling variance of the part of a row's response that the attributes do not explain, [audited].
+_UNKNOWN = 0.25
+"""The variance of a single image or person: unknown, and taken as large."""
 
-    The variance of a single image is unknown and taken as large.
+
+def _variances(problem: Problem, rough: Floats) -> Floats:
+    """Sampling variance of the part of each row's response that the attributes do not explain, [row, audited].
+
+    The two ways of an attribute share people, so they are taken together where there are any.
     """
-    change = row.after - row.before
+    pairs = list(zip(problem.rows, problem.own, strict=True))
+    found = np.stack([_variance(row, own, problem, rough) for row, own in pairs])
+    if problem.people is None:
+        return found
+    for name in problem.attributes:
+        at = problem.rows_of(name)
+        parts = []
+        for row, own in (pairs[i] for i in at):
+            left = _unexplained(row, problem, rough)
+            parts.append((left - left.mean(axis=0)) / (row.after - row.before)[:, own].sum())
+        variance = variances_over_people(parts, [problem.who(problem.rows[i]) for i in at])
+        found[at] = np.where(np.isnan(variance), _UNKNOWN, variance)
+    return found
+
+
+def _variance(row: Row, own: int, problem: Problem, rough: Floats) -> Floats:
+    """The same of one row, [audited], where every image stands alone."""
     if len(row) < 2:
-        return np.full(len(problem.targets), 0.25)
-    beyond = change[:, problem.targets] - change[:, problem.columns] @ rough
-    return np.asarray(len(row) * beyond.var(axis=0, ddof=1) / change[:, own].sum() ** 2)
+        return np.full(len(problem.targets), _UNKNOWN)
+    left = _unexplained(row, problem, rough)
+    return np.asarray(len(row) * left.var(axis=0, ddof=1) / (row.after - row.before)[:, own].sum() ** 2)
+
+
+def _unexplained(row: Row, problem: Problem, rough: Floats) -> Floats:
+    """What the attributes do not explain of the changes of each image, [m, audited]."""
+    change = row.after - row.before
+    return np.asarray(change[:, problem.targets] - change[:, problem.columns] @ rough)
 
 
 def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]], *, draws: int, seed: int) -> Floats:
@@ -315,11 +353,11 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
     The part that attributes beside the members explain (``found`` [audited, attribute], per unit of the witness) is
     subtracted from the audited head's changes, on the counterfactuals of the members and on the controls. The rest is
     summed over both ways, with the opposite sign where the attribute fell. The sum is compared with the sums after
-    images exchange counterfactual and control (as Freedman and Lane 1983 permute residuals). P is 1 where the sum of
-    the controls is as large or larger.
+    images, or all images of a person, exchange counterfactual and control (as Freedman and Lane 1983 permute
+    residuals). P is 1 where the sum of the controls is as large or larger.
     """
-    images = np.unique(np.concatenate([row.image for row in problem.rows]))
-    signs = exchange_signs(len(images), draws=draws, rng=generator(seed, "effects exchange"))
+    drawn = np.unique(np.concatenate([problem.who(row) for row in problem.rows]))
+    signs = exchange_signs(len(drawn), draws=draws, rng=generator(seed, "effects exchange"))
     p = np.ones((len(members), len(problem.audited)))
     for m, some in enumerate(members):
         others = np.where(np.isin(np.arange(len(problem.attributes)), some), 0.0, found)
@@ -330,7 +368,7 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
             moved, control = row.after - row.before, np.nan_to_num(row.null - row.before)
             left = [x[:, problem.targets] - x[:, problem.columns] @ others.T for x in (moved, control)]
             parts.append(way * np.stack(left))
-            places.append(np.searchsorted(images, row.image))
+            places.append(np.searchsorted(drawn, problem.who(row)))
         ours, theirs = np.concatenate(parts, axis=1)
         exchanged = signs[:, np.concatenate(places)] @ (ours - theirs)
         tested = exchange_p((ours - theirs).sum(axis=0), exchanged)

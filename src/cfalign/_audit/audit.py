@@ -12,6 +12,7 @@ from cfalign._audit.bank import Bank, consult, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
+from cfalign._audit.shards import Shards
 from cfalign._audit.subject import (
     Audited,
     Owner,
@@ -174,6 +175,7 @@ def _audit_bank(
         batch=options.batch,
     )
     start |= bank.inventory()
+    start["data"] |= bank.groups()
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)
     standing = standings(fresh, bank.watched, known=bank.heads)
@@ -226,5 +228,6 @@ def _conclude(
         "audited": list(subject.audited),
         "attributes": list(subject.attributes),
         "judges": dict(subject.judges),
+        **Shards.of(run).groups_seen(),
         **plain(conclusions.counts),
     }

@@ -89,6 +89,11 @@ class Bank:
         content = self.run.record()
         return {name: content[name] for name in ("inventory",) if name in content}
 
+    def groups(self) -> dict[str, Any]:
+        """What is known of the groups of its images, as a part of a record's ``data``; empty where there are none."""
+        data = self.run.record()["data"]
+        return {name: data[name] for name in ("groups",) if name in data}
+
     def identity(self) -> str:
         """A hash (16 hex digits) of what the bank was made from."""
         content = self.run.record()

@@ -1,9 +1,9 @@
 """One measured chunk as tables and tensors: the shards of a run.
 
-``scores``: one row per image, its scores on x and on x0, or why it was skipped. ``responses``: one row per examined
-(image, base) pair for which a counterfactual was sought. ``ineligible``: one narrow row per examined pair that the base
-does not predict positive, many where there are many classes. ``tensors``, of a bank: the images themselves,
-in 8 bits.
+``scores``: one row per image, its scores on x and on x0, or why it was skipped; and its ``group`` where images have
+groups. ``responses``: one row per examined (image, base) pair for which a counterfactual was sought. ``ineligible``:
+one narrow row per examined pair that the base does not predict positive, many where there are many classes.
+``tensors``, of a bank: the images themselves, in 8 bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from cfalign._audit.measurement import MeasuredPairs, Pair, ScoredEnds, SeenImages
 from cfalign._counterfactuals.batch import Rows
 from cfalign._results import Floats, Outcome
-from cfalign._runs.columns import Column
+from cfalign._runs.columns import GROUP, Column
 from cfalign.datasets import Skipped
 
 SCORED = (Column.BEFORE, Column.AFTER, Column.NULL, Column.OFF, Column.OFF_NULL)
@@ -63,6 +63,13 @@ def score_table(chunk: Chunk, labels: Sequence[str]) -> pl.DataFrame:
     values = np.concatenate([chunk.seen.image_scores, chunk.seen.reconstruction_scores], axis=1)
     table = names.hstack(pl.DataFrame(values, schema=_score_columns(labels)))
     return pl.concat([table, skipped_table(chunk.skipped, labels)]) if chunk.skipped else table
+
+
+def with_groups(scores: pl.DataFrame, groups: Mapping[str, str | None] | None) -> pl.DataFrame:
+    """The rows of ``scores`` with the column ``group``, null where an image stands alone; unchanged without groups."""
+    if groups is None:
+        return scores
+    return scores.with_columns(pl.Series(GROUP, [groups[i] for i in scores["image_id"].to_list()], dtype=pl.String))
 
 
 def _score_columns(labels: Sequence[str]) -> list[str]:

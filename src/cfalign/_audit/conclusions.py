@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
 
@@ -58,6 +59,7 @@ def conclude(
         logit_scale=shards.logit_scale(heads),
         options=options.alignment,
         seed=options.seed,
+        people=shards.people,
     )
     columns = [*heads, *judges.values()]
     copies = duplicates(shards.answers(heads), heads, first=attributes)
@@ -84,6 +86,7 @@ def conclude(
         unwitnessed=[a for a, one in standing.items() if one.witness is Witness.NONE],
         options=options.effects,
         seed=options.seed,
+        people=shards.people,
     )
     rows_of = {"audited": audited, "attributes": attributes}
     mirrored = [copy for copy in copies if copy.head in twice]
@@ -92,7 +95,8 @@ def conclude(
     told = [e for e in found if not {e.audited, e.attribute} & silent]
     known = shards.on_reconstructions(heads)
     foreign = [e for e in told if not e.own]
-    controls = {a: followed(switched, columns, a, judge, seed=options.seed) for a, judge in judges.items()}
+    follow = partial(followed, switched, columns, seed=options.seed, people=shards.people)
+    controls = {attribute: follow(attribute, judge) for attribute, judge in judges.items()}
     first = [e for e in found if e.attribute in alone]
     evidence = Evidence(cells, {base: row for base, (row, _) in used.items()}, heads, shards.ids, standing, judges)
     gaps = group_gaps(first, solved.carried, groups, {a: known[a][examined] for a in audited})

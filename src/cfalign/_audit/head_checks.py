@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from cfalign._analysis.alignment import Row
-from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import People, bootstrap_counts, generator, resampled_interval
 from cfalign._results import Floats, Followed
 from cfalign._runs.columns import Column
 
@@ -16,22 +16,32 @@ RESAMPLES = 1000
 """Bootstrap resamples of the images."""
 
 
-def followed(rows: Sequence[Row], columns: Sequence[str], attribute: str, judge: str, *, seed: int) -> Followed:
+def followed(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    attribute: str,
+    judge: str,
+    *,
+    seed: int,
+    people: People | None = None,
+) -> Followed:
     """How far the judge follows the counterfactuals of an attribute, of both ways, with a 95 % interval over images.
 
-    ``rows``: as ``Shards.switched`` gives them, with these ``columns``. ``judge``: a column. NaN without
-    counterfactuals.
+    ``rows``: as ``Shards.switched`` gives them, with these ``columns``. ``judge``: a column. ``people``: the group of
+    each image, over which the interval then is. NaN without counterfactuals.
     """
     pair = [columns.index(judge), columns.index(attribute)]
-    changes = [(row.after - row.before)[:, pair] for row in rows if row.base == attribute]
+    mine = [row for row in rows if row.base == attribute]
+    changes = [(row.after - row.before)[:, pair] for row in mine]
     falls = [np.sign(c[:, 1:]) * c for c in changes]  # a rise of the attribute counts as its fall
     change = np.concatenate(falls) if falls else np.zeros((0, 2))
     if not len(change):
         return Followed(judge_share=float("nan"), ci_low=float("nan"), ci_high=float("nan"), n=0)
-    counts = bootstrap_counts(len(change), resamples=RESAMPLES, rng=generator(seed, "judge", attribute))
-    sums = counts @ change
-    low, high = percentile_interval(sums[:, :1] / sums[:, 1:])
+    who = None if people is None else people[np.concatenate([row.image for row in mine])]
+    rng = generator(seed, "judge", attribute)
+    sums = bootstrap_counts(len(change), resamples=RESAMPLES, rng=rng, people=who) @ change
     total = change.sum(axis=0)
+    low, high = resampled_interval(sums[:, :1] / sums[:, 1:], total[:1] / total[1:], who)
     return Followed(judge_share=float(total[0] / total[1]), ci_low=float(low[0]), ci_high=float(high[0]), n=len(change))
 
 

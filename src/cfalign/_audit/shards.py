@@ -12,10 +12,11 @@ from scipy.special import logit
 
 from cfalign._analysis.alignment import Row, usable
 from cfalign._analysis.group_gaps import Groups
+from cfalign._analysis.statistics import People
 from cfalign._audit.chunk import INELIGIBLE
 from cfalign._audit.options import AuditOptions
 from cfalign._results import Floats, Outcome, Skipped
-from cfalign._runs.columns import Column, raised_label
+from cfalign._runs.columns import GROUP, Column, raised_label
 from cfalign._runs.run import Run
 
 
@@ -61,6 +62,26 @@ class Shards:
         """The images that could not be loaded, by name."""
         rows = self.scores.filter(pl.col("skipped").is_not_null()).select("image_id", "skipped").sort("image_id")
         return tuple(Skipped(image_id, reason) for image_id, reason in rows.iter_rows())
+
+    @cached_property
+    def people(self) -> People | None:
+        """A number for the group of each image, by its place in ``ids``; None where the images have no groups.
+
+        An image without a group is one of its own. The numbers follow from names alone, and not from the order.
+        """
+        if GROUP not in self.scores.columns:
+            return None
+        names = list(zip(self.scores[GROUP].to_list(), self.ids, strict=True))
+        own = [("alone", image_id) if group is None else ("group", group) for group, image_id in names]
+        number = {name: i for i, name in enumerate(sorted(set(own)))}
+        return np.array([number[name] for name in own], dtype=np.int64)
+
+    def groups_seen(self) -> dict[str, int]:
+        """How many groups the images that were looked at are of, for ``run.json``; empty where they have none."""
+        if self.people is None:
+            return {}
+        looked = self.scores["skipped"].is_null().to_numpy()
+        return {"groups_seen": len(np.unique(self.people[looked]))}
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from cfalign._audit.chunk import (
     response_table,
     score_table,
     skipped_table,
+    with_groups,
 )
 from cfalign._audit.measurement import Base, Pair, SeenImages, WalkSettings, examined, look, walk_all
 from cfalign._audit.options import AuditOptions
@@ -41,6 +42,7 @@ from cfalign._runs.progress import Progress, in_order, silent
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource, Loaded
+from cfalign.datasets.grouped_images import groups_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Plan:
             own=self.score,
             backwards=self.options.search.method != "latent-shift",
         )
+
+    @cached_property
+    def groups(self) -> Mapping[str, str | None] | None:
+        """The group of each image by its id; None where the source has no groups."""
+        return groups_of(self.source)
 
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
@@ -160,7 +167,7 @@ def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, 
     labels, columns = plan.panel.labels, plan.columns
     scores, ineligible, responses = (run.path / kind / shard for kind in ("scores", "ineligible", "responses"))
     if not len(loaded):
-        write_parquet(scores, skipped_table(loaded.skipped, labels))
+        write_parquet(scores, with_groups(skipped_table(loaded.skipped, labels), plan.groups))
         write_parquet(ineligible, ineligible_table(None, columns))
         write_parquet(responses, response_table(None, columns))
         return
@@ -171,7 +178,7 @@ def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, 
     chunk = _walked(plan, loaded, seen, remaining)
     if plan.keep_images:
         write_tensors((run.path / "tensors" / shard).with_suffix(".safetensors"), image_tensors(images, chunk))
-    write_parquet(scores, score_table(chunk, labels))
+    write_parquet(scores, with_groups(score_table(chunk, labels), plan.groups))
     write_parquet(ineligible, ineligible_table(chunk, columns))
     write_parquet(responses, response_table(chunk, columns))
 

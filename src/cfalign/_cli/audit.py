@@ -13,7 +13,7 @@ from cfalign._audit.bank import load_bank
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
+from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge, refuse_other_groups
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
 from cfalign._cli.witness import offer
@@ -29,6 +29,7 @@ REPEATED = (
     "labels",
     "id_column",
     "split",
+    "group",
     "limit",
     "seed",
     "size",
@@ -53,6 +54,7 @@ def audit(
     labels: flags.AuditLabels = None,
     id_column: flags.IdColumn = None,
     split: flags.Split = None,
+    group: flags.Group = None,
     out: flags.RunFolder = Path("runs/audit"),
     fresh: flags.Fresh = False,
     limit: flags.Limit = None,
@@ -90,6 +92,7 @@ def audit(
     with progress() as bars:
         if bank is not None:
             made = load_bank(bank)
+            refuse_other_groups(made, group)
             if fresh:
                 start_again(out, kept=bank)
             run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, progress=bars)
@@ -97,7 +100,9 @@ def audit(
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
             encoder = autoencoders.load(autoencoder, trust=trust)
-            source, known = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
+            source, known = opened_for(
+                encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split, group=group
+            )
             if fresh:
                 start_again(out)
             run = cfalign.audit(

@@ -28,6 +28,7 @@ def bank(
     labels: flags.SplitTable = None,
     id_column: flags.IdColumn = None,
     split: flags.Split = None,
+    group: flags.Group = None,
     out: flags.RunFolder = Path("runs/bank"),
     fresh: flags.Fresh = False,
     limit: flags.Limit = None,
@@ -48,7 +49,7 @@ def bank(
     encoder = autoencoders.load(autoencoder, trust=trust)
     table = asked(labels, id_column=id_column, splits_only=True)
     with progress() as bars:
-        source, _ = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split)
+        source, _ = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split, group=group)
         if fresh:
             start_again(out)
         made = cfalign.bank(

@@ -21,14 +21,19 @@ class Conflict:
     because: str
     beside: str | None = None
     """The flag or setting beside which they have no effect."""
-    without: str | None = None
-    """The flag or setting without which they have no effect."""
+    without: str | tuple[str, ...] = ()
+    """The flag or setting, or those, without any of which they have no effect."""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Those of which one must be given; empty where nothing is needed."""
+        return (self.without,) if isinstance(self.without, str) else self.without
 
     def applies(self, given: Iterable[str]) -> bool:
         """Whether the case is there: always, where neither ``beside`` nor ``without`` names one."""
         if self.beside is not None:
             return self.beside in given
-        return self.without is None or self.without not in given
+        return not self.needed or not set(self.needed) & set(given)
 
     def names(self, name: str) -> bool:
         """Whether a flag or setting is one of those without effect."""
@@ -47,7 +52,7 @@ CONFLICTS = (
         beside="bank",
     ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
-    Conflict("bank", idle=("labels",), because="a bank reads labels for their splits only", without="split"),
+    Conflict("bank", idle=("labels",), because="a bank reads splits and groups only", without=("split", "group")),
     Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
     Conflict(
         "rectify",
@@ -130,6 +135,8 @@ def _typed(context: typer.Context, name: str) -> bool:
 
 
 def _wording(conflict: Conflict, flags: dict[str, str]) -> str:
-    name = conflict.without or conflict.beside
+    if conflict.needed:
+        return f"needs {' or '.join(flags.get(name, f'the setting {name}') for name in conflict.needed)}"
+    name = conflict.beside
     other = f"`cfalign {conflict.command}`" if name is None else flags.get(name, f"the setting {name}")
-    return f"needs {other}" if conflict.without else f"does not go with {other}"
+    return f"does not go with {other}"

@@ -40,12 +40,23 @@ IdColumn = Annotated[
     str | None, typer.Option(help="Column of the labels that names the images, where its values do not decide.")
 ]
 Split = Annotated[str | None, typer.Option(help="Only images of this split of the labels or the data set.")]
-SplitTable = Annotated[Path | None, typer.Option(help="Table whose column `split` is read for --split.")]
+SplitTable = Annotated[
+    Path | None, typer.Option(help="Table whose columns are read for --split (its column `split`) and --group.")
+]
 AuditLabels = Annotated[
     Path | None,
     typer.Option(
-        help="Table whose column `split` is read for --split; attributes change no number, but a classifier without "
-        "a witness is offered one that learns from them."
+        help="Table whose column `split` is read for --split, and any column for --group; attributes change no number, "
+        "but a classifier without a witness is offered one that learns from them."
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the labels or the data set that says which images belong together: the person (identity), "
+        "patient or site. Intervals and p-values are then over these groups, not over images.",
+        show_default=False,
     ),
 ]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, where the autoencoder takes any.")]

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cfalign import autoencoders, classifiers
+from cfalign._audit.bank import Bank
 from cfalign._cli.output import complain
 from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._types import Autoencoder, Classifier
-from cfalign.datasets import ImageSource, Labels, open_dataset, read_labels
+from cfalign.datasets import ImageSource, Labels, grouped, open_dataset, read_labels, target_name
 from cfalign.datasets.label_reading import remember
 
 Number = TypeVar("Number", int, float)
+FEW = 10
+"""Groups below which a person is told that there are few."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class LabelsAsked:
     uncertain: str | None = None
     id_column: str | None = None
     splits_only: bool = False
-    """Whether the command reads nothing but the split, and says nothing of attributes."""
+    """Whether the command reads nothing but the split and groups, and says nothing of attributes."""
 
     def read(self, ids: Sequence[str]) -> Labels:
         """The labels of these images; tells on stderr what was decided and left out. Raises BadInput."""
@@ -110,10 +113,43 @@ def opened_for(
     bit_depth: int | None,
     labels: LabelsAsked | None,
     split: str | None,
+    group: str | None = None,
 ) -> tuple[ImageSource, Labels | None]:
-    """The images of a split at the side that the autoencoder takes, and their labels where there are any."""
+    """The images of a split at the side that the autoencoder takes, in the groups of a column where one is named, and
+    their labels where there are any.
+    """
     side = autoencoders.side_of(autoencoder, asked=size)
-    return in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)
+    source, table = in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)
+    return (source if group is None else _in_groups(source, table, group)), table
+
+
+def _in_groups(source: ImageSource, table: Labels | None, column: str) -> ImageSource:
+    """The images in the groups that a column of their labels names; tells on stderr how many these are.
+
+    Raises BadInput without labels, for an unknown column, and for one group only.
+    """
+    if table is None:
+        raise BadInput("--group needs --labels, whose column it reads, or a data set that has such a column.")
+    found = grouped(source, table.texts(column), column=target_name(column))
+    if table.reading is not None:
+        remember(found, table.reading)
+    alone = {0: "", 1: "; 1 image has none and is a group of its own"}
+    rest = alone.get(found.alone, f"; {found.alone} images have none and are a group of their own each")
+    complain(f"{len(found)} images are of {found.known} groups ({column}){rest}.")
+    if found.known + found.alone < FEW:
+        complain(f"Fewer than {FEW} groups tell little of others: intervals are wide and p-values large.")
+    return found
+
+
+def refuse_other_groups(bank: Bank, column: str | None) -> None:
+    """Raises BadInput where a command names other groups than those of the bank that it audits."""
+    made = bank.groups().get("groups", {}).get("column")
+    if column is None or target_name(column) == made:
+        return
+    has = "no groups" if made is None else f"the groups {made!r}"
+    raise BadInput(
+        f"--group: the bank was made with {has}, got {column!r}; leave it out, or make a bank with --group {column}."
+    )
 
 
 def reference_with_judge(spec: str, judge: str | None, *, trust: bool) -> Classifier | Reference:

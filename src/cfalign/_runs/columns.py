@@ -48,6 +48,8 @@ class Column(StrEnum):
         return [column.removeprefix(start) for column in columns if column.startswith(start)]
 
 
+GROUP = "group"
+"""In ``scores``: the person, or other group, of an image; only where the images of a run have groups."""
 RAISED = "not "
 """How the label of a base begins whose counterfactuals raise an attribute."""
 

@@ -26,6 +26,7 @@ from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
+from cfalign.datasets.grouped_images import group_record
 from cfalign.datasets.inventory import inventory_record
 from cfalign.datasets.label_reading import remembered
 
@@ -67,6 +68,7 @@ def record(
     labels = {} if reading is None else {"labels": reading.as_dict()}
     if source is not None:
         data["images"] = len(source.ids)
+        data |= group_record(source)
     return {
         "schema": SCHEMA,
         "cfalign": __version__,

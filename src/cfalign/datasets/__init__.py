@@ -9,6 +9,7 @@
 ``image_source``        ``ImageSource``, the interface, and what it delivers: ``Loaded``, ``Skipped``
 ``image_folder``        ``ImageFolder``: image files below a folder, decoded on demand; ``read_image``
 ``tensor_images``       ``TensorImages``: images that are in memory already
+``grouped_images``      ``grouped``: which images are of one person, patient or site
 ``label_files``         ``read_labels``: attributes from a file, aligned with image ids
 ``labels``              ``Labels``: attributes of images
 ``families``            data sets that bring labels: celeba, waterbirds, hf, xrv, webdataset
@@ -34,6 +35,7 @@
 
 from cfalign._results import Skipped
 from cfalign.datasets.encoded_images import EncodedImages
+from cfalign.datasets.grouped_images import GroupedImages, grouped
 from cfalign.datasets.image_folder import ImageFolder, read_image
 from cfalign.datasets.image_source import ImageSource, Loaded, in_batches
 from cfalign.datasets.inventory import ImageWarning, Inventory, LeftOut
@@ -47,6 +49,7 @@ from cfalign.datasets.tensor_images import TensorImages
 __all__ = [
     "SPEC",
     "EncodedImages",
+    "GroupedImages",
     "ImageFolder",
     "ImageSource",
     "ImageWarning",
@@ -59,6 +62,7 @@ __all__ = [
     "Openable",
     "Skipped",
     "TensorImages",
+    "grouped",
     "in_batches",
     "open_dataset",
     "open_images",

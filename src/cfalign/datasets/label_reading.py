@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfalign.datasets.attribute_columns import Attributes, Uncertain
+from cfalign.datasets.grouped_images import GroupedImages
 from cfalign.datasets.label_tables import Table
 from cfalign.datasets.matching import Likeness
 
@@ -78,6 +79,8 @@ class LabelReading:
 
 def remember(images: Any, reading: LabelReading) -> None:
     """Let images that labels chose keep how these were read, for the record of what is done with them."""
+    while isinstance(images, GroupedImages):
+        images = images.images
     images.chosen_by = reading
 
 

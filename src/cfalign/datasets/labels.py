@@ -74,6 +74,21 @@ class Labels:
         """The values of one target, [image]. Raises BadInput as ``require``."""
         return self.require([target]).values[:, 0]
 
+    def texts(self, column: str) -> Texts:
+        """The cells of any column as text, None where blank: of an attribute (0 or 1), the split or another one.
+
+        Raises BadInput for an unknown column and names the nearest ones.
+        """
+        name = target_name(column)
+        if name in self.extra:
+            return self.extra[name]
+        if name in self.targets:
+            return tuple(None if np.isnan(value) else f"{value:g}" for value in self.column(name).tolist())
+        if name in ("split", "partition") and self.split is not None:
+            return self.split
+        known = [*self.extra, *self.targets, *(["split"] if self.split is not None else [])]
+        raise BadInput(f"The labels have no column {column!r}; {nearest(name, known)}.")
+
     def subset(self, keep: Keep) -> Labels:
         """The labels of some images, by id (in this order) or by mask. Raises BadInput as ``ImageSource.subset``."""
         chosen = positions(self.ids, keep=keep)
