@@ -38,7 +38,7 @@ INTRODUCTION = """\
 # What is measured
 
 [README](../README.md) · [Method](method.md) · [Commands](commands.md) ·
-[Bring your own](own-models.md) · [Limits](limits.md)
+[Bring your own](own-models.md) · [Limits](limits.md) · [Effects](effects.md)
 
 Every number that the project claims stands here, with what it rests on and the command that repeats it. Brackets hold
 95 % intervals. All numbers come from the full form of each command; `--quick` is smaller and noisier. The page is

@@ -98,7 +98,8 @@ def conclude(
     follow = partial(followed, switched, columns, seed=options.seed, people=shards.people)
     controls = {attribute: follow(attribute, judge) for attribute, judge in judges.items()}
     first = [e for e in found if e.attribute in alone]
-    evidence = Evidence(cells, {base: row for base, (row, _) in used.items()}, heads, shards.ids, standing, judges)
+    counting_rows = {base: row for base, (row, _) in used.items()}
+    evidence = Evidence(cells, counting_rows, heads, shards.ids, standing, judges, shards.people)
     gaps = group_gaps(first, solved.carried, groups, {a: known[a][examined] for a in audited})
     return Conclusions(
         cells=tuple(cells),

@@ -9,7 +9,7 @@ import numpy as np
 
 from cfalign._analysis.alignment import Row
 from cfalign._analysis.inseparable import Inseparable
-from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
+from cfalign._analysis.statistics import People, bootstrap_counts, generator, resampled_interval
 from cfalign._audit.options import AuditOptions
 from cfalign._findings import Finding, FindingKind, Sample, Standing, Witness
 from cfalign._results import Cell, Effect, Floats, JointEffect, excludes_zero
@@ -32,11 +32,17 @@ class Evidence:
     standings: Mapping[str, Standing]
     judges: Mapping[str, str]
     """The judge's column of an attribute, where it has one."""
+    people: People | None = None
+    """The group of each image, where images are not independent."""
 
     def change(self, base: str, head: str) -> Floats:
         """Change of a head's score in the counterfactuals of a base, [image]."""
         row = self.used[base]
         return np.asarray((row.after - row.before)[:, list(self.heads).index(head)])
+
+    def who(self, base: str) -> People | None:
+        """The group of each image of a base, where images are not independent."""
+        return None if self.people is None else self.people[self.used[base].image]
 
     def null(self, base: str, head: str) -> float:
         """The incoming reading of the control; NaN without counterfactuals."""
@@ -132,8 +138,7 @@ def _of_responses(effects: Sequence[Effect], evidence: Evidence, options: AuditO
             continue
         change = evidence.change(e.attribute, e.audited)
         rng = generator(options.seed, "response", e.attribute, e.audited)
-        counts = bootstrap_counts(len(change), resamples=options.alignment.resamples, rng=rng)
-        low, high = (float(end) for end in percentile_interval(counts @ change / len(change)))
+        low, high = _interval(change, evidence.who(e.attribute), options.alignment.resamples, rng)
         if not excludes_zero(low, high) or abs(change.mean()) < options.min_response:
             continue
         yield Finding(
@@ -155,6 +160,14 @@ def _of_responses(effects: Sequence[Effect], evidence: Evidence, options: AuditO
             change_low=low,
             change_high=high,
         )
+
+
+def _interval(change: Floats, people: People | None, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean change, over images or people."""
+    counts = bootstrap_counts(len(change), resamples=resamples, rng=rng, people=people)
+    means = counts @ change / counts.sum(axis=1)
+    low, high = resampled_interval(means[:, None], change.mean()[None], people)
+    return float(low[0]), float(high[0])
 
 
 def _agrees(incoming: Cell, outgoing: Cell | None, least: float) -> bool:

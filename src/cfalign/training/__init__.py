@@ -28,9 +28,10 @@ from cfalign._runs.progress import Progress
 from cfalign.training.autoencoder import AutoencoderReport, train_autoencoder
 from cfalign.training.classifier import ClassifierReport, train_classifier
 from cfalign.training.held_out import TargetAuroc
-from cfalign.training.options import AutoencoderTraining, ClassifierTraining
+from cfalign.training.options import SECOND, AutoencoderTraining, ClassifierTraining
 
 __all__ = [
+    "SECOND",
     "AutoencoderReport",
     "AutoencoderTraining",
     "ClassifierReport",
