@@ -5,9 +5,11 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import gc
 import hashlib
 import logging
 import os
+import re
 import struct
 import sys
 import threading
@@ -54,6 +56,7 @@ _FOUNDATIONS = ("torch", "numpy", "cfalign", *sys.stdlib_module_names)
 """Packages whose versions are not part of a model's identity."""
 _MODULE_STATE = frozenset(vars(nn.Module()))  # how torch keeps its books; parameters, buffers, modules, hooks count
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_LOWEST, _LONG = 2**24, re.compile(r"\b[1-9]\d{8,18}(?!\d)")  # of addresses: no object lies lower
 _OF_A_CLASS = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
 _STOOD_FOR = ("module", "function")  # what the `version` of a classifier speaks for
 
@@ -93,7 +96,7 @@ class _Hasher:
     def digest(self, thing: Any) -> bytes:
         """32 bytes that say what the object is."""
         if type(thing) in _PLAIN:
-            return _mixed(type(thing).__name__, _plain(thing))
+            return _mixed(type(thing).__name__, _plain(self._placeless(thing)))
         key = id(thing)
         if key in self._known:
             return self._known[key]
@@ -107,6 +110,19 @@ class _Hasher:
         self._kept.append(thing)
         self._known[key] = digest
         return digest
+
+    def _placeless(self, thing: Any) -> Any:
+        """A number or text without the addresses of objects, by which libraries remember what they know."""
+        if type(thing) is int:
+            return "address" if thing > _LOWEST and thing in self._addresses else thing
+        if type(thing) is str and _LONG.search(thing):
+            return _LONG.sub(lambda found: str(self._placeless(int(found[0]))), thing)
+        return thing
+
+    @functools.cached_property
+    def _addresses(self) -> frozenset[int]:
+        """Where the objects of this process lie."""
+        return frozenset(map(id, gc.get_objects()))
 
     def not_comparable(self, thing: Any) -> bytes:
         """Random bytes; remembers the type of the object."""
