@@ -166,12 +166,19 @@ def test_answers_of_another_shape(answer: Any, sentence: str) -> None:
         wrap(Answers(answer), ["a", "b", "c"], name="mine").logits(images())
 
 
+def negative(outputs: int) -> Pooled:
+    """Its answers are certainly logits."""
+    module = Pooled(outputs)
+    nn.init.constant_(module.linear.bias, -5.0)
+    return module
+
+
 class Cut(nn.Module):
-    """Its first output rests on the images; no gradient flows to the other."""
+    """Rests on its images, but where it is cut no gradient flows to them."""
 
     def __init__(self, cut: bool) -> None:
         super().__init__()
-        self.pooled, self.cut = Pooled(1), cut
+        self.pooled, self.cut = negative(1), cut
 
     def forward(self, x: Tensor) -> Tensor:
         answer: Tensor = self.pooled(x)
@@ -191,7 +198,7 @@ def test_a_network_that_lets_no_gradient_through_is_refused_where_one_is_needed(
 def test_a_quantised_network_says_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and in use
-        module = torch.ao.quantization.quantize_dynamic(Pooled(2).eval(), {nn.Linear}, dtype=torch.qint8)
+        module = torch.ao.quantization.quantize_dynamic(negative(2).eval(), {nn.Linear}, dtype=torch.qint8)
     clf = wrap(module, ["a", "b"], name="small")
     torch.testing.assert_close(clf.logits(images()), module(images()))
     with pytest.raises(BadModel, match="No gradient flows through classifier 'small': it is quantised"):
@@ -207,6 +214,14 @@ def test_a_network_without_values_is_refused(kind: str) -> None:
 
     with pytest.raises(BadModel, match=r"Classifier 'empty' has no values in '1\.weight' yet; load its weights"):
         wrap(made(), ["a", "b"], name="empty").logits(images())
+
+
+def test_a_module_that_takes_other_images_is_told_how_to_say_so() -> None:
+    sentence = r"expected input\[.*\] to have 1 channels, but got 3 .*; if it takes other images, say so by size,"
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(BadModel, match=sentence):
+        wrap(module, ["a", "b"]).logits(images())
+    assert wrap(module, ["a", "b"], prepare=Preprocessing(grey=True)).logits(images()).shape == (5, 2)
 
 
 def test_images_of_another_number_of_channels() -> None:

@@ -140,8 +140,8 @@ def _same_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def user_code(who: str) -> Iterator[None]:
-    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>", in one line.
+def user_code(who: str, *, advice: str = "") -> Iterator[None]:
+    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>; <advice>", in one line.
 
     An exit is an error too. Ctrl-C and a lack of main memory pass. What it prints goes to stderr, because stdout is for
     results.
@@ -152,7 +152,8 @@ def user_code(who: str) -> Iterator[None]:
     except (CfalignError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        raise BadModel(f"{who} raised {described(error)}.") from error
+        more = f"; {advice}" if advice else ""
+        raise BadModel(f"{who} raised {described(error)}{more}.") from error
 
 
 def described(error: BaseException) -> str:

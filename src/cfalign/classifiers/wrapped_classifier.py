@@ -22,6 +22,8 @@ from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checke
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 Prepare = Callable[[Tensor], Tensor]
+TAKES = "if it takes other images, say so by size, normalize or prepare (grey: Preprocessing(grey=True))"
+"""Advice where a module raises an error before it has answered anything."""
 
 
 class WrappedClassifier(Noted):
@@ -97,7 +99,8 @@ class WrappedClassifier(Noted):
         """The outputs of the module, [n, target] in float32."""
         x = prepared(images.to(device_of(self.module)).clone(), self.prepare, name=self.name)
         x = x.to(floating_type_of(self.module)) if x.is_floating_point() else x
-        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
+        advice = TAKES if self._reading is None else ""
+        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},", advice=advice):
             given = self.module(x)
         told = self.link == "probability"
         out = main_output(given, images=len(x), targets=self.targets, probabilities=told)
