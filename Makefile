@@ -86,9 +86,10 @@ $(SET_UP_DEV): $(SET_UP)
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-# Without the constraints: torchvision brings the torch that it goes with. onnx makes the files that onnxruntime reads.
+# Without the constraints: torchvision brings the torch that it goes with. onnx makes the files that onnxruntime reads; Keras
+# and scikit-learn need nothing of cfalign, and have examples in docs/.
 $(SET_UP_EXTRAS): pyproject.toml
 	$(call environment,$(EXTRAS))
 	$(PIP_EXTRAS) install hatchling editables
-	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx
+	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx keras scikit-learn
 	@printf '%s' "$(CURDIR)" > $@

@@ -18,6 +18,7 @@ SECTIONS = {
     "autoencoders": ("Autoencoders", "an-autoencoder"),
     "datasets": ("Images and labels", "images-and-labels"),
     "_heads": ("Heads, compositions, references", "names-of-heads"),
+    "_audit": ("Audits and banks", "reference-heads-and-a-judge"),
     "_models": ("Model files, code and downloads", "a-classifier"),
     "_runs": ("Runs", "a-run-that-is-given-again"),
 }

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 import cfalign as cfa
-from cfalign._errors import BadInput, BadModel
+from cfalign._errors import BadInput, BadModel, ModelWarning
 from cfalign._heads.scoring import respond
 from cfalign.classifiers import black_box, wrap
 
@@ -293,6 +293,35 @@ def test_columns_of_an_estimator_are_taken_by_the_names_of_its_classes() -> None
     torch.testing.assert_close(torch.sigmoid(other.logits(x)), means(x))
     with pytest.raises(BadInput, match="The classes of Estimator are 'blue', 'red', without 'green'"):
         black_box(Estimator(["blue", "red"]).predict_proba, ["red", "green"], numpy=True)
+
+
+class Several:
+    """A fitted estimator of several outputs, as scikit-learn's k nearest neighbours answer for a table of labels."""
+
+    def __init__(self, *classes: list[Any]) -> None:
+        self.classes_ = [np.array(each) for each in classes]
+
+    def predict_proba(self, x: Any) -> Any:
+        def shares(column: Any, count: int) -> Any:
+            rest = (1 - column) / (count - 1)
+            return np.stack([column, *[rest] * (count - 1)], axis=1).astype(np.float64)
+
+        return [shares(means(x)[:, i], len(each)) for i, each in enumerate(self.classes_)]
+
+
+def test_the_class_of_an_output_is_the_one_called_as_the_target() -> None:
+    x = images()
+    first, second, third = means(x).T
+    model = Several(["hat", "no hat"], [0, 1], ["brown", "grey", "red"])
+    box = black_box(model.predict_proba, ["hat", "smiling", "brown"], numpy=True)
+    wanted = torch.stack([first, 1 - second, third], dim=1)
+    torch.testing.assert_close(torch.sigmoid(box.logits(x)), wanted)
+    with pytest.raises(BadInput, match=r"The classes of an output of Several are 'brown', .* without 'hair'"):
+        black_box(model.predict_proba, ["hat", "smiling", "hair"], numpy=True)
+    with pytest.warns(ModelWarning, match="Target 'sex' is read as the class 'male' of its output"):
+        told = black_box(Several(["female", "male"]).predict_proba, ["sex"], numpy=True)
+    torch.testing.assert_close(torch.sigmoid(told.logits(x)), 1 - first[:, None])
+    assert told.notes
 
 
 def test_an_embedded_network_of_another_type_is_audited_as_the_same(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 import worlds
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
+from cfalign._heads.scoring import logits
 from cfalign._models.weights import save_weights
 from cfalign._types import Classifier
 from cfalign.classifiers import Preprocessing, black_box, load, planted, wrap
@@ -162,6 +164,64 @@ class Answers(nn.Module):
 def test_answers_of_another_shape(answer: Any, sentence: str) -> None:
     with pytest.raises(BadModel, match=sentence):
         wrap(Answers(answer), ["a", "b", "c"], name="mine").logits(images())
+
+
+def negative(outputs: int) -> Pooled:
+    """Its answers are certainly logits."""
+    module = Pooled(outputs)
+    nn.init.constant_(module.linear.bias, -5.0)
+    return module
+
+
+class Cut(nn.Module):
+    """Rests on its images, but where it is cut no gradient flows to them."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.pooled, self.cut = negative(1), cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.pooled(x)
+        return answer.detach() + self.pooled.linear.bias * 0 if self.cut else answer
+
+
+def test_a_network_that_lets_no_gradient_through_is_refused_where_one_is_needed() -> None:
+    """Beside another one, whose gradient would hide that this one has none."""
+    cut, whole = wrap(Cut(True), ["a"], name="cut"), wrap(Cut(False), ["b"], name="whole")
+    assert logits(images(), [whole, cut]).shape == (5, 2), "without gradients it answers"
+    x = images().requires_grad_()
+    with pytest.raises(BadModel, match=r"No gradient flows through classifier 'cut': .* wrap it by black_box\(\)"):
+        logits(x, [whole, cut])
+    assert torch.autograd.grad(logits(x, [whole]).sum(), x)[0].abs().max() > 0
+
+
+def test_a_quantised_network_says_so() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in use
+        module = torch.ao.quantization.quantize_dynamic(negative(2).eval(), {nn.Linear}, dtype=torch.qint8)
+    clf = wrap(module, ["a", "b"], name="small")
+    torch.testing.assert_close(clf.logits(images()), module(images()))
+    with pytest.raises(BadModel, match="No gradient flows through classifier 'small': it is quantised"):
+        clf.logits(images().requires_grad_())
+
+
+@pytest.mark.parametrize("kind", ["lazy", "meta"])
+def test_a_network_without_values_is_refused(kind: str) -> None:
+    def made() -> nn.Module:
+        if kind == "lazy":
+            return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+        return nn.Sequential(nn.Flatten(), nn.Linear(768, 2, device="meta"))
+
+    with pytest.raises(BadModel, match=r"Classifier 'empty' has no values in '1\.weight' yet; load its weights"):
+        wrap(made(), ["a", "b"], name="empty").logits(images())
+
+
+def test_a_module_that_takes_other_images_is_told_how_to_say_so() -> None:
+    sentence = r"expected input\[.*\] to have 1 channels, but got 3 .*; if it takes other images, say so by size,"
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(BadModel, match=sentence):
+        wrap(module, ["a", "b"]).logits(images())
+    assert wrap(module, ["a", "b"], prepare=Preprocessing(grey=True)).logits(images()).shape == (5, 2)
 
 
 def test_images_of_another_number_of_channels() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,40 @@ def test_json_is_one_object_on_stdout(images: Path, tmp_path: Path) -> None:
     assert content["audited"] == ["friendly"]
     assert [f["attribute"] for f in content["findings"]] == ["wearing_hat"]
     assert content["images"] == 60
+
+
+LOUD = """
+import warnings
+warnings.filterwarnings("ignore")  # as some libraries do when they are imported
+import worlds
+from torch import nn
+from cfalign.classifiers import wrap
+print("loading")
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads = worlds.heads().module
+
+    def forward(self, images):
+        print("a bar of progress")
+        return self.heads(images).sigmoid()
+
+def make():
+    print("made")
+    return wrap(Net(), worlds.heads().targets, name="loud")
+"""
+
+
+def test_a_loud_model_that_silences_warnings_hides_no_sentence_and_spoils_no_json(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    words = worlds.options(images=images, classifier="loud.py:make", autoencoder=f"{WORLDS}:autoencoder", out="run")
+    with warnings.catch_warnings():
+        ended = worlds.cfalign("audit", *words, "--limit", 3, "--json", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)
+    assert "made" in ended.err
+    assert ended.err.count("cfalign: Classifier 'loud' returns probabilities") == 1
 
 
 def test_options_reach_the_run(images: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import shlex
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +43,14 @@ PAGES = {
 RUN = [name for name, text in PAGES.items() if "```python" in text and not name.startswith("src")]
 Command = Any  # of the library below typer
 COMMANDS: Command = typer.main.get_command(app)
+
+
+WITH_PACKAGES = [
+    (packages, block)
+    for text in PAGES.values()
+    for packages, block in re.findall(r"^```python ([\w ]+)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+]
+"""Blocks that need packages: their names, as they are imported, stand behind the language."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -87,6 +96,34 @@ def test_the_python_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytes
         exec(compile(block, f"<{name}>", "exec"), names)
     if name == "README.md":
         assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("packages", "block"), WITH_PACKAGES, ids=[packages for packages, _ in WITH_PACKAGES])
+def test_the_python_for_a_library_runs(
+    packages: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block alone; skipped where a package of it is not installed."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    write_faces(tmp_path / "photos", count=4)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries
+        for package in packages.split():
+            pytest.importorskip(package)
+        exec(compile(block, f"<{packages}>", "exec"), names)
+        source = cfa.datasets.open_images(names.get("source", "photos/"), size=64)
+        images = source.load(range(2)).images
+        assert images.isfinite().all()
+        if "clf" in names:
+            answer = names["clf"].logits(images)
+            assert answer.shape == (2, len(names["clf"].targets))
+            assert answer.isfinite().all()
+
+
+def test_every_extra_that_brings_models_or_images_has_an_example() -> None:
+    shown = {package for packages, _ in WITH_PACKAGES for package in packages.split()}
+    assert shown >= {"torchvision", "timm", "transformers", "torchxrayvision", "onnxruntime", "pydicom", "datasets"}
 
 
 def write_faces(folder: Path, *, count: int) -> None:

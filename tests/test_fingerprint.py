@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import cfalign as cfa
 import worlds
@@ -496,6 +497,23 @@ def test_torchscript_counts_by_code_and_weights() -> None:
     assert not one.startswith(UNKNOWN)
 
 
+def test_tensors_within_a_tensor_count() -> None:
+    """As quantised weights of libraries are made."""
+
+    def net(scale: float) -> nn.Module:
+        held = _net()
+        held.codes = TwoTensor(torch.arange(6.0), torch.full((6,), scale))
+        return held
+
+    one, same, other = (fingerprint(wrap(net(scale), ["a", "b"])) for scale in (0.5, 0.5, 0.25))
+    assert one == same != other
+    assert not one.startswith(UNKNOWN)
+
+
+def test_tensors_without_values_have_a_fingerprint() -> None:
+    assert not fingerprint(nn.Sequential(nn.LazyLinear(2))).startswith(UNKNOWN)
+
+
 def test_a_compiled_module_is_its_module() -> None:
     net = _net().eval()
     with warnings.catch_warnings():
@@ -516,9 +534,15 @@ def test_a_fingerprint_is_the_same_in_every_process_and_place(tmp_path: Path) ->
         "class Coder(nn.Module):\n"
         "    def encode(self, x): return x\n"
         "    def decode(self, z): return z if HERE else neighbour.factor\n"
-        "class Plain:\n    def __init__(self): self.me, self.f, self.table = self, math.sin, np.arange(3.0)\n"
+        "class Plain:\n    def __init__(self):\n        self.me, self.f, self.table = self, math.sin, np.arange(3.0)\n"
+        "        self.known, self.label = {id(self)}, f'{id(self)}_node'  # as Keras remembers its layers\n"
         "PLAIN = Plain()\n"
         "def box(): return black_box(lambda x: x.mean((1, 2, 3)) * len(NAMES) + bool(PLAIN), ['a'], name='box')\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(); torch.manual_seed(0); self.layer = nn.Conv2d(3, 1, 2, stride=2)\n"
+        "    def forward(self, x): return self.layer(x).flatten(1)[:, :1]\n"
+        "def script(): return black_box(torch.jit.script(Net()), ['a'], name='script')\n"
     )
     found = set()
     for i, folder in enumerate((tmp_path / "one", tmp_path / "two")):
@@ -528,7 +552,8 @@ def test_a_fingerprint_is_the_same_in_every_process_and_place(tmp_path: Path) ->
         code = (
             "from cfalign._models.fingerprint import fingerprint; from cfalign import autoencoders, classifiers;"
             f"print(fingerprint(autoencoders.load({str(folder / 'own.py')!r} + ':Coder')),"
-            f"fingerprint(classifiers.load({str(folder / 'own.py')!r} + ':box')))"
+            f"fingerprint(classifiers.load({str(folder / 'own.py')!r} + ':box')),"
+            f"fingerprint(classifiers.load({str(folder / 'own.py')!r} + ':script')))"
         )
         environment = {**os.environ, "PYTHONHASHSEED": str(i), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         ended = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -108,6 +109,22 @@ def test_undisturbed_restores_after_an_error() -> None:
     assert (one.training, two.training) == (True, False)
     assert (one.weight.requires_grad, two.weight.requires_grad) == (True, False)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_what_has_no_mode_or_no_values_is_left_alone() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        frozen = torch.jit.freeze(torch.jit.script(nn.Linear(2, 2).eval()))
+    lazy = nn.Sequential(frozen, nn.LazyLinear(2))
+    with undisturbed(lazy):
+        assert not lazy.training
+    assert lazy.training
+
+
+def test_what_users_code_prints_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with user_code("The autoencoder"):
+        print("epoch 1")
+    assert capsys.readouterr() == ("", "epoch 1\n")
 
 
 def test_errors_of_the_users_code_say_whose_they_are() -> None:

@@ -12,6 +12,8 @@ import torch
 import cfalign
 import worlds
 from cfalign import report
+from cfalign._audit.subject import refuse_many
+from cfalign._errors import BadInput
 from cfalign._findings import Finding
 from cfalign._runs.columns import Column
 from cfalign.report.shown import MOST, shown_heads
@@ -126,3 +128,37 @@ def test_the_command_says_in_one_line_which_bases_have_no_counterfactual(tmp_pat
         "No counterfactual for 30 bases (c0, c1, c2, c3, c4 … see run.json): none of 9 images is predicted positive.",
         "No counterfactual of x counts: 2 flat, 7 not eligible.",
     ]
+
+
+THOUSAND = [f"c{i}" for i in range(1000)]
+
+
+def thousand() -> cfalign.classifiers.WrappedClassifier:
+    """Nobody asks it anything before it is refused."""
+    return cfalign.classifiers.wrap(torch.nn.Identity(), THOUSAND, link="softmax", name="thousand")
+
+
+@pytest.mark.parametrize(
+    ("reference", "instead"),
+    [(None, r"to audit by --bases .* to look at by --downstream"), (thousand(), "heads to look at by --downstream")],
+)
+def test_more_attributes_than_an_audit_ends_with_are_refused(reference: object, instead: str, tmp_path: Path) -> None:
+    audited = thousand() if reference is None else worlds.audited()
+    with pytest.raises(BadInput, match=rf"and 1000 are too many; expected at most 300: name .*{instead}"):
+        cfalign.audit(
+            worlds.images(4), audited, autoencoder=worlds.autoencoder(), reference=reference, out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bank_of_more_attributes_than_an_audit_ends_with_is_refused(tmp_path: Path) -> None:
+    given = {"autoencoder": worlds.autoencoder(), "out": tmp_path / "bank"}
+    with pytest.raises(BadInput, match=r"and 1000 are too many; .* made of by --attributes"):
+        cfalign.bank(worlds.images(4), thousand(), **given)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_as_many_as_an_audit_ends_with_are_taken() -> None:
+    refuse_many(THOUSAND[:300], instead="")
+    with pytest.raises(BadInput, match="301"):
+        refuse_many(THOUSAND[:301], instead="")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
 import os
 import pickle
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -56,6 +60,29 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, modern: bool)
     assert not mark.exists()
     assert same(read_checkpoint(path, trust=True)["state_dict"])
     assert mark.exists()
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_what_training_scripts_put_beside_weights_is_read_without_trust(tmp_path: Path, modern: bool) -> None:
+    inner = argparse.Namespace(lr=0.1, folder=Path("runs"))
+    beside = {
+        "args": argparse.Namespace(model="resnet", data=inner),
+        "best": np.float64(0.75),
+        "step": np.int64(3),
+        "generator": np.random.default_rng(0).integers(9, size=4),
+        "meters": collections.defaultdict(list, loss=[0.5]),
+        "time": datetime.datetime(2026, 1, 2),
+    }
+    path = tmp_path / "training.pth"
+    torch.save({"model": STATE, **beside}, path, _use_new_zipfile_serialization=modern)
+    found = read_checkpoint(path)
+    assert same(found["model"])
+    assert (found["best"], found["step"], found["meters"]["loss"]) == (0.75, 3, [0.5])
+    assert str(found["args"].data.folder) == "runs"
+    torch.save({"model": STATE, "args": argparse.Namespace(evil=Runs(tmp_path / "mark"))}, path)
+    with pytest.raises(BadInput, match="runs code when it is read"):
+        read_checkpoint(path)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_trusted_checkpoint_needs_no_training_library(tmp_path: Path) -> None:

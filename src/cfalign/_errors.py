@@ -12,7 +12,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 
@@ -68,6 +71,31 @@ class ModelWarning(UserWarning):
 
 class StorageFailed(CfalignError, OSError):
     """The disk refused: full, read-only, not permitted. Everything that was written before is whole."""
+
+
+_LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard(listener: Callable[[str], None]) -> Iterator[None]:
+    """Inside, ``warn`` calls the listener, whatever filters of warnings a user's library sets when it is imported."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def warn(sentence: str, kind: type[Warning], *, stacklevel: int) -> None:
+    """Tell a person something odd: a warning of Python, or where somebody listens (``heard``), a call of the listener.
+
+    ``stacklevel``: whose line is shown, 1 that of the caller.
+    """
+    listener = _LISTENER.get()
+    if listener is None:
+        warnings.warn(sentence, kind, stacklevel=stacklevel + 1)
+    else:
+        listener(sentence)
 
 
 def nearest(name: str, valid: Iterable[str], *, most: int = 3) -> str:

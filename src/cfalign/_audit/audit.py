@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from cfalign._audit.bank import Bank, consult, decided_by_bank, kept_strips
+from cfalign._audit.bank import OF_A_BANK, Bank, consult, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
@@ -23,6 +23,7 @@ from cfalign._audit.subject import (
     modules_of_owners,
     owners_of,
     reference_for,
+    refuse_many,
     roles,
 )
 from cfalign._audit.sweep import Plan, sweep
@@ -43,6 +44,8 @@ from cfalign.datasets import open_images
 
 Pairs = Sequence[tuple[str, str]]
 """(image id, base)."""
+OF_OWN_HEADS = "name the heads to audit by --bases (bases=), and those to look at by --downstream (downstream=)"
+OF_A_REFERENCE = "name the reference heads to look at by --downstream (downstream=)"
 Strips = Callable[[Pairs], dict[tuple[str, str], Strip]]
 """The strips of some pairs; one that cannot be made is left out."""
 
@@ -128,6 +131,7 @@ def _prepared(
     wanted: dict[str, Any] = {"bases": bases, "downstream": downstream, "estimating": options.estimate.enabled}
     alone = against_own_heads(owners, **wanted) if heads is None else against_reference(owners, heads, **wanted)
     subject = alone.judged_by(known.judge)
+    refuse_many(subject.attributes, instead=OF_OWN_HEADS if heads is None else OF_A_REFERENCE)
     source = open_images(images, size=getattr(autoencoder, "size", None))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
@@ -163,6 +167,7 @@ def _audit_bank(
     out: str | Path,
     progress: Progress,
 ) -> Run:
+    refuse_many(bank.attributes, instead=OF_A_BANK)
     fresh = labelled(audited_heads(owners, bases), taken=(*bank.heads, *bank.judges.values()))
     made = bank.run.record()["settings"]
     options = decided_by_bank(made, options)

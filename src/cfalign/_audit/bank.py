@@ -21,6 +21,7 @@ from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions, differing_from_bank
 from cfalign._audit.pictures import Strip
 from cfalign._audit.reference import reference_of
+from cfalign._audit.subject import refuse_many
 from cfalign._audit.sweep import Plan, refuse_broken, sweep
 from cfalign._audit.witness import Watched
 from cfalign._errors import BadInput
@@ -46,6 +47,7 @@ COLUMNS = {
     Column.OFF_NULL: "off.controls",
 }
 """Which of a bank's tensors the columns of ``responses`` are scored on."""
+OF_A_BANK = "name the heads that a bank is made of by --attributes (attributes=)"
 TENSORS = ("originals", "reconstructions", *COLUMNS.values())
 
 
@@ -127,6 +129,7 @@ def bank(
             f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
             "its heads; give a differentiable reference."
         )
+    refuse_many(bases, instead=OF_A_BANK)
     table, judges = judged(panel(heads, []), bases, judge)
     plan = Plan(source, table, bases, bases, autoencoder, options, keep_images=True)
     start = record(

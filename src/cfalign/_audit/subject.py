@@ -15,6 +15,8 @@ from cfalign._types import Classifier
 Owner = Classifier | Composition
 """What a user names as audited: a classifier with all of its heads, or one composition."""
 Audited = Owner | Sequence[Owner]
+MOST = 300
+"""Attributes of one audit, every pair of which it looks at."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,15 @@ def audited_heads(owners: Sequence[Owner], bases: Sequence[str] | None) -> list[
         else:
             pairs += [(owner.name, head(owner, target)) for target in owner.targets]
     return pairs
+
+
+def refuse_many(attributes: Sequence[str], *, instead: str) -> None:
+    """Raises BadInput for so many attributes that an audit would not end; ``instead`` says how fewer are named."""
+    if len(attributes) > MOST:
+        raise BadInput(
+            f"An audit looks at every pair of attributes, and {len(attributes)} are too many; expected at most {MOST}: "
+            f"{instead}."
+        )
 
 
 def _labels_of(table: Panel, audited: Sequence[tuple[str, Composition]]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cfalign._errors import BadInput, ModelWarning
+from cfalign._errors import BadInput, heard
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
 from cfalign._runs.record import discard
-from cfalign.datasets import ImageWarning
 
 STDERR = Console(stderr=True)
 STDOUT = Console()
@@ -41,19 +39,13 @@ def start_again(out: Path, *, kept: Path | None = None) -> None:
 def told_warnings() -> Iterator[None]:
     """Tell on stderr what is odd about images and models, each sentence once."""
     told: set[str] = set()
-    with warnings.catch_warnings():
-        for kind in (ImageWarning, ModelWarning):
-            warnings.simplefilter("always", kind)
-        otherwise = warnings.showwarning
 
-        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, ImageWarning | ModelWarning):
-                otherwise(message, category, *place, **more)
-            elif str(message) not in told:
-                told.add(str(message))
-                complain(str(message))
+    def tell(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            complain(sentence)
 
-        warnings.showwarning = tell
+    with heard(tell):
         yield
 
 

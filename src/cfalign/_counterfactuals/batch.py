@@ -160,12 +160,13 @@ def _evaluated(
 
 
 def _gradient(value: Tensor, z: Tensor) -> Tensor:
-    if not value.requires_grad:
+    flows = value.requires_grad
+    (gradient,) = torch.autograd.grad(value, z, torch.ones_like(value), allow_unused=True) if flows else (None,)
+    if gradient is None:
         raise BadModel(
             "No gradient flows from the classifier's logits to the latent: the classifier or the autoencoder's decode "
             "detaches its input (torch.no_grad, .detach(), NumPy)."
         )
-    (gradient,) = torch.autograd.grad(value, z, torch.ones_like(value))
     return gradient
 
 

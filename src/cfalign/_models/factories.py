@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import redirect_stdout
 from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -40,7 +41,8 @@ def call_factory(spec: str) -> Any:
     if not callable(found) or _is_model(found):
         return found
     try:
-        return found()
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            return found()
     except (Exception, SystemExit) as error:
         raise BadInput(f"{spec} raised {_described(error, path)}.") from error
 
@@ -71,7 +73,8 @@ def _imported(path: Path) -> ModuleType:
     sys.path.insert(0, folder)  # so that the file may import its neighbours
     compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # neither are neighbours kept compiled
     try:
-        specification.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BadInput(f"{path} could not be imported: {_described(error, path)}.") from error
     finally:

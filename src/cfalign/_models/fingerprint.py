@@ -5,16 +5,14 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import gc
 import hashlib
-import io
 import logging
 import os
-import pickletools
 import re
 import struct
 import sys
 import threading
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -32,13 +30,14 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cfalign._models.own_code import attributes, closure, is_own, named_globals, package_of
+from cfalign._models.script_content import script_content
 
 UNKNOWN = "unknown"
 """Start of the hash of a model that holds something that cannot be compared; no two such hashes are equal."""
@@ -57,8 +56,7 @@ _FOUNDATIONS = ("torch", "numpy", "cfalign", *sys.stdlib_module_names)
 """Packages whose versions are not part of a model's identity."""
 _MODULE_STATE = frozenset(vars(nn.Module()))  # how torch keeps its books; parameters, buffers, modules, hooks count
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_PICKLES, _TENSORS = ("/data.pkl", "/constants.pkl"), re.compile(r"/(data|constants)/\d+$")  # of a saved TorchScript
-_MANGLED = re.compile(rb"\.___torch_mangle_\d+")
+_LOWEST, _LONG = 2**24, re.compile(r"\b[1-9]\d{8,18}(?!\d)")  # of addresses: no object lies lower
 _OF_A_CLASS = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
 _STOOD_FOR = ("module", "function")  # what the `version` of a classifier speaks for
 
@@ -98,7 +96,7 @@ class _Hasher:
     def digest(self, thing: Any) -> bytes:
         """32 bytes that say what the object is."""
         if type(thing) in _PLAIN:
-            return _mixed(type(thing).__name__, _plain(thing))
+            return _mixed(type(thing).__name__, _plain(self._placeless(thing)))
         key = id(thing)
         if key in self._known:
             return self._known[key]
@@ -112,6 +110,19 @@ class _Hasher:
         self._kept.append(thing)
         self._known[key] = digest
         return digest
+
+    def _placeless(self, thing: Any) -> Any:
+        """A number or text without the addresses of objects, by which libraries remember what they know."""
+        if type(thing) is int:
+            return "address" if thing > _LOWEST and thing in self._addresses else thing
+        if type(thing) is str and _LONG.search(thing):
+            return _LONG.sub(lambda found: str(self._placeless(int(found[0]))), thing)
+        return thing
+
+    @functools.cached_property
+    def _addresses(self) -> frozenset[int]:
+        """Where the objects of this process lie."""
+        return frozenset(map(id, gc.get_objects()))
 
     def not_comparable(self, thing: Any) -> bytes:
         """Random bytes; remembers the type of the object."""
@@ -173,16 +184,22 @@ class _Hasher:
         return _mixed("array", shape, thing.dtype.str, np.ascontiguousarray(thing).reshape(-1).view(np.uint8))
 
     def _tensor(self, thing: Tensor) -> bytes:
+        if is_lazy(thing):
+            return _mixed("no values yet", type(thing).__name__)
         facts = (str(tuple(thing.shape)), str(thing.dtype), str(thing.layout))
         if thing.is_meta:
             return _mixed("tensor", *facts)
+        if hasattr(type(thing), "__tensor_flatten__"):  # tensors within a tensor, as quantised ones of torchao
+            names, others = thing.__tensor_flatten__()  # type: ignore[attr-defined]
+            parts = (self._by_name({name: getattr(thing, name) for name in names}), self.digest(others))
+            return _mixed("tensors", *facts, self.digest(type(thing)), *parts)
         try:
             values = thing.detach()
             values = values.to_dense() if values.layout != torch.strided else values
             values = values.dequantize() if values.is_quantized else values
             flat = values.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
             return _mixed("tensor", *facts, flat.view(torch.uint8).numpy())
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        except Exception:  # a subclass of a library may raise anything
             return self.not_comparable(thing)
 
     def _generator(self, thing: torch.Generator) -> bytes:
@@ -266,19 +283,10 @@ class _Hasher:
         return _mixed("torch module", *parts)
 
     def _script(self, thing: Any) -> bytes:
-        """TorchScript, as it would be saved, without what its files are called and where its lines come from."""
-        buffer = io.BytesIO()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # TorchScript itself is deprecated
-                torch.jit.save(thing, buffer)
-        except RuntimeError:
+        content = script_content(thing)
+        if content is None:
             return self.not_comparable(thing)
-        with ZipFile(buffer) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-        code = sorted(_MANGLED.sub(b"", content) for name, content in files.items() if name.endswith(".py"))
-        values = {name: _steps(content) for name, content in files.items() if name.endswith(_PICKLES)}
-        tensors = {name: content for name, content in files.items() if _TENSORS.search(name)}
+        code, values, tensors = content
         return _mixed("script", self._in_order(code), self._by_name(values), self._by_name(tensors))
 
     def _object(self, thing: Any) -> bytes:
@@ -327,12 +335,6 @@ def _mixed(*parts: Any) -> bytes:
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return digest.digest()
-
-
-def _steps(pickled: bytes) -> list[bytes]:
-    """What a pickle builds, without the numbers that TorchScript gives to classes of the same name."""
-    steps = pickletools.genops(pickled)
-    return [_MANGLED.sub(b"", f"{step.name} {argument!r}".encode()) for step, argument, _ in steps]
 
 
 def _package(code: FunctionType | type | ModuleType) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cfalign._errors import BadModel, CfalignError
 from cfalign._models.own_code import attributes, closure, is_own, named_globals
@@ -101,10 +103,10 @@ def undisturbed(*models: Any) -> Iterator[None]:
     generators: torch's on the CPU and on every device, Python's and NumPy's.
     """
     tops = [top for model in models for top in modules_of(model)]
-    modules = [sub for top in tops for sub in top.modules()]
+    modules = [sub for top in tops for sub in top.modules() if hasattr(sub, "training")]  # a frozen script has none
     parameters = [parameter for top in tops for parameter in top.parameters()]
     training = [module.training for module in modules]
-    parameters = [parameter for parameter in parameters if not parameter.is_inference()]  # these keep their flag
+    parameters = [p for p in parameters if not (is_lazy(p) or p.is_inference())]  # these keep their flag
     required = [parameter.requires_grad for parameter in parameters]
     with _same_randomness(), torch.inference_mode(False):
         try:
@@ -138,17 +140,20 @@ def _same_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def user_code(who: str) -> Iterator[None]:
-    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>", in one line.
+def user_code(who: str, *, advice: str = "") -> Iterator[None]:
+    """Every error that the user's model raises inside becomes BadModel: "<who> raised <error>; <advice>", in one line.
 
-    An exit is an error too. Ctrl-C and a lack of main memory pass.
+    An exit is an error too. Ctrl-C and a lack of main memory pass. What it prints goes to stderr, because stdout is for
+    results.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except (CfalignError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        raise BadModel(f"{who} raised {described(error)}.") from error
+        more = f"; {advice}" if advice else ""
+        raise BadModel(f"{who} raised {described(error)}{more}.") from error
 
 
 def described(error: BaseException) -> str:

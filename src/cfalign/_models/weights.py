@@ -4,25 +4,48 @@ other software, read without running code.
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import json
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, TypeVar
 from zipfile import BadZipFile, ZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.serialization import safe_globals
 
 from cfalign._errors import BadInput
 from cfalign._models.guard import described
 
 KEY = "cfalign"
 EXPANSION, SLACK = 20, 2**24  # an archive of torch may unpack to 20 times its size and 16 MiB: its code is compressed
+
+
+def _emptied(*_: object) -> dict[Any, Any]:
+    """In place of a ``defaultdict``, which torch does not fill."""
+    return OrderedDict()
+
+
+_PATHS = {PurePosixPath: ("PosixPath", "PurePosixPath"), PureWindowsPath: ("WindowsPath", "PureWindowsPath")}
+_HARMLESS: tuple[Any, ...] = (
+    *(argparse.Namespace, frozenset, dict, list, set, int, float, str),
+    *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
+    (_emptied, "collections.defaultdict"),
+    *((k, f"{room}.{n}") for k, names in _PATHS.items() for n in names for room in ("pathlib", "pathlib._local")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.zeros(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *(np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")),
+)
+"""What training scripts put beside weights (settings, paths, best scores): classes that hold values and run nothing."""
 _WANTED = re.compile(r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|Unsupported class) ([\w.]+)")
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -152,7 +175,7 @@ def checked_archive(file: Path) -> list[str]:
 def _unpickled(file: Path, *, trust: bool) -> Any:
     more: dict[str, Any] = {"pickle_module": _Lenient} if trust else {}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), safe_globals(list(_HARMLESS)):
             warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is said below
             return torch.load(file, map_location="cpu", weights_only=not trust, **more)
     except pickle.UnpicklingError as error:

@@ -6,7 +6,6 @@ that has changed. Its answers tell. They are kept in ``run.json`` and asked for 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfalign._errors import BadModel, ModelWarning
+from cfalign._errors import BadModel, ModelWarning, warn
 from cfalign._heads.scoring import respond
 from cfalign._models.autoencoding import decoded, encoded
 from cfalign._models.guard import device_of, undisturbed
@@ -143,7 +142,7 @@ def _noise(answer: Callable[[Tensor], Floats], images: Tensor, first: Floats, wh
     except BadModel:
         return 0.0, None
     sentence = f"{who} answers otherwise when {AGAIN if again > UNSTEADY else BESIDE}; {HASH_ALONE}."
-    warnings.warn(sentence, ModelWarning, stacklevel=2)
+    warn(sentence, ModelWarning, stacklevel=2)
     return moved, sentence
 
 

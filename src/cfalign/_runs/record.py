@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cfalign import __version__
-from cfalign._errors import BadInput, BadModel, ModelWarning, RunMismatch, StorageFailed
+from cfalign._errors import BadInput, BadModel, ModelWarning, RunMismatch, StorageFailed, warn
 from cfalign._models.fingerprint import UNKNOWN, fingerprint
 from cfalign._runs.codec import as_json, damaged, read_json, write_json
 from cfalign._runs.probes import changed_answers, probe
@@ -222,7 +221,7 @@ def _same_answers(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) ->
     """
     begun = old.get("probes")
     if begun is None:
-        warnings.warn(
+        warn(
             f"{path} was begun by a cfalign that kept no answers of its models, so that they are the same is told by "
             "their code and weights alone.",
             ModelWarning,

@@ -14,7 +14,7 @@ from cfalign._heads.names import head_names
 from cfalign._models.guard import user_code
 from cfalign.classifiers.noted import Noted
 from cfalign.classifiers.outputs import checked_columns, checked_probabilities
-from cfalign.classifiers.tables import as_tensor, columns_of
+from cfalign.classifiers.tables import as_tensor, classes_of_outputs, columns_of, guessed
 from cfalign.classifiers.wrapped_classifier import checked_version, described_classifier
 
 EDGE = 1e-7  # how near a probability may come to 0 and 1, where logits end
@@ -41,7 +41,10 @@ class BlackBox(Noted):
         self.function, self.name, self.numpy = function, name, numpy
         self.targets = head_names(targets)
         self._classes = columns_of(function, self.targets)
+        self._outputs = classes_of_outputs(function, self.targets)
         self.version = checked_version(version)
+        if self._outputs is not None:
+            self.note(*guessed(function, self.targets, self._outputs))
 
     def __repr__(self) -> str:
         function = getattr(self.function, "__name__", type(self.function).__name__)
@@ -61,7 +64,8 @@ class BlackBox(Noted):
         given = images.detach().clone()
         with user_code(f"Classifier {self.name!r}, given images of shape {list(images.shape)},"):
             out = self.function(given.cpu().numpy() if self.numpy else given)
-            answer = as_tensor(out, name=self.name, targets=self.targets, classes=self._classes)
+            named: Any = {"classes": self._classes, "outputs": self._outputs}
+            answer = as_tensor(out, name=self.name, targets=self.targets, **named)
         p = checked_columns(answer, name=self.name, images=len(images), targets=len(self.targets))
         p = checked_probabilities(p, name=self.name)
         return torch.logit(p.clamp(EDGE, 1 - EDGE)).to(images.device)
@@ -87,7 +91,8 @@ def black_box(
     Args:
         function: Gets float32 images [n, c, h, w] in [0, 1], gives probabilities [n, target]; one target may come
             as [n]. Columns with names (a table, a dict, the ``classes_`` of a scikit-learn estimator whose
-            ``predict_proba`` this is) are taken by name, others in the order of ``targets``.
+            ``predict_proba`` this is) are taken by name, others in the order of ``targets``; of several outputs the
+            class called as the target, else the second of two.
         targets: One name per output.
         name: Tells classifiers apart that share a target.
         numpy: Whether the function takes NumPy arrays; otherwise it gets torch tensors.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-from cfalign._errors import ModelWarning
+from cfalign._errors import ModelWarning, warn
 from cfalign._models.fingerprint import fingerprint
 
 
@@ -27,4 +25,4 @@ class Noted:
         """Keep these sentences, and tell each now as a ModelWarning; None says nothing."""
         for sentence in filter(None, sentences):
             self._notes = (*self._notes, sentence)
-            warnings.warn(sentence, ModelWarning, stacklevel=4)
+            warn(sentence, ModelWarning, stacklevel=4)

@@ -7,6 +7,7 @@ multi-output estimators are read. Columns with names are taken by name, never by
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import gt
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,24 @@ from cfalign.classifiers.answers import PROBABILITIES
 Array = NDArray[Any]
 
 
-def as_tensor(out: Any, *, name: str, targets: Sequence[str], classes: Sequence[str] | None = None) -> Tensor:
+def as_tensor(
+    out: Any,
+    *,
+    name: str,
+    targets: Sequence[str],
+    classes: Sequence[str] | None = None,
+    outputs: Sequence[int] | None = None,
+) -> Tensor:
     """The answer as float32 without its gradient, in the shape that it came in.
 
     ``classes``: the names of the columns of an array, see ``columns_of``; those of the targets are picked.
+    ``outputs``: the column of every target where there is an array each, see ``classes_of_outputs``.
     Raises BadModel for what holds no numbers, and for columns whose names are not the targets.
     """
     if isinstance(out, Tensor):
         answer = out.detach().float()
     elif (named := _named_columns(out)) is None:
-        answer = torch.from_numpy(_array(_positive(out, len(targets)), name=name))
+        answer = torch.from_numpy(_array(_of_outputs(out, len(targets), outputs), name=name))
     elif isinstance(out, Mapping) and (usual := next((key for key in PROBABILITIES if key in named), None)):
         answer = as_tensor(named[usual], name=name, targets=targets)
     else:
@@ -44,14 +53,9 @@ def columns_of(function: Callable[..., Any], targets: Sequence[str]) -> tuple[st
 
     Raises BadInput where only some are.
     """
-    owner = getattr(function, "__self__", None)
-    try:
-        found = getattr(owner, "classes_", None)
-    except Exception:  # a property of an estimator that is not fitted, of whatever library
-        return None
-    if not isinstance(found, np.ndarray) or found.ndim != 1 or not len(found):
+    owner, classes = _owner(function)
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1 or not len(classes):
         return None  # none, or one list for each of several outputs
-    classes = found
     names = tuple(map(str, classes.tolist()))
     lacking = [target for target in targets if matching(target, names) is None]
     if not lacking:
@@ -62,6 +66,48 @@ def columns_of(function: Callable[..., Any], targets: Sequence[str]) -> tuple[st
             "expected targets that are called as its classes, or none that is."
         )
     return None
+
+
+def classes_of_outputs(function: Callable[..., Any], targets: Sequence[str]) -> tuple[int, ...] | None:
+    """The column of every target among the classes of its output, where a method of a fitted scikit-learn estimator has
+    several outputs: the class that is called as the target, else the second of two. None where it has not.
+
+    Raises BadInput for more than two classes, none of which is called as the target.
+    """
+    owner, outputs = _owner(function)
+    if not isinstance(outputs, list) or len(outputs) != len(targets):
+        return None
+    columns = []
+    for target, classes in zip(targets, outputs, strict=True):
+        names = tuple(map(str, np.asarray(classes).tolist()))
+        called = matching(target, names)
+        if called is None and len(names) != 2:
+            raise BadInput(
+                f"The classes of an output of {type(owner).__name__} are {', '.join(map(repr, names[:6]))}, without "
+                f"{target!r}; expected a target that is called as the class that it means."
+            )
+        columns.append(1 if called is None else names.index(called))
+    return tuple(columns)
+
+
+def guessed(function: Callable[..., Any], targets: Sequence[str], columns: Sequence[int]) -> list[str]:
+    """A sentence for every target that is no class of its output, where the classes are texts: which of them it is."""
+    _, outputs = _owner(function)
+    read = [
+        (t, str(classes[c]))
+        for t, classes, c in zip(targets, outputs, columns, strict=True)
+        if isinstance(classes[0], str)
+    ]
+    return [f"Target {t!r} is read as the class {c!r} of its output." for t, c in read if matching(t, [c]) is None]
+
+
+def _owner(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """The estimator that a method belongs to, and its ``classes_``; None for what there is not."""
+    owner = getattr(function, "__self__", None)
+    try:
+        return owner, getattr(owner, "classes_", None)
+    except Exception:  # a property of an estimator that is not fitted, of whatever library
+        return owner, None
 
 
 def _picked(answer: Tensor, classes: Sequence[str], targets: Sequence[str]) -> Tensor:
@@ -98,12 +144,18 @@ def _by_name(named: Mapping[str, Any], *, name: str, targets: Sequence[str]) -> 
     return torch.from_numpy(np.stack([column.reshape(len(column), -1)[:, 0] for column in columns], axis=1))
 
 
-def _positive(out: Any, targets: int) -> Any:
-    """The probabilities of the second class of every output, where there is an array [image, 2] for each."""
+def _of_outputs(out: Any, targets: int, outputs: Sequence[int] | None) -> Any:
+    """The probabilities of one class of every output, where there is an array [image, class] for each.
+
+    ``outputs``: the class of each; by default the second of two.
+    """
     several = isinstance(out, list | tuple) and len(out) == targets
-    if several and all(isinstance(each, np.ndarray) and each.ndim == 2 and each.shape[1] == 2 for each in out):
-        return np.stack([each[:, 1] for each in out], axis=1)
-    return out
+    if not several or not all(isinstance(each, np.ndarray) and each.ndim == 2 for each in out):
+        return out
+    columns = outputs or [1] * targets
+    widths = [each.shape[1] for each in out]
+    known = all(width == 2 for width in widths) if outputs is None else all(map(gt, widths, columns))
+    return np.stack([each[:, column] for each, column in zip(out, columns, strict=True)], axis=1) if known else out
 
 
 def _array(values: Any, *, name: str) -> Array:

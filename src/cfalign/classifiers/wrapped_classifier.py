@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head, parse
@@ -20,6 +22,8 @@ from cfalign.classifiers.outputs import Link, as_logits, checked_columns, checke
 from cfalign.classifiers.preprocessing import resized_and_normalised
 
 Prepare = Callable[[Tensor], Tensor]
+TAKES = "if it takes other images, say so by size, normalize or prepare (grey: Preprocessing(grey=True))"
+"""Advice where a module raises an error before it has answered anything."""
 
 
 class WrappedClassifier(Noted):
@@ -58,6 +62,7 @@ class WrappedClassifier(Noted):
         self.version = checked_version(version)
         self._declared = link
         self._reading: Reading | None = None
+        self._slopes = False  # whether gradients were seen to flow through the module
 
     def __repr__(self) -> str:
         link = self.link if self._reading is None else self._reading.link
@@ -76,12 +81,16 @@ class WrappedClassifier(Noted):
 
         The module and its preprocessing get a copy of the images, which they may change. The first call finds out
         whether the outputs are what ``link`` says, see ``classifiers.link``. Raises BadModel when they raise an error,
-        or give another shape than [n, target] or values outside [0, 1] for probabilities, and BadInput where it cannot
-        be told whether they are logits or probabilities.
+        give another shape than [n, target] or values outside [0, 1] for probabilities, or let no gradient through where
+        images need one, and BadInput where it cannot be told whether they are logits or probabilities.
         """
         if self._reading is None:
+            refuse_empty(self.module, name=self.name)
             self._reading = self._read(images)
         columns = self._columns(images)
+        if images.requires_grad and torch.is_grad_enabled() and not self._slopes:
+            refuse_flat(columns, images, name=self.name)
+            self._slopes = True
         if self._reading.link == "probability":
             checked_probabilities(columns, name=self.name)
         return as_logits(columns, self._reading.link)
@@ -90,7 +99,8 @@ class WrappedClassifier(Noted):
         """The outputs of the module, [n, target] in float32."""
         x = prepared(images.to(device_of(self.module)).clone(), self.prepare, name=self.name)
         x = x.to(floating_type_of(self.module)) if x.is_floating_point() else x
-        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},"):
+        advice = TAKES if self._reading is None else ""
+        with user_code(f"Classifier {self.name!r}, given images of shape {list(x.shape)},", advice=advice):
             given = self.module(x)
         told = self.link == "probability"
         out = main_output(given, images=len(x), targets=self.targets, probabilities=told)
@@ -127,6 +137,28 @@ def prepared(images: Tensor, prepare: Prepare, *, name: str) -> Tensor:
             "expected a tensor with as many images."
         )
     return found
+
+
+def refuse_empty(module: nn.Module, *, name: str) -> None:
+    """Raises BadModel where a network has parameters or buffers without values: lazy ones, or on the meta device."""
+    named = (*module.named_parameters(), *module.named_buffers())
+    empty = next((key for key, tensor in named if is_lazy(tensor) or tensor.is_meta), None)
+    if empty is not None:
+        raise BadModel(f"Classifier {name!r} has no values in {empty!r} yet; load its weights before it is audited.")
+
+
+def refuse_flat(columns: Tensor, images: Tensor, *, name: str) -> None:
+    """Raises BadModel where no gradient flows from outputs [n, target] of a module to its images."""
+    slope = None
+    if columns.requires_grad:
+        with user_code(f"Classifier {name!r}, asked for its gradient,"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of operations without a gradient; what follows from them is said below
+            (slope,) = torch.autograd.grad(columns.sum(), images, retain_graph=True, allow_unused=True)
+    if slope is None:
+        raise BadModel(
+            f"No gradient flows through classifier {name!r}: it is quantised, or detaches its input (torch.no_grad, "
+            ".detach(), NumPy); let gradients through, or wrap it by black_box(), which is audited with forward passes."
+        )
 
 
 def described_classifier(classifier: WrappedClassifier | object, what: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, warn
 from cfalign._results import Skipped
 from cfalign.datasets.decoding import Content, Crop, Size, content_digest, decode, quiet, upright_size
 from cfalign.datasets.grey_levels import ALL_BITS, Levels
@@ -95,7 +94,7 @@ class EncodedImages:
         found = inventory or Inventory(given=len(self.ids), images=len(self.ids))
         self.inventory: Inventory = replace(found, bit_depth=bit_depth, levels=self._levels())
         for sentence in self.inventory.warnings(where or name):
-            warnings.warn(sentence, ImageWarning, stacklevel=3)
+            warn(sentence, ImageWarning, stacklevel=3)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, warn
 from cfalign.datasets.decoding import Crop, Size, decode, quiet
 from cfalign.datasets.encoded_images import EncodedImages, check_form
 from cfalign.datasets.file_kinds import HIDDEN, USUAL, first_bytes, kind_of
@@ -140,7 +139,7 @@ def read_image(
         raise BadInput(f"The image {file} cannot be read: {error}.") from error
     levels = levels_of([file], size=(size, size), crop=crop, bit_depth=bit_depth)
     for sentence in () if levels is None else levels.warnings(str(file)):
-        warnings.warn(sentence, ImageWarning, stacklevel=2)
+        warn(sentence, ImageWarning, stacklevel=2)
     return pixels
 
 

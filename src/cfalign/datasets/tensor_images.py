@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, warn
 from cfalign.datasets.grey_levels import darkness
 from cfalign.datasets.image_source import Keep, Loaded, checked_indices, described, with_rows
 from cfalign.datasets.inventory import ImageWarning
@@ -61,7 +60,7 @@ class TensorImages:
         whole = min(low for low, _ in extremes), max(high for _, high in extremes)
         sentence = darkness([whole] * count, self.source, advice="check their scale")
         if sentence is not None:
-            warnings.warn(sentence, ImageWarning, stacklevel=2)
+            warn(sentence, ImageWarning, stacklevel=2)
 
     def __len__(self) -> int:
         return len(self.ids)
