@@ -107,3 +107,14 @@ def test_images_that_are_not_eligible_count_without_a_wide_row() -> None:
     assert len(shards.row("nobody", HEADS)) == 0
     assert shards.row("nobody", HEADS).before.shape == (0, 2)
     assert shards.groups(["a", "b"], {}, 0.5)[1] == [0, 1, 2], "the images looked at are the same"
+
+
+def test_an_image_that_no_search_looked_at_changes_nothing() -> None:
+    """The last chunk scores more images than the searches need, a larger one more."""
+    extra = SCORES.filter(pl.col("image_id") == "x").with_columns(
+        pl.lit("unseen").alias("image_id"), pl.lit(0.999).alias("reconstruction.a"), pl.lit(0.7).alias("image.b")
+    )
+    more = Shards(RESPONSES, pl.concat([SCORES, extra]))
+    assert more.seen.tolist() == [True, True, True, False, True, False]
+    np.testing.assert_equal(more.drift(HEADS), SHARDS.drift(HEADS))
+    np.testing.assert_equal(more.logit_scale(HEADS), SHARDS.logit_scale(HEADS))

@@ -94,6 +94,7 @@ def conclude(
     silent = twice | repeated(copies, audited)
     told = [e for e in found if not {e.audited, e.attribute} & silent]
     known = shards.on_reconstructions(heads)
+    looked_at = {head: scores[shards.seen] for head, scores in known.items()}
     foreign = [e for e in told if not e.own]
     follow = partial(followed, switched, columns, seed=options.seed, people=shards.people)
     controls = {attribute: follow(attribute, judge) for attribute, judge in judges.items()}
@@ -107,7 +108,7 @@ def conclude(
         gaps=tuple(with_copies(gaps, mirrored, **rows_of, copied=copied_gap)),
         joint=tuple(solved.joint),
         findings=findings(told, solved.joint, together, evidence, options),
-        relations=tuple(relations(foreign, cells, known, min_effect=options.min_effect)),
+        relations=tuple(relations(foreign, cells, looked_at, min_effect=options.min_effect)),
         counts=replace(
             _counts(shards, rows, {base: reasons for base, (_, reasons) in used.items()}, heads, controls),
             duplicates=copies,

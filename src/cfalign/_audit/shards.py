@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.special import logit
 
 from cfalign._analysis.alignment import Row, usable
@@ -129,18 +130,29 @@ class Shards:
         parts = [known.select(where.columns(heads)).to_numpy() for where in (Column.IMAGE, Column.RECONSTRUCTION)]
         return np.concatenate(parts).astype(np.float64)
 
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """Whether any search looked at an image, in the order of ``ids``; the same for every size of chunk, of which
+        the last one scores more images than the searches need.
+        """
+        names = {i for table in (self.responses, self.ineligible) for i in table["image_id"].unique().to_list()}
+        return np.array([name in names for name in self.ids], dtype=bool)
+
     def drift(self, heads: Sequence[str]) -> dict[str, float]:
-        """Mean \\|score(x0) − score(x)\\| of each head; NaN where no image is known."""
-        found = {}
+        """Mean \\|score(x0) − score(x)\\| of each head over the images that a search looked at; NaN without any."""
+        found, scores = {}, self.scores.filter(pl.Series(self.seen))
         for head in heads:
-            change = self.scores[Column.RECONSTRUCTION.of(head)] - self.scores[Column.IMAGE.of(head)]
+            change = scores[Column.RECONSTRUCTION.of(head)] - scores[Column.IMAGE.of(head)]
             mean = change.abs().mean()
             found[head] = mean if isinstance(mean, float) else float("nan")
         return found
 
     def logit_scale(self, heads: Sequence[str]) -> dict[str, float]:
-        """Standard deviation of each head's logit over the reconstructions; NaN where scores leave [0, 1]."""
-        return {head: _deviation(self.scores[Column.RECONSTRUCTION.of(head)]) for head in heads}
+        """Standard deviation of each head's logit over the reconstructions of the images that a search looked at; NaN
+        where scores leave [0, 1].
+        """
+        scores = self.scores.filter(pl.Series(self.seen))
+        return {head: _deviation(scores[Column.RECONSTRUCTION.of(head)]) for head in heads}
 
     def groups(self, attributes: Sequence[str], judges: Mapping[str, str], eligible: float) -> tuple[Groups, list[int]]:
         """Which attributes are predicted on which images, and the places of these images in ``ids``.
