@@ -19,17 +19,18 @@ from cfalign._analysis.duplicates import (
     twins,
     with_copies,
 )
-from cfalign._analysis.effects import effects
-from cfalign._analysis.group_gaps import group_gaps
-from cfalign._analysis.inseparable import inseparable
+from cfalign._analysis.effects import Unmixed, effects
+from cfalign._analysis.group_gaps import Groups, group_gaps
+from cfalign._analysis.inseparable import Inseparable, inseparable
 from cfalign._analysis.relations import relations
+from cfalign._analysis.statistics import People
 from cfalign._audit.findings import Evidence, findings
 from cfalign._audit.head_checks import followed
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.shards import Shards
 from cfalign._audit.witness import answered_by_itself
 from cfalign._findings import Standing, Witness
-from cfalign._results import Cell, Conclusions, Counts, Effect, Followed, Outcome
+from cfalign._results import Cell, Conclusions, Counts, Duplicate, Effect, Floats, Followed, Outcome
 from cfalign._runs.run import Run
 
 
@@ -62,32 +63,16 @@ def conclude(
         people=shards.people,
     )
     columns = [*heads, *judges.values()]
-    copies = duplicates(shards.answers(heads), heads, first=attributes)
+    answers = shards.answers(heads)
+    copies = duplicates(answers, heads, first=attributes)
     twice = repeated(copies, attributes)
     alone = [a for a in attributes if a not in twice]
+    standing = _standing(standings or {}, answers, heads, audited, attributes, judges, copies)
     switched = shards.switched(attributes, columns, options=options)
     groups, examined = shards.groups(alone, judges, options.search.eligible)
-    otherwise = Standing(Witness.JUDGE if judges else Witness.HEADS)
-    standing = {a: (standings or {}).get(a, otherwise) for a in audited}
-    unjudged = [a for a in attributes if a not in judges]
-    standing |= answered_by_itself(standing, twins(shards.answers(heads), heads, audited, unjudged, copies))
     rows_alone = [row for row in switched if row.base in alone]
     together = inseparable(rows_alone, columns, judges, groups.spans, scores=groups.own_scores, names=alone)
-    solved = effects(
-        rows_alone,
-        columns,
-        audited,
-        same=standing_for(copies),
-        witnesses=judges,
-        spans=groups.spans,
-        together=groups.together,
-        groups=together,
-        reach={a: one.reach for a, one in standing.items()},
-        unwitnessed=[a for a, one in standing.items() if one.witness is Witness.NONE],
-        options=options.effects,
-        seed=options.seed,
-        people=shards.people,
-    )
+    solved = _unmixed(rows_alone, columns, groups, together, judges, standing, copies, shards.people, options)
     rows_of = {"audited": audited, "attributes": attributes}
     mirrored = [copy for copy in copies if copy.head in twice]
     found = _with_readings(cells, with_copies(solved.effects, mirrored, **rows_of, copied=copied_effect))
@@ -115,6 +100,51 @@ def conclude(
             standings=standing,
             inseparable=tuple(group.name for group in together),
         ),
+    )
+
+
+def _standing(
+    given: Mapping[str, Standing],
+    answers: Floats,
+    heads: Sequence[str],
+    audited: Sequence[str],
+    attributes: Sequence[str],
+    judges: Mapping[str, str],
+    copies: Sequence[Duplicate],
+) -> dict[str, Standing]:
+    """What the effects of each audited head rest on: as given, but for heads whose answers an attribute gives."""
+    otherwise = Standing(Witness.JUDGE if judges else Witness.HEADS)
+    standing = {a: given.get(a, otherwise) for a in audited}
+    unjudged = [a for a in attributes if a not in judges]
+    return standing | answered_by_itself(standing, twins(answers, heads, audited, unjudged, copies))
+
+
+def _unmixed(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    groups: Groups,
+    together: Sequence[Inseparable],
+    judges: Mapping[str, str],
+    standing: Mapping[str, Standing],
+    copies: Sequence[Duplicate],
+    people: People | None,
+    options: AuditOptions,
+) -> Unmixed:
+    """The effects on the audited heads, which ``standing`` names in their order."""
+    return effects(
+        rows,
+        columns,
+        list(standing),
+        same=standing_for(copies),
+        witnesses=judges,
+        spans=groups.spans,
+        together=groups.together,
+        groups=together,
+        reach={a: one.reach for a, one in standing.items()},
+        unwitnessed=[a for a, one in standing.items() if one.witness is Witness.NONE],
+        options=options.effects,
+        seed=options.seed,
+        people=people,
     )
 
 
