@@ -31,7 +31,7 @@ EXACT = EffectOptions(samples=300, draws=200, switch_error=0.0, misfit=0.005)
 HELD = 0.93
 """The least share of 95 % intervals that must hold the truth."""
 CHANCE = 0.01
-"""By how much the share of a thousand intervals may fall short: 1.5 standard errors, for some dozens of worlds are tried."""
+"""By how much the share of a thousand intervals may fall short, 1.5 standard errors: dozens of worlds are tried."""
 
 
 def cell_of(row: Row, people: People | None, *, seed: int = 0, options: AlignmentOptions = CELLS) -> Cell:
