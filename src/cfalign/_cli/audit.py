@@ -16,27 +16,10 @@ from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge, refuse_other_groups
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
-from cfalign._cli.witness import offer
+from cfalign._cli.witness import given_flags, offer
 from cfalign._errors import BadInput
 from cfalign._runs.record import remember
 from cfalign.datasets import Labels
-
-REPEATED = (
-    "images",
-    "classifier",
-    "autoencoder",
-    "bases",
-    "labels",
-    "id_column",
-    "split",
-    "group",
-    "limit",
-    "seed",
-    "size",
-    "bit_depth",
-    "trust",
-)
-"""Flags of an audit that the same audit against a witness is given again."""
 
 
 def audit(
@@ -120,5 +103,4 @@ def audit(
     remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models})
     finish(run, as_json=as_json)
     if reference is None and bank is None:
-        flags_given = {name: context.params[name] for name in REPEATED}
-        offer(run, known, given=flags_given, side=getattr(encoder, "size", None) or size)
+        offer(run, known, given=given_flags(context), shape=source.shape)

@@ -112,9 +112,8 @@ def refuse_conflicts(context: typer.Context, settings: Iterable[str] = ()) -> No
     ``settings``: dotted names of those given by ``--set`` or in a file.
     """
     flags = {str(parameter.name): parameter.opts[0] for parameter in context.command.params}
-    typed = {name: flag for name, flag in flags.items() if _typed(context, name)}
-    set_otherwise = {name: f"The setting {name}" for name in settings if name not in typed}
-    given = {**typed, **set_otherwise}
+    given = {name: flag for name, flag in flags.items() if typed(context, name)}
+    given |= {name: f"The setting {name}" for name in settings if name not in given}
     command = command_of(context)
     for conflict in CONFLICTS:
         if conflict.command != command or not conflict.applies(given):
@@ -129,7 +128,8 @@ def command_of(context: typer.Context) -> str:
     return context.command_path.removeprefix(context.find_root().command_path).strip()
 
 
-def _typed(context: typer.Context, name: str) -> bool:
+def typed(context: typer.Context, name: str) -> bool:
+    """Whether the flag or argument of this name stands on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

@@ -152,6 +152,15 @@ Flip = Annotated[
         "--flip/--no-flip", help="Mirror half of the images; not where left and right differ.  \\[default: flip]"
     ),
 ]
+PersonColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the labels or the data set that says who is on an image; nobody is in both halves, nor both "
+        "trained on and held out at random.  \\[default: identity, person_id, patient_id and the like]",
+        show_default=False,
+    ),
+]
 WeightFolder = Annotated[
     Path, typer.Option("--out", help="Folder for the weights; a training that was stopped there goes on.")
 ]

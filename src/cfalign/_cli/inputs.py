@@ -116,11 +116,12 @@ def opened_for(
     group: str | None = None,
 ) -> tuple[ImageSource, Labels | None]:
     """The images of a split at the side that the autoencoder takes, in the groups of a column where one is named, and
-    their labels where there are any.
+    the labels of all images, of whatever split, where there are any.
     """
     side = autoencoders.side_of(autoencoder, asked=size)
-    source, table = in_split(*opened(images, size=side, bit_depth=bit_depth, labels=labels), split)
-    return (source if group is None else _in_groups(source, table, group)), table
+    whole, known = opened(images, size=side, bit_depth=bit_depth, labels=labels)
+    source, table = in_split(whole, known, split)
+    return (source if group is None else _in_groups(source, table, group)), known
 
 
 def _in_groups(source: ImageSource, table: Labels | None, column: str) -> ImageSource:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import join
 from typing import Any, Protocol
 
 from matplotlib.figure import Figure
@@ -18,14 +20,19 @@ from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
 from cfalign._runs.record import discard
 
-STDERR = Console(stderr=True)
-STDOUT = Console()
+STDERR = Console(stderr=True, emoji=False)  # hf:cat:train is no picture of a cat
+STDOUT = Console(emoji=False)
 WIDE = 120  # columns where there is no terminal to fit into
 
 
 def complain(sentence: str) -> None:
     """One sentence on stderr."""
     STDERR.print(f"cfalign: {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_command(words: Sequence[str]) -> None:
+    """A command on stderr, on a line of its own and as a shell reads it, ready to be copied."""
+    print(join(words), file=sys.stderr)
 
 
 def start_again(out: Path, *, kept: Path | None = None) -> None:
@@ -56,7 +63,7 @@ def say(sentence: str) -> None:
 
 def print_table(table: Table, *, width: int = WIDE) -> None:
     """A table on stdout, as wide as the terminal, or ``width`` columns without one."""
-    (STDOUT if STDOUT.is_terminal else Console(width=width)).print(table)
+    (STDOUT if STDOUT.is_terminal else Console(width=width, emoji=False)).print(table)
 
 
 def print_json(content: Mapping[str, Any]) -> None:

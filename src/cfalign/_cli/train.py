@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -16,8 +17,7 @@ from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import print_json, progress, say
 from cfalign._errors import BadInput
 from cfalign._models.downloads import cache_folder
-from cfalign.training import AutoencoderTraining, ClassifierTraining, train_autoencoder, train_classifier
-from cfalign.training.options import SECOND
+from cfalign.training import AutoencoderTraining, ClassifierTraining, second, train_autoencoder, train_classifier
 from cfalign.training.recipes import planted_shortcuts as planting
 
 
@@ -79,14 +79,15 @@ def classifier(
     epochs: flags.Epochs = None,
     seed: flags.Seed = None,
     flip: flags.Flip = None,
-    second: Annotated[
+    as_second: Annotated[
         bool,
         typer.Option(
             "--second",
-            help="Train a witness of a first classifier: another architecture, seed and, by person where the "
-            "labels name persons, half of the training images.",
+            help="Train a witness of a first classifier: another architecture, another seed and one half of the "
+            "training images. What you set yourself stays.",
         ),
     ] = False,
+    person_column: flags.PersonColumn = None,
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
@@ -97,9 +98,11 @@ def classifier(
     cfalign train classifier --images photos/ --labels labels.csv --out heads/
 
     cfalign train classifier --images photos/ --labels labels.csv --second --out witness/
+
+    Both, where several images are of one person: --person-column identity
     """
-    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
-    defaults = SECOND if second else {}
+    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip, "person_column": person_column}
+    defaults = asdict(second()) if as_second else {}
     settings = chosen(
         context, ClassifierTraining, config=config, assignments=assignments, flags=given, defaults=defaults
     )
@@ -112,9 +115,8 @@ def classifier(
         report = train_classifier(source, table, out=out, options=settings, autoencoder=encoder, progress=bars)
     if as_json:
         each = {t.target: t.auroc for t in report.targets}
-        print_json(
-            {"weights": str(report.weights), "auroc": report.auroc, "targets": each, "held_out": report.held_out}
-        )
+        numbers = {"auroc": report.auroc, "targets": each, "held_out": report.held_out}
+        print_json({"weights": str(report.weights), **numbers, "left_out": dict(report.left_out)})
         return
     for target in report.targets:
         value = f"{target.auroc:.3f}" if target.reason is None else f"– ({target.reason})"
@@ -123,11 +125,12 @@ def classifier(
         f"Mean AUROC {report.auroc:.3f} [{report.ci_low:.3f}, {report.ci_high:.3f}] on {report.held_out} held-out "
         f"images, after {report.seconds:.0f} s of training on {report.train} images."
     )
+    say(f"Split of the images: {report.split}.")
     for name, reason in report.left_out.items():
         say(f"No head for {name}: {reason}.")
     _skipped(len(report.skipped))
     say(f"Classifier: {report.weights}    measurement: {report.measurement}")
-    if second:
+    if as_second:
         say(f"It is a witness in an audit of the first classifier: cfalign audit … --reference {quote(str(out))}")
 
 

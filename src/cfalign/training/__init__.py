@@ -8,7 +8,7 @@ Both write ``<kind>.safetensors`` and ``measurement.json``. A training that was 
 ========================  ==================================================================================
 ``autoencoder``           ``train_autoencoder``
 ``classifier``            ``train_classifier``
-``options``               their settings
+``options``               their settings, and those of a second classifier
 ------------------------  ----------------------------------------------------------------------------------
 ``preparation``           images, labels and split, in a folder that belongs to one training
 ``splitting``             which images are trained on, and which are measured on
@@ -28,16 +28,16 @@ from cfalign._runs.progress import Progress
 from cfalign.training.autoencoder import AutoencoderReport, train_autoencoder
 from cfalign.training.classifier import ClassifierReport, train_classifier
 from cfalign.training.held_out import TargetAuroc
-from cfalign.training.options import SECOND, AutoencoderTraining, ClassifierTraining
+from cfalign.training.options import AutoencoderTraining, ClassifierTraining, second
 
 __all__ = [
-    "SECOND",
     "AutoencoderReport",
     "AutoencoderTraining",
     "ClassifierReport",
     "ClassifierTraining",
     "Progress",
     "TargetAuroc",
+    "second",
     "train_autoencoder",
     "train_classifier",
 ]

@@ -30,6 +30,7 @@ from cfalign.training.options import AutoencoderTraining
 from cfalign.training.output_folder import OutputFolder
 from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
 from cfalign.training.principal_components import principal_components
+from cfalign.training.splitting import split_images
 
 Network = ComponentAutoencoder | VectorAutoencoder
 
@@ -90,7 +91,8 @@ def train_autoencoder(
     table = None if labels is None else aligned(labels, source)
     with seeded(options.seed):
         convolutional = _convolutional(options)  # before the folder is claimed, because it refuses some sizes
-        plan = planned(source, table, range(len(source.ids)), out=out, kind="autoencoder", options=options, extra={})
+        split = split_images(range(len(source.ids)), labels=table, share=options.held_out, seed=options.seed)
+        plan = planned(source, table, split, out=out, kind="autoencoder", options=options, extra={})
         if (found := plan.folder.finished()) is not None:
             plan.folder.clean()
             return _report(found, plan.folder, already_finished=True)

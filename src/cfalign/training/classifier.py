@@ -24,7 +24,7 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 from cfalign._types import Autoencoder, Images
 from cfalign.classifiers.attribute_network import AttributeNetwork
-from cfalign.datasets import Labels, Skipped, open_images
+from cfalign.datasets import Labels, Skipped, open_images, target_name
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import augmented
 from cfalign.training.held_out import TargetAuroc, aurocs, mean_auroc
@@ -33,9 +33,12 @@ from cfalign.training.objectives import Objective
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.output_folder import OutputFolder
 from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
-from cfalign.training.splitting import split_images
+from cfalign.training.splitting import Split, enough, split_images
 
+LEAST_OF_A_KIND = 10
+"""Images with an attribute, and without it, among the images of a half that learns it."""
 _BATCH = 256
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class ClassifierReport:
     """Images measured on."""
     skipped: tuple[Skipped, ...]
     """Images that could not be read."""
+    split: str
+    """The rule by which images are trained on or held out, in a few words."""
     steps: int
     """Batches trained on."""
     seconds: float
@@ -86,20 +91,26 @@ def train_classifier(
     of the mean loss. ``out`` receives ``classifier.safetensors`` and ``measurement.json``. A training that was stopped
     there goes on, and one that is finished is not repeated. Stages of ``progress``: decode, train, measure.
 
-    Raises BadInput for images, a table, attributes or options that cannot be used and for a loss that is no longer
-    finite, RunMismatch where ``out`` belongs to another training, and StorageFailed where the disk refuses.
+    A second network, the witness of a first one in audits, has the options ``second(options of the first)``. Attributes
+    that the training images do not tell are left out (``ClassifierReport.left_out``): those with one value only, and
+    for a ``half`` also those with fewer than 10 images of one kind.
+
+    Raises BadInput for images, a table, attributes or options that cannot be used, such as a ``person_column`` that the
+    labels lack, and for a loss that is no longer finite, RunMismatch where ``out`` belongs to another training, and
+    StorageFailed where the disk refuses.
     """
     options = ClassifierTraining() if options is None else options
     _check_autoencoder(autoencoder, options)
     source = open_images(images, size=options.size)
-    table, left_out, labelled = _usable(aligned(labels, source), options)
+    found = learnable(aligned(labels, source), options)
+    table = found.labels
     with seeded(options.seed):
         network = _network(table.targets, options)
         extra = _identity(table, autoencoder if options.reconstructed else None, objective)
-        plan = planned(source, table, labelled, out=out, kind="classifier", options=options, extra=extra)
-        if (found := plan.folder.finished()) is not None:
+        plan = planned(source, table, found.split, out=out, kind="classifier", options=options, extra=extra)
+        if (finished := plan.folder.finished()) is not None:
             plan.folder.clean()
-            return _report(found, plan.folder, already_finished=True)
+            return _report(finished, plan.folder, already_finished=True)
         material = prepared(plan, options, progress=progress)
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
         loss = _Loss(network, material, values, options, autoencoder, copy.deepcopy(objective))
@@ -108,8 +119,8 @@ def train_classifier(
     held_out = values[material.held_out].double().numpy()
     content = {
         **described(plan, material),
-        "unlabelled": len(source.ids) - len(labelled),
-        "left_out": left_out,
+        "unlabelled": len(source.ids) - found.labelled,
+        "left_out": found.left_out,
         "steps": state.step,
         "seconds": round(state.seconds, 1),
         "parameters": parameters(network),
@@ -207,22 +218,72 @@ def _positive_weight(labels: Tensor, *, power: float) -> Tensor:
     return (negatives / positives).float() ** power
 
 
-def _usable(table: Labels, options: ClassifierTraining) -> tuple[Labels, dict[str, str], list[int]]:
-    """The labels to learn, why the others are left out, and the positions of images with any label to learn."""
-    if options.targets is not None:
-        table = table.require(options.targets)
-    candidates = np.flatnonzero(np.isfinite(table.values).any(1)).tolist()
-    split = split_images(candidates, labels=table, share=options.held_out, seed=options.seed)
-    train = table.values[list(split.train)]
-    reasons: dict[str, str] = {}
-    for target, column in zip(table.targets, train.T, strict=True):
-        missing = [kind for kind, found in (("positive", column > 0.5), ("negative", column <= 0.5)) if not found.any()]
-        if missing:
-            reasons[target] = f"no {' and no '.join(missing)} among the training images"
+@dataclass(frozen=True)
+class Learnable:
+    """What can be learnt from labels."""
+
+    labels: Labels
+    """Of the attributes that get a head."""
+    left_out: dict[str, str]
+    """Why the others get none, by name."""
+    labelled: int
+    """How many images have any label to learn."""
+    split: Split
+
+
+def learnable(labels: Labels, options: ClassifierTraining) -> Learnable:
+    """What a training with these options learns from the labels of all its images.
+
+    Raises BadInput where that is nothing: too few images, or no attribute with enough of both kinds.
+    """
+    person = None if options.person_column is None else target_name(options.person_column)
+    given = labels.require([target for target in labels.targets if target != person])
+    table = given if options.targets is None else given.require(options.targets)
+    candidates = _with_a_label(table)
+    split = split_images(
+        candidates,
+        labels=labels,
+        share=options.held_out,
+        seed=options.seed,
+        half=options.half,
+        person_column=options.person_column,
+        halved=_with_a_label(given),  # whatever is learnt, so that networks of other attributes have the same halves
+    )
+    enough(len(split.train), len(split.held_out), skipped=0, other_half=split.other_half)
+    reasons = _not_learnable(table, split, options)
     if reasons and (options.targets is not None or len(reasons) == len(table.targets)):
+        raise BadInput(_refusal(reasons, options))
+    learnt = table.require([target for target in table.targets if target not in reasons])
+    return Learnable(learnt, reasons, len(candidates), split)
+
+
+def _with_a_label(labels: Labels) -> list[int]:
+    found: list[int] = np.flatnonzero(np.isfinite(labels.values).any(1)).tolist()
+    return found
+
+
+def _not_learnable(labels: Labels, split: Split, options: ClassifierTraining) -> dict[str, str]:
+    """Why attributes cannot be learnt from the training images, by name."""
+    reasons: dict[str, str] = {}
+    for target, column in zip(labels.targets, labels.values[list(split.train)].T, strict=True):
+        counts = {"positive": int((column > 0.5).sum()), "negative": int((column <= 0.5).sum())}
+        missing = [kind for kind, count in counts.items() if count == 0]
+        if options.half != "all" and min(counts.values()) < LEAST_OF_A_KIND:
+            held = " and ".join(f"{count} {kind}" for kind, count in counts.items())
+            reasons[target] = f"{held} images in the {options.half} half, and {LEAST_OF_A_KIND} of each are needed"
+        elif missing:
+            reasons[target] = f"no {' and no '.join(missing)} among the training images"
+    return reasons
+
+
+def _refusal(reasons: Mapping[str, str], options: ClassifierTraining) -> str:
+    remedy = "" if options.half == "all" else ", or set half=all to learn from both halves"
+    if len(reasons) == 1:
         target, reason = next(iter(reasons.items()))
-        raise BadInput(f'The attribute "{target}" cannot be learnt: {reason}; leave it out, or add such images.')
-    return table.require([target for target in table.targets if target not in reasons]), reasons, candidates
+        return f'The attribute "{target}" cannot be learnt: {reason}; leave it out, or add such images{remedy}.'
+    named = "; ".join(f'"{target}" ({reason})' for target, reason in [*reasons.items()][:_NAMED])
+    more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    return f"{len(reasons)} attributes cannot be learnt: {named}{more}; leave them out, or add such images{remedy}."
 
 
 def _label_hash(labels: Labels) -> str:
@@ -260,6 +321,7 @@ def _report(content: Mapping[str, Any], folder: OutputFolder, *, already_finishe
         train=content["images"]["train"],
         held_out=content["images"]["held_out"],
         skipped=tuple(Skipped(s["image_id"], s["reason"]) for s in content["skipped"]),
+        split=content["split"],
         steps=content["steps"],
         seconds=content["seconds"],
         already_finished=already_finished,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import ceil
 from typing import Annotated, Any, Literal
 
 import torch
@@ -79,7 +80,7 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """The choices that the result depends on."""
         chosen = {k: v for k, v in asdict(self).items() if k not in _NOT_PART_OF_THE_RESULT}
-        return {k: v for k, v in chosen.items() if (k, v) != ("half", "all")}
+        return {k: v for k, v in chosen.items() if (k, v) not in (("half", "all"), ("person_column", None))}
 
 
 @options(kw_only=True)
@@ -150,7 +151,12 @@ class ClassifierTraining(Training):
     """Attributes to learn; None for all that have both values among the training images."""
     half: Half = "all"
     """Which training images are learnt from: all, or the first or the second half, which share no image and no person.
-    A second classifier that stands as a witness beside a first one learns from the second half.
+    A second classifier that stands as a witness beside a first one learns from the second half. A half without at
+    least 10 images with an attribute and 10 without it has no head for it.
+    """
+    person_column: Annotated[str, Field(min_length=1)] | None = None
+    """Column of the labels that says who is on an image: nobody is in both halves, nor both trained on and held out at
+    random. By default a column named identity, person, person_id, subject, subject_id, patient or patient_id.
     """
     widths: _Widths = (32, 64, 128, 192)
     """Channels after each halving."""
@@ -189,13 +195,31 @@ class ClassifierTraining(Training):
     """Share of the training images replaced by their reconstructions, which needs an autoencoder; in [0, 1]."""
 
 
-SECOND: dict[str, Any] = {
-    "half": "second",
-    "seed": 1,
-    "residual": False,
-    "widths": (40, 72, 136, 208),
-    "epochs": 2 * ClassifierTraining().epochs,
-}
-"""What makes a second classifier another network than one by the defaults: other images, another seed, another
-architecture. Half of the images are seen twice as often.
-"""
+def second(options: ClassifierTraining | None = None) -> ClassifierTraining:
+    """Options of a second network, the witness of a first one that was trained with ``options`` (None: the defaults).
+
+    It learns from other images, from another seed, in another architecture. ``half`` is the half that the first one
+    did not learn from, and "second" where it learnt from all images; then half of the images are seen twice as often
+    (``epochs``; ``steps`` stay where they are set). ``seed`` is one more, ``residual`` the opposite, and ``widths``
+    are a sixteenth larger, rounded up to a multiple of 8 (from 32 channels on). All else is kept.
+
+    >>> cfa.training.second().half, cfa.training.second().widths
+    ('second', (40, 72, 136, 208))
+    >>> cfa.training.second(cfa.training.ClassifierTraining(seed=4, half="second", horizontal_flip=False)).half
+    'first'
+    """
+    first = ClassifierTraining() if options is None else options
+    return replace(
+        first,
+        half="first" if first.half == "second" else "second",
+        seed=first.seed + 1,
+        residual=not first.residual,
+        widths=tuple(map(_wider, first.widths)),
+        epochs=2 * first.epochs if first.half == "all" else first.epochs,
+    )
+
+
+def _wider(width: int) -> int:
+    """A sixteenth larger, rounded up to what processors like."""
+    unit = 8 if width >= 32 else 1
+    return ceil(width * 17 / 16 / unit) * unit

@@ -102,6 +102,19 @@ def open_folder(
     return OutputFolder(path, identity)
 
 
+def recorded_options(weights: Path) -> Mapping[str, Any]:
+    """The options that a network was trained with, by its folder or file; empty where none is recorded beside it."""
+    if not weights.exists():
+        return {}
+    record = (weights if weights.is_dir() else weights.parent) / _RECORD
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found = content.get("options") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all. Raises StorageFailed when the disk refuses."""
     with written(path) as temporary, temporary.open("wb") as handle:

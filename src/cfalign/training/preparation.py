@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from cfalign._runs.progress import Progress
 from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
 from cfalign.datasets.inventory import inventory_record
 from cfalign.training.decoded_images import DecodedImages, decode_all, forget
-from cfalign.training.options import ClassifierTraining, Training
+from cfalign.training.options import Training
 from cfalign.training.output_folder import OutputFolder, open_folder
-from cfalign.training.splitting import Split, enough, split_images
+from cfalign.training.splitting import Split, enough
 
 LabelsGiven = str | os.PathLike[str] | Labels
 
@@ -63,22 +62,18 @@ def aligned(labels: LabelsGiven, source: ImageSource) -> Labels:
 def planned(
     source: ImageSource,
     labels: Labels | None,
-    candidates: Sequence[int],
+    split: Split,
     *,
     out: str | os.PathLike[str],
     kind: str,
     options: Training,
     extra: dict[str, Any],
 ) -> TrainingPlan:
-    """Split the candidates and open the folder; nothing is written.
+    """Open the folder of a training on the images of a split; nothing is written.
 
-    Raises BadInput for too few images, and as ``split_images`` and ``open_folder`` do.
+    Raises BadInput for too few images, and as ``open_folder`` does.
     """
-    half = options.half if isinstance(options, ClassifierTraining) else "all"
-    split = split_images(
-        candidates, labels=labels, share=options.held_out, seed=options.seed, ids=source.ids, half=half
-    )
-    enough(len(split.train), len(split.held_out), skipped=0)
+    enough(len(split.train), len(split.held_out), skipped=0, other_half=split.other_half)
     options.require_enough(len(split.train))
     digest = hashlib.sha256(repr((split.train, split.held_out)).encode()).hexdigest()[:16]
     folder = open_folder(Path(out), kind=kind, options=options, source=source, extra={"split": digest, **extra})
@@ -91,7 +86,8 @@ def prepared(plan: TrainingPlan, options: Training, *, progress: Progress) -> Tr
     pixels = decode_all(plan.source, sorted((*split.train, *split.held_out)), folder=folder.path, progress=progress)
     material = TrainingImages(pixels, pixels.rows(split.train), pixels.rows(split.held_out))
     try:
-        enough(len(material.train), len(material.held_out), skipped=len(pixels.skipped))
+        skipped, other = len(pixels.skipped), split.other_half
+        enough(len(material.train), len(material.held_out), skipped=skipped, other_half=other)
         options.require_enough(len(material.train))
     except BadInput:
         forget(folder.path)
