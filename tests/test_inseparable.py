@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import beta
 
 from cfalign._analysis.alignment import Row
 from cfalign._analysis.effects import Unmixed, effects
 from cfalign._analysis.inseparable import APART, MOVED, SURE, Inseparable, going_together, inseparable, movement
 from cfalign._analysis.options import EffectOptions
-from cfalign._results import Floats, JointEffect, Outcome
+from cfalign._results import Floats, JointEffect, Outcome, joint_members, joint_name
 
 NAMES = ("a", "b", "c")
 HEADS = (*NAMES, "audited")
@@ -173,3 +175,17 @@ def test_effects_stay_within_what_a_score_can_do() -> None:
 
 def test_a_contradicted_joint_effect_is_not_clear() -> None:
     assert not JointEffect("x", "a & b", 0.3, 0.2, 0.4, -0.1, 50, 0.001).clear
+
+
+@given(
+    st.lists(st.tuples(st.text("ab &'", min_size=1), st.booleans()), min_size=1, max_size=4, unique_by=lambda m: m[0])
+)
+def test_names_of_members_are_read_as_they_were_written(members: list[tuple[str, bool]]) -> None:
+    named = [(" ".join(name.split()) or "a", there) for name, there in members]
+    assert list(joint_members(joint_name(named))) == named
+
+
+@pytest.mark.parametrize("name", ["a", "big_nose", "T-shirt / top", "it's", "ears & chin", "&", "'quoted'"])
+def test_one_attribute_is_read_as_itself(name: str) -> None:
+    assert joint_members(joint_name([(name, True)])) == ((name, True),)
+    assert joint_members(joint_name([("b", True), (name, False)])) == (("b", True), (name, False))

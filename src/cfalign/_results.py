@@ -5,7 +5,8 @@ A number that is undefined is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -172,6 +173,28 @@ def own_concept(audited: str, attribute: str) -> bool:
     return audited.rpartition(":")[2] == attribute.rpartition(":")[2]
 
 
+_MEMBER = re.compile(r"(not )?('(?:[^']|'')*'|[^&]+?)(?: & |$)")
+
+
+def joint_name(members: Iterable[tuple[str, bool]]) -> str:
+    """What switches together as one text, from (attribute, whether it is there): a name with ``&`` stands in quotes.
+
+    >>> joint_name([("male", True), ("no_beard", False), ("ears & chin", True)])
+    "male & not no_beard & 'ears & chin'"
+    """
+    parts = []
+    for name, there in members:
+        quoted = name.replace("'", "''")
+        parts.append(("" if there else "not ") + (f"'{quoted}'" if "&" in name or name[:1] == "'" else name))
+    return " & ".join(parts)
+
+
+def joint_members(text: str) -> tuple[tuple[str, bool], ...]:
+    """The members that ``joint_name`` made the text from, or the one attribute that it is."""
+    found = [(name, not absent) for absent, name in _MEMBER.findall(text)]
+    return tuple((name[1:-1].replace("''", "'") if name[:1] == "'" else name, there) for name, there in found)
+
+
 @dataclass(frozen=True)
 class JointEffect:
     """What switching a group of attributes together does to an audited head; a row of ``joint.csv``.
@@ -195,7 +218,7 @@ class JointEffect:
     @property
     def members(self) -> tuple[str, ...]:
         """The names of the attributes."""
-        return tuple(part.removeprefix("not ") for part in self.attributes.split(" & "))
+        return tuple(name for name, _ in joint_members(self.attributes))
 
     @property
     def clear(self) -> bool:

@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import beta
 
 from cfalign._analysis.alignment import Row
-from cfalign._results import Floats
+from cfalign._results import Floats, joint_name
 
 MOVED = 0.5
 """Least share of a full switch by which the counterfactuals of each of two inseparable attributes move the other."""
@@ -38,7 +38,7 @@ class Inseparable:
     @property
     def name(self) -> str:
         """The members as one text, such as ``heavy_makeup & wearing_lipstick`` or ``beard & not no_beard``."""
-        return " & ".join(a if sign > 0 else f"not {a}" for a, sign in zip(self.attributes, self.signs, strict=True))
+        return joint_name((a, sign > 0) for a, sign in zip(self.attributes, self.signs, strict=True))
 
 
 def inseparable(

@@ -21,7 +21,7 @@ from typing import Any
 from cfalign._analysis.duplicates import repeated
 from cfalign._errors import BadInput, nearest
 from cfalign._findings import FindingKind, Witness
-from cfalign._results import Cell, Duplicate, Effect
+from cfalign._results import Cell, Duplicate, Effect, joint_members
 from cfalign._runs.run import Run
 
 ARROW = " -> "
@@ -53,8 +53,14 @@ class Measured:
     @property
     def parts(self) -> tuple[tuple[str, ...], ...]:
         """The names of the relation of each member."""
-        members = [part.removeprefix("not ") for part in self.attribute.split(" & ")]
-        return tuple(tuple(f"{who}{ARROW}{member}" for who in self._heads) for member in members)
+        return tuple(tuple(f"{who}{ARROW}{member}" for who in self._heads) for member in self.members)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The attributes of a joint effect; the attribute of any other."""
+        if self.kind is not FindingKind.JOINT:
+            return (self.attribute,)
+        return tuple(name for name, _ in joint_members(self.attribute))
 
     @property
     def _heads(self) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ def check(
     _refuse_unknown(limits, measured)
     twice = _told_twice(run)
     measured = [m for m in measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
-    grouped = {a for name in record.get("inseparable", ()) for a in _members(name)}
+    grouped = {a for name in record.get("inseparable", ()) for a, _ in joint_members(name)}
     compared = [m for m in measured if m.attribute not in grouped or set(m.names) & set(limits)]
     found = [
         Unexpected(m, allowed)
@@ -168,14 +174,10 @@ def _response(e: Effect, incoming: Cell | None, outgoing: Cell | None) -> Measur
     return Measured(FindingKind.RESPONSE, e.audited, e.attribute, *numbers, clear=incoming.clear and agrees)
 
 
-def _members(name: str) -> tuple[str, ...]:
-    return tuple(part.removeprefix("not ") for part in name.split(" & "))
-
-
 def _has_joint(one: Measured, measured: Sequence[Measured]) -> bool:
     """Whether the joint effect of its group stands for an attribute."""
     joint = (m for m in measured if m.kind is FindingKind.JOINT and m.audited == one.audited)
-    return any(one.attribute in _members(m.attribute) for m in joint)
+    return any(one.attribute in m.members for m in joint)
 
 
 def _limit_of(one: Measured, limits: Mapping[str, float], otherwise: float) -> float:

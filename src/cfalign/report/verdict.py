@@ -9,7 +9,7 @@ from cfalign._analysis.relations import mutual
 from cfalign._audit.witness import UNRECORDED
 from cfalign._figures import style
 from cfalign._findings import Finding, FindingKind, Witness
-from cfalign._results import ALPHA, Cell, JointEffect
+from cfalign._results import ALPHA, Cell, JointEffect, joint_members
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
 
@@ -39,7 +39,7 @@ def finding_sentence(finding: Finding, mark: Mark) -> str:
         return f"{_response(finding, mark)}, {counted}"
     numbers = f"{style.signed(finding.effect)} {style.interval(finding.ci_low, finding.ci_high)}"
     if finding.kind is FindingKind.JOINT:
-        together = joint_name(finding.attribute, mark)
+        together = marked_members(finding.attribute, mark)
         return (
             f"{mark(finding.audited)} reacts to {together}, which cannot be told apart here: switching them on "
             f"together changes its probability by {numbers}, {counted}"
@@ -57,11 +57,9 @@ def _response(finding: Finding, mark: Mark) -> str:
     return f"The score of {mark(finding.audited)} {moves} by {numbers} when {mark(finding.attribute)} is taken off"
 
 
-def joint_name(attributes: str, mark: Mark) -> str:
+def marked_members(attributes: str, mark: Mark) -> str:
     """The members of a group, marked: ``a & not b``."""
-    parts = [part.removeprefix("not ") for part in attributes.split(" & ")]
-    negated = [part.startswith("not ") for part in attributes.split(" & ")]
-    return " & ".join(f"not {mark(p)}" if n else mark(p) for p, n in zip(parts, negated, strict=True))
+    return " & ".join(mark(name) if there else f"not {mark(name)}" for name, there in joint_members(attributes))
 
 
 def no_finding(data: ReportData) -> str:
@@ -105,7 +103,7 @@ def alike(data: ReportData, mark: Mark) -> list[str]:
     other.
     """
     if data.counts.standings:
-        groups = [joint_name(group, mark) for group in data.counts.inseparable]
+        groups = [marked_members(group, mark) for group in data.counts.inseparable]
         many = _more(len(groups), "groups")
         told = f"These cannot be told apart on these images: {'; '.join(groups[:_LISTED])}{many}."
         joint = "" if only_responses(data) else " Only their joint effects are findings."
@@ -132,7 +130,7 @@ def joint_sentences(data: ReportData, audited: str, mark: Mark) -> list[str]:
 
 def _joint(j: JointEffect, mark: Mark) -> str:
     numbers = f"{style.signed(j.effect)} {style.interval(j.ci_low, j.ci_high)}"
-    return f"{joint_name(j.attributes, mark)} together: {numbers}, n = {j.n}, {style.q_value(j.q)}"
+    return f"{marked_members(j.attributes, mark)} together: {numbers}, n = {j.n}, {style.q_value(j.q)}"
 
 
 @dataclass(frozen=True)
