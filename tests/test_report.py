@@ -378,7 +378,7 @@ def test_page_holds_every_number(run_dir: Path) -> None:
     page = report.html(data)
     words = text_of(page)
     for finding in data.conclusions.findings:
-        assert verdict.finding_sentence(finding, str) in words
+        assert verdict.finding_sentence(finding, str, {}) in words
     assert "switching it on changes its probability by +0.39 [0.34, 0.44], n = 38, q < 0.001." in words
     for expected in ("+0.62", "[0.57, 0.67]", "[−0.06, 0.01]", "0.41", "+0.40", "+0.54"):  # effects
         assert expected in words

@@ -31,6 +31,12 @@ class Standing:
     """How to get one."""
     reach: float = 1.0
     """The largest change that its score can make."""
+    concept: str = ""
+    """The target that the head is about: of a composition, its first; empty in runs of older versions."""
+
+    def about(self, attribute: str) -> bool:
+        """Whether an attribute, by its label, is the head's own concept."""
+        return bool(self.concept) and attribute in (self.concept, f"{attribute.rpartition(':')[0]}:{self.concept}")
 
 
 @dataclass(frozen=True)

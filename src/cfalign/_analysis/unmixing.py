@@ -305,6 +305,8 @@ def _widened(drawn: Floats, error: Floats) -> Floats:
 _Z = 1.96
 _FLAT = 1e-4
 """Penalty of the least squares of a group, which bounds intervals where its columns are the same."""
+_STILL = 1e-6
+"""Changes of a score below this are rounding."""
 _TOGETHER = 1000
 """Effects solved at once; bounds the memory of their draws."""
 
@@ -370,10 +372,17 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
             parts.append(way * np.stack(left))
             places.append(np.searchsorted(drawn, problem.who(row)))
         ours, theirs = np.concatenate(parts, axis=1)
+        still = _still(problem, [i for i, _ in _rows_of_members(problem, some)])
         exchanged = signs[:, np.concatenate(places)] @ (ours - theirs)
         tested = exchange_p((ours - theirs).sum(axis=0), exchanged)
-        p[m] = np.where(np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0)), tested, 1.0)
+        p[m] = np.where(~still & (np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0))), tested, 1.0)
     return p
+
+
+def _still(problem: Problem, rows: Sequence[int]) -> NDArray[np.bool_]:
+    """Which audited heads change on no counterfactual of these rows, [audited]. They use nothing of it."""
+    changes = [(problem.rows[i].after - problem.rows[i].before)[:, problem.targets] for i in rows]
+    return np.asarray((np.abs(np.concatenate(changes)) < _STILL).all(axis=0))
 
 
 def _rows_of_members(problem: Problem, members: Sequence[int]) -> list[tuple[int, float]]:

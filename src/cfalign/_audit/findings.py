@@ -68,7 +68,8 @@ def findings(
 ) -> tuple[Finding, ...]:
     """The findings by rank, at most ``max_findings``.
 
-    An effect needs an incoming reading of its own sign, whose interval excludes zero, where there is one. A response
+    An effect needs an incoming reading of its own sign, whose interval excludes zero, where there is one. A joint effect
+    needs a judge of every member: their own heads, which confuse them, do not tell how far they moved. A response
     needs clear readings of one sign, of at least ``min_response``; the outgoing one may be missing.
 
     Args:
@@ -77,12 +78,13 @@ def findings(
     """
     grouped = {a for group in groups for a in group.attributes}
     unclear = {(c.downstream, c.base) for c in evidence.cells if c.n and not excludes_zero(c.ci_low, c.ci_high)}
-    single = [e for e in effects if e.clear and not e.own and e.attribute not in grouped]
+    effects = [e for e in effects if not e.own and not evidence.standings[e.audited].about(e.attribute)]
+    single = [e for e in effects if e.clear and e.attribute not in grouped]
     single = [e for e in single if (e.audited, e.attribute) not in unclear]
-    unwitnessed = [e for e in effects if evidence.standings[e.audited].witness is Witness.NONE and not e.own]
+    unwitnessed = [e for e in effects if evidence.standings[e.audited].witness is Witness.NONE]
     found = [
         *(_of_effect(e, evidence, options) for e in single),
-        *(_of_group(j, evidence, options) for j in joint if j.clear),
+        *(_of_group(j, evidence, options) for j in joint if j.clear and set(j.members) <= set(evidence.judges)),
         *_of_responses(unwitnessed, evidence, options),
     ]
     worth = [f for f in found if f.kind is FindingKind.RESPONSE or f.size >= options.min_effect]

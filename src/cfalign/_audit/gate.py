@@ -10,6 +10,7 @@ The file is TOML with one relation ``audited -> attribute`` a line:
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tomllib
@@ -20,8 +21,9 @@ from typing import Any
 
 from cfalign._analysis.duplicates import repeated
 from cfalign._errors import BadInput, nearest
-from cfalign._findings import FindingKind, Witness
+from cfalign._findings import FindingKind, Standing, Witness
 from cfalign._results import Cell, Duplicate, Effect, joint_members
+from cfalign._runs.codec import built
 from cfalign._runs.run import Run
 
 ARROW = " -> "
@@ -118,9 +120,11 @@ def check(
     if not 0 <= max_effect <= 1:
         raise BadInput(f"Expected max_effect between 0 and 1, got {max_effect!r}.")
     record = run.finished()
-    effects = [e for e in run.rows(Effect) if not e.own]
+    standings = {a: built(Standing, s) for a, s in record.get("standings", {}).items()}
+    old = Standing(Witness.UNKNOWN)
+    effects = [e for e in run.rows(Effect) if not e.own and not standings.get(e.audited, old).about(e.attribute)]
     limits = dict(expected or {})
-    unwitnessed = {a: s for a, s in record.get("standings", {}).items() if s["witness"] == Witness.NONE}
+    unwitnessed = {a: s for a, s in standings.items() if s.witness is Witness.NONE}
     if unwitnessed and not allow_responses:
         raise BadInput(_no_witness(run, unwitnessed))
     measured = [m for m in _measured(run, effects, unwitnessed, record) if m is not None]
@@ -128,7 +132,7 @@ def check(
     twice = _told_twice(run)
     measured = [m for m in measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
     grouped = {a for name in record.get("inseparable", ()) for a, _ in joint_members(name)}
-    compared = [m for m in measured if m.attribute not in grouped or set(m.names) & set(limits)]
+    compared = [m for m in measured if not _by_its_group(m, grouped) or set(m.names) & set(limits)]
     found = [
         Unexpected(m, allowed)
         for m in compared
@@ -141,12 +145,17 @@ def check(
     return Verdict(tuple(found), len(compared), blank + own, responses)
 
 
-def _no_witness(run: Run, unwitnessed: Mapping[str, Mapping[str, str]]) -> str:
+def _by_its_group(one: Measured, grouped: Collection[str]) -> bool:
+    """Whether an effect is compared as part of a joint effect. Heads without a witness have none: responses are not."""
+    return one.kind is FindingKind.EFFECT and one.attribute in grouped
+
+
+def _no_witness(run: Run, unwitnessed: Mapping[str, Standing]) -> str:
     head, standing = next(iter(unwitnessed.items()))
     whose = head if len(unwitnessed) == 1 else f"{len(unwitnessed)} heads, such as {head}"
     return (
-        f"{run.path} holds no effects of {whose}, only responses, whose cause is open: {standing['reason']}. Remedy: "
-        f"{standing['remedy']}. Or compare the responses: --allow-responses (allow_responses=True)."
+        f"{run.path} holds no effects of {whose}, only responses, whose cause is open: {standing.reason}. Remedy: "
+        f"{standing.remedy}. Or compare the responses: --allow-responses (allow_responses=True)."
     )
 
 
@@ -243,5 +252,5 @@ def started(verdict: Verdict) -> str:
     for one in verdict.unexpected:
         m = one.found
         comment = f"{m.kind.value} {m.value:+.2f} [{m.ci_low:+.2f}, {m.ci_high:+.2f}], n {m.n}"
-        lines.append(f'"{m.names[0]}" = "expected"  # {comment}')
+        lines.append(f'{json.dumps(m.names[0], ensure_ascii=False)} = "expected"  # {comment}')
     return "\n".join(lines) + "\n"

@@ -15,6 +15,8 @@ SECOND_HEADS = (
     "heads of a second network are one: `cfalign train classifier --second` trains them, `--reference` names them"
 )
 
+OTHER_JUDGE = "name another judge, or none (--judge none): then the reference's own heads are the witness"
+
 UNRECORDED = (
     "An older cfalign wrote this run, in which the audited heads' own concepts had no witness: take its effects as "
     "responses, and audit again with heads of a second network (`cfalign train classifier --second`) for effects."
@@ -34,8 +36,9 @@ class Watched:
 
 def unrecorded(record: Mapping[str, Any]) -> bool:
     """Whether a run, by its ``run.json``, is of an older version and had no reference heads and no judge."""
-    models = record["models"]["classifiers"]
-    return not record.get("standings") and not any(m["role"] in ("reference", "judge") for m in models)
+    roles = {m["role"] for m in record["models"]["classifiers"]}
+    against_others = roles & {"reference", "judge"} or record["data"].get("bank")
+    return not record.get("standings") and not against_others
 
 
 def standings(
@@ -45,7 +48,10 @@ def standings(
     cores = {label: core(head) for label, head in audited.items()}
     prints = {network: fingerprint(network) for network in dict.fromkeys(c.classifier for c in cores.values())}
     return {
-        label: _standing(head, cores[label].target, prints[cores[label].classifier], attributes, known)
+        label: replace(
+            _standing(head, cores[label].target, prints[cores[label].classifier], attributes, known),
+            concept=cores[label].target,
+        )
         for label, head in audited.items()
     }
 
@@ -66,6 +72,9 @@ def _standing(
         return Standing(Witness.JUDGE, reach=reach)
     if any(a.owner != network and a.judge is None for a in named):
         return Standing(Witness.HEADS, reach=reach)
+    if any(a.owner != network and a.judge == network for a in named):
+        reason = "the judge of its own concept is the audited network itself"
+        return Standing(Witness.NONE, reason, OTHER_JUDGE, reach)
     if any(network in (a.owner, a.judge) for a in attributes):
         reason = "nobody but the audited network itself tells how much of its own concept an image shows"
         return Standing(Witness.NONE, reason, SECOND_HEADS, reach)

@@ -49,9 +49,15 @@ def _tell_findings(found: Sequence[Finding], record: Mapping[str, Any]) -> None:
     if responses:
         print_table(_responses(responses))
     if not found and _unwitnessed(record):
-        say("No findings: no attribute's counterfactuals move an audited head clearly, in both readings.")
+        say(f"No findings: no attribute's counterfactuals move such a head clearly{_at_least(record, 'min_response')}.")
     elif not found:
-        say("No findings: no attribute has an effect that stands out from the null with q < 0.05.")
+        least = _at_least(record, "min_effect")
+        say(f"No findings: no attribute has an effect that stands out from the null with q < 0.05{least}.")
+
+
+def _at_least(record: Mapping[str, Any], setting: str) -> str:
+    least = record["settings"].get(setting, 0)
+    return f", at least {least:g} in size" if least else ""
 
 
 def _effects(findings: Sequence[Finding]) -> Table:
@@ -119,7 +125,11 @@ def _inseparable(record: Mapping[str, Any]) -> list[str]:
         return []
     more = f" and {len(groups) - LISTED} more groups, see run.json" if len(groups) > LISTED else ""
     named = "; ".join(groups[:LISTED])
-    joint = "" if set(record["audited"]) <= set(_unwitnessed(record)) else ", so that only their joint effects count"
+    joint = (
+        ""
+        if set(record["audited"]) <= set(_unwitnessed(record))
+        else ", so that only their joint effects count, by a judge"
+    )
     return [f"Cannot be told apart on these images{joint}: {named}{more}."]
 
 

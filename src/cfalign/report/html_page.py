@@ -83,7 +83,9 @@ def _context(data: ReportData) -> dict[str, Any]:
         "style": style,
         "title": wording.headline(data),
         "introduction": Markup(wording.introduction(data, code)),
-        "headlines": [(f, _whole(verdict.finding_sentence(f, code))) for f in data.conclusions.findings],
+        "headlines": [
+            (f, _whole(verdict.finding_sentence(f, code, data.counts.standings))) for f in data.conclusions.findings
+        ],
         "no_finding": verdict.no_finding(data),
         "cautions": [_with_code(c) for c in wording.cautions(data, code)],
         "blocks": blocks,
@@ -230,7 +232,7 @@ def _findings(data: ReportData, budget: _Budget) -> list[dict[str, Any]]:
         rows.append(
             {
                 "finding": finding,
-                "sentence": _whole(verdict.finding_sentence(finding, code)),
+                "sentence": _whole(verdict.finding_sentence(finding, code, data.counts.standings)),
                 "open": position < _OPEN_FINDINGS,
                 "strips": strips[:_OPEN_SAMPLES],
                 "more": strips[_OPEN_SAMPLES:],

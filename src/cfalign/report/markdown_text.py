@@ -68,7 +68,9 @@ def _findings(data: ReportData) -> list[str]:
         return ["## Findings", verdict.no_finding(data)]
     parts = [
         "## Findings",
-        "\n".join(f"{f.rank}. {verdict.finding_sentence(f, code)}" for f in data.conclusions.findings),
+        "\n".join(
+            f"{f.rank}. {verdict.finding_sentence(f, code, data.counts.standings)}" for f in data.conclusions.findings
+        ),
     ]
     for finding in data.conclusions.findings:
         strips = [_strip(s) for s in finding.samples[:1] if s.files]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cfalign._analysis.relations import mutual
 from cfalign._audit.witness import UNRECORDED
 from cfalign._figures import style
-from cfalign._findings import Finding, FindingKind, Witness
+from cfalign._findings import Finding, FindingKind, Standing, Witness
 from cfalign._results import ALPHA, Cell, JointEffect, joint_members
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
 
 _LISTED = 6
+_UNRECORDED = Standing(Witness.UNKNOWN)
 _RESTS_ON = {
     Witness.JUDGE: " Witness: a judge.",
     Witness.HEADS: " Witness: second heads, without a judge.",
@@ -32,8 +33,9 @@ def only_responses(data: ReportData) -> bool:
     return bool(data.audited) and set(data.audited) <= set(unwitnessed(data))
 
 
-def finding_sentence(finding: Finding, mark: Mark) -> str:
+def finding_sentence(finding: Finding, mark: Mark, standings: Mapping[str, Standing]) -> str:
     """The finding as one sentence with its number, interval, n and q, and what it rests on."""
+    score = "probability" if standings.get(finding.audited, _UNRECORDED).reach <= 1 else "score"
     counted = f"n = {finding.n}, {style.q_value(finding.q)}.{_RESTS_ON[finding.witness]}"
     if finding.kind is FindingKind.RESPONSE:
         return f"{_response(finding, mark)}, {counted}"
@@ -42,10 +44,10 @@ def finding_sentence(finding: Finding, mark: Mark) -> str:
         together = marked_members(finding.attribute, mark)
         return (
             f"{mark(finding.audited)} reacts to {together}, which cannot be told apart here: switching them on "
-            f"together changes its probability by {numbers}, {counted}"
+            f"together changes its {score} by {numbers}, {counted}"
         )
     return (
-        f"{mark(finding.audited)} reacts to {mark(finding.attribute)}: switching it on changes its probability by "
+        f"{mark(finding.audited)} reacts to {mark(finding.attribute)}: switching it on changes its {score} by "
         f"{numbers}, {counted}"
     )
 
@@ -68,15 +70,31 @@ def no_finding(data: ReportData) -> str:
         return "No classifier head was audited in this run, so there are no findings; the matrix holds the alignments."
     if only_responses(data):
         return (
-            "No findings: on these images no other attribute's counterfactuals move an audited head clearly, in both "
-            "readings. These are responses; effects need a witness."
+            "No findings: on these images no other attribute's counterfactuals move an audited head clearly"
+            f"{_at_least(data, 'min_response')}. These would be responses; effects need a witness."
         )
-    least = data.settings.get("min_effect")
-    size = f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
+    some = " and those that cannot be told apart from it" if entangled(data) else ""
+    whose = "an audited head that has a witness" if unwitnessed(data) else "an audited head"
     return (
-        "No findings: on these images no attribute but a head's own concept has an effect on an audited head that "
-        f"stands out from random changes (q < {ALPHA}, an interval that excludes zero{size})."
+        f"No findings: on these images no attribute but a head's own concept{some} has an effect on {whose} that "
+        f"stands out from random changes (q < {ALPHA}, an interval that excludes zero{_at_least(data, 'min_effect')})."
     )
+
+
+def _at_least(data: ReportData, setting: str) -> str:
+    least = data.settings.get(setting)
+    return f", at least {least:g} in size" if isinstance(least, int | float) and least > 0 else ""
+
+
+def entangled(data: ReportData) -> dict[str, list[str]]:
+    """The attributes that cannot be told apart from a head's own concept, by audited head."""
+    found = {}
+    for audited, standing in data.counts.standings.items():
+        groups = ([name for name, _ in joint_members(group)] for group in data.counts.inseparable)
+        mine = [name for group in groups if any(map(standing.about, group)) for name in group]
+        if mine and standing.witness is not Witness.NONE:
+            found[audited] = [name for name in mine if not standing.about(name)]
+    return found
 
 
 def standings(data: ReportData, mark: Mark) -> list[str]:
@@ -99,15 +117,23 @@ def standings(data: ReportData, mark: Mark) -> list[str]:
 
 
 def alike(data: ReportData, mark: Mark) -> list[str]:
-    """Which attributes cannot be told apart, in one sentence; of older runs those whose counterfactuals move each
-    other.
+    """Which attributes cannot be told apart, and of which heads nothing is said therefore; of older runs those whose
+    counterfactuals move each other.
     """
     if data.counts.standings:
         groups = [marked_members(group, mark) for group in data.counts.inseparable]
         many = _more(len(groups), "groups")
         told = f"These cannot be told apart on these images: {'; '.join(groups[:_LISTED])}{many}."
-        joint = "" if only_responses(data) else " Only their joint effects are findings."
-        return [f"{told}{joint}"] if groups else []
+        joint = (
+            ""
+            if only_responses(data)
+            else " Only their joint effects are findings, where a judge tells how far they moved."
+        )
+        silent = [
+            f"Of {mark(a)} nothing is said about {list_of(names, mark)}, which cannot be told apart from its own concept."
+            for a, names in entangled(data).items()
+        ]
+        return [f"{told}{joint}", *silent] if groups else []
     pairs = [f"{mark(a)} and {mark(b)}" for a, b, _ in mutual(data.ratios, data.attributes)]
     if not pairs:
         return []
