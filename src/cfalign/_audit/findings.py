@@ -68,9 +68,9 @@ def findings(
 ) -> tuple[Finding, ...]:
     """The findings by rank, at most ``max_findings``.
 
-    An effect needs an incoming reading of its own sign, whose interval excludes zero, where there is one. A joint effect
-    needs a judge of every member: their own heads, which confuse them, do not tell how far they moved. A response
-    needs clear readings of one sign, of at least ``min_response``; the outgoing one may be missing.
+    An effect needs an incoming reading of its own sign, whose interval excludes zero, where there is one. A joint
+    effect needs a judge of every member: their own heads, which confuse them, do not tell how far they moved. A
+    response needs clear readings of one sign, of at least ``min_response``; the outgoing one may be missing.
 
     Args:
         effects: of every audited head and attribute, each answer once.

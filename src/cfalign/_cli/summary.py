@@ -125,11 +125,8 @@ def _inseparable(record: Mapping[str, Any]) -> list[str]:
         return []
     more = f" and {len(groups) - LISTED} more groups, see run.json" if len(groups) > LISTED else ""
     named = "; ".join(groups[:LISTED])
-    joint = (
-        ""
-        if set(record["audited"]) <= set(_unwitnessed(record))
-        else ", so that only their joint effects count, by a judge"
-    )
+    responses = set(record["audited"]) <= set(_unwitnessed(record))
+    joint = "" if responses else ", so that only their joint effects count, by a judge"
     return [f"Cannot be told apart on these images{joint}: {named}{more}."]
 
 

@@ -84,7 +84,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "title": wording.headline(data),
         "introduction": Markup(wording.introduction(data, code)),
         "headlines": [
-            (f, _whole(verdict.finding_sentence(f, code, data.counts.standings))) for f in data.conclusions.findings
+            (f, _whole(s)) for f, s in zip(data.conclusions.findings, verdict.sentences(data, code), strict=True)
         ],
         "no_finding": verdict.no_finding(data),
         "cautions": [_with_code(c) for c in wording.cautions(data, code)],

@@ -20,8 +20,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
     report = {
         "schema": SCHEMA,
         "title": wording.headline(data),
-        "summary": [verdict.finding_sentence(f, str, data.counts.standings) for f in found.findings]
-        or [verdict.no_finding(data)],
+        "summary": verdict.sentences(data, str) or [verdict.no_finding(data)],
         "cautions": wording.cautions(data, str),
         "findings": found.findings,
         "effects": [_effect(e) for e in found.effects if e.audited in data.shown],

@@ -68,9 +68,7 @@ def _findings(data: ReportData) -> list[str]:
         return ["## Findings", verdict.no_finding(data)]
     parts = [
         "## Findings",
-        "\n".join(
-            f"{f.rank}. {verdict.finding_sentence(f, code, data.counts.standings)}" for f in data.conclusions.findings
-        ),
+        "\n".join(f"{rank}. {told}" for rank, told in enumerate(verdict.sentences(data, code), start=1)),
     ]
     for finding in data.conclusions.findings:
         strips = [_strip(s) for s in finding.samples[:1] if s.files]

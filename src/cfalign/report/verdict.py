@@ -33,6 +33,11 @@ def only_responses(data: ReportData) -> bool:
     return bool(data.audited) and set(data.audited) <= set(unwitnessed(data))
 
 
+def sentences(data: ReportData, mark: Mark) -> list[str]:
+    """The findings by rank, a sentence each."""
+    return [finding_sentence(f, mark, data.counts.standings) for f in data.conclusions.findings]
+
+
 def finding_sentence(finding: Finding, mark: Mark, standings: Mapping[str, Standing]) -> str:
     """The finding as one sentence with its number, interval, n and q, and what it rests on."""
     score = "probability" if standings.get(finding.audited, _UNRECORDED).reach <= 1 else "score"
@@ -124,13 +129,9 @@ def alike(data: ReportData, mark: Mark) -> list[str]:
         groups = [marked_members(group, mark) for group in data.counts.inseparable]
         many = _more(len(groups), "groups")
         told = f"These cannot be told apart on these images: {'; '.join(groups[:_LISTED])}{many}."
-        joint = (
-            ""
-            if only_responses(data)
-            else " Only their joint effects are findings, where a judge tells how far they moved."
-        )
+        joint = "" if only_responses(data) else " Only their joint effects are findings, and only by a judge of them."
         silent = [
-            f"Of {mark(a)} nothing is said about {list_of(names, mark)}, which cannot be told apart from its own concept."
+            f"Of {mark(a)} nothing is said about {list_of(names, mark)}: not to be told apart from its own concept."
             for a, names in entangled(data).items()
         ]
         return [f"{told}{joint}", *silent] if groups else []
