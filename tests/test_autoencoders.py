@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import worlds
-from cfalign._counterfactuals.batch import reconstruct
+from cfalign._counterfactuals.origins import reconstruct
 from cfalign._errors import BadInput, BadModel
 from cfalign._models.weights import save_weights
 from cfalign._types import Autoencoder

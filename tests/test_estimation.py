@@ -38,7 +38,7 @@ def rays(classifier: object, options: EstimateOptions | None, images: int = 5) -
     table = weights([classifier[t] for t in CLF.targets], [classifier])  # type: ignore[index, list-item]
     rows = torch.arange(3).repeat(images)
     pairs = Pairs(torch.arange(images).repeat_interleave(3), table[rows])
-    return find_rays(Batch(latents, latents[:0], pairs, Models(AE, [classifier]), options))  # type: ignore[list-item]
+    return find_rays(Batch(Origins(latents, drawn, drawn), pairs, Models(AE, [classifier]), options))  # type: ignore[list-item]
 
 
 def test_as_many_directions_as_dimensions_give_the_gradient() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
@@ -269,9 +269,9 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
     image = torch.arange(len(images)).repeat(len(bases))
     which = torch.arange(len(bases)).repeat_interleave(len(images))
     order = torch.randperm(len(image), generator=torch.Generator().manual_seed(2))
-    latents, x0 = reconstruct(images, autoencoder)
+    start = origins(images, autoencoder, residual="dropped")
     pairs = Pairs(image[order], weights(bases, [clf])[which[order]])
-    batch = Batch(latents, x0, pairs, Models(autoencoder, [clf], batch=5))
+    batch = Batch(start, pairs, Models(autoencoder, [clf], batch=5))
     found = walk_rays(batch, find_rays(batch), options)
     for number, base in enumerate(bases):
         alone = latent_shift(images, base, autoencoder=autoencoder, options=options)
@@ -284,9 +284,9 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
 
 def test_directions_have_unit_length_and_point_down() -> None:
     autoencoder, clf, images = BENT
-    latents, x0 = reconstruct(images, autoencoder)
+    start = origins(images, autoencoder, residual="dropped")
     pairs = pairs_of(head(clf, "a"), len(images))
-    rays = find_rays(Batch(latents, x0, pairs, Models(autoencoder, [clf])))
+    rays = find_rays(Batch(start, pairs, Models(autoencoder, [clf])))
     torch.testing.assert_close(rays.direction.flatten(1).norm(dim=1), torch.ones(len(images)).double())
     step = 1e-5
     with torch.no_grad():

@@ -17,7 +17,7 @@ from cfalign import report
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank, load_bank
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift, walk
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
 from cfalign._errors import BadInput, RunMismatch
@@ -227,10 +227,10 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
     clf = Bent()
 
     bases = [head(clf, "a"), head(clf, "b"), head(clf, "a") + 0.3 * head(clf, "b")]
-    z, x0 = reconstruct(IMAGES, LinearAutoencoder())
+    start = origins(IMAGES, LinearAutoencoder(), residual="dropped")
     image = torch.arange(24).repeat(3)
     pairs = Pairs(image, weights([b for b in bases for _ in range(24)], [clf]))
-    batch = Batch(z, x0, pairs, Models(LinearAutoencoder(), [clf]))
+    batch = Batch(start, pairs, Models(LinearAutoencoder(), [clf]))
     for method in METHODS[:3]:
         together = walk(batch, SearchOptions(method=method))
         for k, base in enumerate(bases):
@@ -243,8 +243,8 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_deeper_drop_goes_on_from_the_first(method: Method) -> None:
     clf = classifier()
-    z, x0 = reconstruct(IMAGES, LinearAutoencoder())
-    batch = Batch(z, x0, pairs_of(clf["a"], 24), Models(LinearAutoencoder(), [clf]))
+    start = origins(IMAGES, LinearAutoencoder(), residual="dropped")
+    batch = Batch(start, pairs_of(clf["a"], 24), Models(LinearAutoencoder(), [clf]))
     near = SearchOptions(method=method, descent=DescentOptions(optimiser="gradient"), floor=0.001, eligible=0.7)
     far = replace(near, drop=0.69)
     made, direct = walk(batch, near, far), walk(batch, far)

@@ -25,11 +25,11 @@ from cfalign._counterfactuals.batch import (
     Rows,
     evaluate,
     every_logit,
-    reconstruct,
     shifted,
 )
 from cfalign._counterfactuals.methods import Walks, walk
-from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
+from cfalign._counterfactuals.options import EstimateOptions, Residual, SearchOptions
+from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._counterfactuals.ray import Ends
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Panel, weights
@@ -73,12 +73,16 @@ class WalkSettings:
 class SeenImages:
     """A chunk of images before any walk."""
 
-    latents: Tensor
-    reconstructions: Tensor
+    origins: Origins
     image_scores: Floats
     """Panel scores on x, [image, column]."""
     reconstruction_scores: Floats
-    """Panel scores on x0."""
+    """Panel scores on x0, where walks start."""
+
+    @property
+    def reconstructions(self) -> Tensor:
+        """x0 [image, c, h, w]."""
+        return self.origins.images
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,12 @@ class MeasuredPairs:
         return replace(self, counterfactual=self.counterfactual.without_images(), further=further)
 
 
-def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, batch: int = 64) -> SeenImages:
+def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, residual: Residual, batch: int = 64) -> SeenImages:
     """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1]; NaN scores stay NaN."""
-    latents, x0 = reconstruct(images, autoencoder, batch=batch)
-    return SeenImages(latents, x0, _scores(images, panel, batch), _scores(x0, panel, batch))
+    start = origins(images, autoencoder, residual=residual, batch=batch)
+    on_images = _scores(images, panel, batch)
+    same = start.images is images
+    return SeenImages(start, on_images, on_images if same else _scores(start.images, panel, batch))
 
 
 def _scores(images: Tensor, panel: Panel, batch: int) -> Floats:
@@ -169,7 +175,7 @@ def walk_all(
         models = Models(autoencoder, some[0].composition.classifiers, settings.batch)
         table = weights([b.composition for b in some], models.classifiers)
         pairs = Pairs(torch.from_numpy(image), table)
-        batch = Batch(seen.latents, seen.reconstructions, pairs, models, settings.estimate)
+        batch = Batch(seen.origins, pairs, models, settings.estimate)
         walks = walk(batch, *settings.aims(some[0].to))
         names = [(image_ids[i], b.label) for i, b in zip(image, some, strict=True)]
         ends = [_scored(end, walks, names, panel, settings.seed) for end in walks.ends]
@@ -189,7 +195,8 @@ def _pools(seen: SeenImages, chosen: Sequence[Pair], bases: Sequence[Base], batc
 def _scored(ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int) -> ScoredEnds:
     batch = walks.batch
     models = replace(batch.models, classifiers=panel.classifiers)
-    controls = evaluate(_control_points(batch, names, ends.distances, seed), models=models, read=every_logit)
+    points = batch.points(_control_points(batch, names, ends.distances, seed))
+    controls = evaluate(points, models=models, read=every_logit)
     scores = _scores(ends.images, panel, models.batch)
     walked = ends.walked[:, None]
     return ScoredEnds(

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from cfalign._audit.measurement import WalkSettings
-from cfalign._counterfactuals.batch import Batch, Models, Pairs, along, evaluate, every_logit, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, along, evaluate, every_logit
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import walk
 from cfalign._counterfactuals.options import DescentOptions, SearchOptions
+from cfalign._counterfactuals.origins import origins
 from cfalign._findings import Finding, Sample
 from cfalign._heads.panel import Panel, weights
 from cfalign._models.guard import device_of
@@ -85,13 +86,13 @@ def walked_again(
         if not len(loaded):
             continue
         x = loaded.images.to(device_of(autoencoder))
-        z0, x0 = reconstruct(x, autoencoder, batch=settings.batch)
+        start = origins(x, autoencoder, residual=settings.search.residual, batch=settings.batch)
         row = {source.ids[i]: number for number, i in enumerate(loaded.indices)}
         for group in _groups([pair for pair in pairs if pair[0] in row], panel):
             models = Models(autoencoder, panel[group[0][1]].classifiers, settings.batch)
             table = weights([panel[base] for _, base in group], models.classifiers)
             images = torch.tensor([row[image_id] for image_id, _ in group])
-            batch = Batch(z0, x0, Pairs(images, table), models, settings.estimate)
+            batch = Batch(start, Pairs(images, table), models, settings.estimate)
             strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, settings), strict=True)
     return {pair: strips[pair] for pair in pairs if pair in strips}
 
@@ -116,14 +117,15 @@ def _strips(
         batch, direction, distances = walks.batch, walks.direction, walks.ends[0].distances
     fractions = np.arange(STEPS + 1) / STEPS
     models = replace(batch.models, classifiers=panel.classifiers)
-    points = along(batch.origin, direction, distances[:, None] * fractions)
+    walked = along(batch.origin, direction, distances[:, None] * fractions)
+    points = batch.points(walked, each=len(fractions))
     seen = evaluate(points, models=models, read=every_logit, keep_images=False)
     scores = panel.scores(seen.values).reshape(len(ends), len(fractions), -1)
-    last = evaluate(points[STEPS :: STEPS + 1], models=models, read=every_logit).images
+    last = evaluate(batch.points(walked[STEPS :: STEPS + 1]), models=models, read=every_logit).images
     for i, (owner, end) in enumerate(zip(batch.pairs.image.tolist(), ends, strict=True)):
         yield Strip(
             original=originals[owner],
-            reconstruction=batch.reconstructions[owner],
+            reconstruction=batch.origins.images[owner],
             counterfactual=last[i],
             scores=scores[i],
             lambdas=end.lambda_ * fractions,
@@ -132,7 +134,7 @@ def _strips(
 
 def search_of(run: Run) -> SearchOptions:
     """How a run's counterfactuals were searched."""
-    values = dict(run.record()["settings"]["search"])
+    values = {"residual": "dropped", **run.record()["settings"]["search"]}  # older versions kept none
     return SearchOptions(**{**values, "descent": DescentOptions(**values.get("descent", {}))})
 
 

@@ -172,7 +172,9 @@ def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, 
         write_parquet(responses, response_table(None, columns))
         return
     images = loaded.images.to(device_of(plan.autoencoder))
-    seen = look(images, plan.panel, autoencoder=plan.autoencoder, batch=plan.options.batch)
+    options = plan.options
+    residual = options.search.residual
+    seen = look(images, plan.panel, autoencoder=plan.autoencoder, residual=residual, batch=options.batch)
     if first:
         _refuse_broken_models(plan, seen)
     chunk = _walked(plan, loaded, seen, remaining)
@@ -229,9 +231,10 @@ def refuse_broken(scores: Floats, labels: Sequence[str]) -> None:
 
 def _refuse_broken_models(plan: Plan, seen: SeenImages) -> None:
     refuse_broken(seen.image_scores, plan.panel.labels)
-    if not torch.isfinite(seen.reconstructions).flatten(1).all(dim=1).any():
+    drawn = seen.origins.drawn
+    if not torch.isfinite(drawn).flatten(1).all(dim=1).any():
         raise BadModel(
-            f"The autoencoder returned NaN or infinity for all of {len(seen.reconstructions)} images; expected images "
+            f"The autoencoder returned NaN or infinity for all of {len(drawn)} images; expected images "
             "in [0, 1]: check its weights and the range of the images it was made for."
         )
     refuse_broken(seen.reconstruction_scores, plan.panel.labels)

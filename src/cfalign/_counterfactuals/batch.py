@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._counterfactuals.options import EstimateOptions
+from cfalign._counterfactuals.origins import Origins, decode
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
 from cfalign._heads.scoring import logits
-from cfalign._models.autoencoding import decoded, encoded
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 
@@ -52,14 +52,16 @@ class Pairs:
 class Batch:
     """Images before any walk, and the pairs of them that are to be walked."""
 
-    latents: Tensor
-    """z0 [image, *latent]."""
-    reconstructions: Tensor
-    """x0 [image, c, h, w]."""
+    origins: Origins
     pairs: Pairs
     models: Models
     estimate: EstimateOptions | None = None
     """How the gradient of a black box is found; the method ``latent-shift`` alone can."""
+
+    @property
+    def latents(self) -> Tensor:
+        """z0 [image, *latent]."""
+        return self.origins.latents
 
     @property
     def origin(self) -> Tensor:
@@ -69,11 +71,11 @@ class Batch:
     @property
     def before(self) -> Tensor:
         """x0 of every pair, [pair, c, h, w]."""
-        return self.reconstructions[self.pairs.image.to(self.reconstructions.device)]
+        return self.origins.images[self.pairs.image.to(self.origins.images.device)]
 
     def in_pixels(self) -> Batch:
         """The same pairs where every image is its own latent: the autoencoder is left out."""
-        return replace(self, latents=self.reconstructions, models=replace(self.models, autoencoder=PixelSpace()))
+        return replace(self, origins=self.origins.in_pixels(), models=replace(self.models, autoencoder=PixelSpace()))
 
     def project(self, points: Tensor) -> Tensor:
         """The nearest points that may be decoded: in pixels those in [0, 1]."""
@@ -82,18 +84,41 @@ class Batch:
     def evaluate(self, rows: Rows, points: Tensor, *, gradient: bool = False) -> Evaluated:
         """``evaluate`` for pairs [k] at points [k, *latent]: the value of each pair's own base, [k]."""
         if not len(rows):
-            return Evaluated(points.new_zeros(0), self.reconstructions[:0], points[:0])
+            return Evaluated(points.new_zeros(0), self.origins.images[:0], points[:0])
         index = torch.from_numpy(rows)
 
         def value(part: Tensor, answers: Tensor) -> Tensor:
             return self.pairs.weights[index[part]].value(answers)
 
-        return evaluate(points, models=self.models, read=value, gradient=gradient, even=not gradient)
+        points_of = Points(points, self.pairs.image[index], self.origins)
+        return evaluate(points_of, models=self.models, read=value, gradient=gradient, even=not gradient)
+
+    def points(self, latents: Tensor, *, each: int = 1) -> Points:
+        """``each`` points of every pair, pair by pair, [pair · each, *latent]."""
+        return Points(latents, self.pairs.image.repeat_interleave(each), self.origins)
 
     def image_change(self, rows: Rows, images: Tensor) -> Floats:
         """Σ|x0 − x| / Σ|x0| of pairs [k] whose images are now [k, c, h, w], [k]."""
         owner = self.pairs.image[torch.from_numpy(rows)].to(images.device)
-        return float64(image_change(self.reconstructions[owner], images))
+        return float64(image_change(self.origins.images[owner], images))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of the latent space on the walks of some images."""
+
+    latents: Tensor
+    """z [k, *latent]."""
+    image: Tensor
+    """[k] int64: rows of ``origins``."""
+    origins: Origins
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def images(self, rows: Tensor, latents: Tensor, autoencoder: Autoencoder) -> Tensor:
+        """x of points ``rows`` [part], whose latents are given again, [part, c, h, w] in [0, 1]."""
+        return self.origins.completed(self.image[rows], decode(latents, autoencoder))
 
 
 class PixelSpace:
@@ -121,7 +146,7 @@ class Evaluated:
 
 
 def evaluate(
-    points: Tensor,
+    points: Points,
     *,
     models: Models,
     read: Read,
@@ -129,14 +154,14 @@ def evaluate(
     gradient: bool = False,
     even: bool = False,
 ) -> Evaluated:
-    """Decode and score points z [k, *latent]: one decoder forward and one pass of every classifier for each.
+    """Decode and score points [k]: one decoder forward and one pass of every classifier for each.
 
     ``read``: what is kept of the logits. ``gradient``: also ∂value/∂z, for one more backward pass; ``read`` then gives
     one value per point. ``even``: in passes of nearly equal size, for points that grow fewer from call to call; else
     every pass but the last is full. Raises BadModel where no gradient flows.
     """
     parts = [
-        _evaluated(points[rows.to(points.device)], rows, models, read, keep_images, gradient)
+        _evaluated(points, rows, models, read, keep_images, gradient)
         for rows in _passes(len(points), models.batch, even)
     ]
     values, images, gradients = (torch.cat([part[i] for part in parts]) for i in range(3))
@@ -149,11 +174,11 @@ def every_logit(_: Tensor, answers: Tensor) -> Tensor:
 
 
 def _evaluated(
-    points: Tensor, rows: Tensor, models: Models, read: Read, keep_images: bool, gradient: bool
+    points: Points, rows: Tensor, models: Models, read: Read, keep_images: bool, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    z = points.detach().requires_grad_(gradient)
+    z = points.latents[rows.to(points.latents.device)].detach().requires_grad_(gradient)
     with torch.set_grad_enabled(gradient):
-        images = decode(z, models.autoencoder)
+        images = points.images(rows, z, models.autoencoder)
         value = read(rows, logits(images, models.classifiers))
     slope = _gradient(value, z) if gradient else z[:0]
     return value.detach(), images.detach() if keep_images else images[:0].detach(), slope
@@ -174,39 +199,6 @@ def _passes(count: int, most: int, even: bool) -> Sequence[Tensor]:
     """Rows 0 … count − 1 in passes of at most ``most``."""
     rows = torch.arange(count)
     return torch.tensor_split(rows, max(1, -(-count // most))) if even else rows.split(most)
-
-
-@torch.no_grad()
-def reconstruct(images: Tensor, autoencoder: Autoencoder, *, batch: int = 64) -> tuple[Tensor, Tensor]:
-    """z0 = E(x) and x0 = D(z0) of images [n, c, h, w], ``batch`` at a time.
-
-    Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1].
-    """
-    parts = [_reconstructed(part, autoencoder) for part in images.split(batch)]
-    latents, x0 = (torch.cat([part[i] for part in parts]) for i in range(2))
-    return latents, x0
-
-
-def _reconstructed(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tensor]:
-    latents = encoded(autoencoder, images)
-    x0 = decoded(autoencoder, latents)
-    if tuple(x0.shape) != tuple(images.shape):
-        raise BadModel(
-            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(x0.shape)}; expected the "
-            "same shape: give images of the size it was made for (--size, or an attribute `size` on the autoencoder)."
-        )
-    low, high = (x0.min().item(), x0.max().item()) if x0.numel() else (0.0, 1.0)
-    if low < -0.25 or high > 1.25:
-        raise BadModel(
-            f"The autoencoder's images range from {low:.3g} to {high:.3g}; expected [0, 1]: let decode return values "
-            "there, e.g. (x + 1) / 2 for a decoder that ends in tanh."
-        )
-    return latents, x0.clamp(0, 1)
-
-
-def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
-    """D(z), clipped to [0, 1]."""
-    return decoded(autoencoder, latents).clamp(0, 1)
 
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:

@@ -18,7 +18,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from cfalign._analysis.statistics import generator
-from cfalign._counterfactuals.batch import Batch, Flags, Models, Pairs, Rows, evaluate, float64
+from cfalign._counterfactuals.batch import Batch, Flags, Points, Rows, evaluate, float64
 from cfalign._counterfactuals.options import MOST, EstimateOptions
 from cfalign._errors import BadInput
 from cfalign._results import Floats
@@ -98,7 +98,7 @@ def _estimated(batch: Batch, estimate: EstimateOptions) -> Rays:
     gradients = torch.zeros(len(pairs), *latents.shape[1:], dtype=latents.dtype, device=latents.device)
     for image in pairs.image.unique().tolist():
         rows = (pairs.image == image).nonzero()[:, 0]
-        value, slope, probes = differences(latents[image], _table(pairs, rows, batch.models), estimate)
+        value, slope, probes = differences(latents[image], _table(batch, image, rows), estimate)
         slope = torch.where(torch.isfinite(slope).all(dim=0), slope, torch.nan)
         gradient = slope.T.to(probes.dtype) @ probes.flatten(1)
         values[rows], slopes[rows] = value.double().cpu(), slope.norm(dim=0).cpu()
@@ -106,14 +106,18 @@ def _estimated(batch: Batch, estimate: EstimateOptions) -> Rays:
     return replace(_rays(batch, values, slopes, gradients), backwards=0)
 
 
-def _table(pairs: Pairs, rows: Tensor, models: Models) -> Callable[[Tensor], Tensor]:
+def _table(batch: Batch, image: int, rows: Tensor) -> Callable[[Tensor], Tensor]:
     """Latents [n, *latent] of one image → values of its pairs [n, pair]."""
 
     def read(_: Tensor, answers: Tensor) -> Tensor:
-        columns = [pairs.weights[row.expand(len(answers))].value(answers) for row in rows]
+        columns = [batch.pairs.weights[row.expand(len(answers))].value(answers) for row in rows]
         return torch.stack(columns, dim=1)
 
-    return lambda points: evaluate(points, models=models, read=read, keep_images=False).values
+    def values(latents: Tensor) -> Tensor:
+        points = Points(latents, torch.full((len(latents),), image), batch.origins)
+        return evaluate(points, models=batch.models, read=read, keep_images=False).values
+
+    return values
 
 
 def directions(latent: Tensor, options: EstimateOptions) -> Tensor:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from cfalign._counterfactuals.batch import Batch, Models, PixelSpace, check_images, norms, pairs_of, reconstruct, times
+from cfalign._counterfactuals.batch import Batch, Models, PixelSpace, check_images, norms, pairs_of, times
 from cfalign._counterfactuals.gradient import Rays, find_rays
 from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
+from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._counterfactuals.ray import Ends, walk_rays
 from cfalign._counterfactuals.stepwise import descend
 from cfalign._errors import BadInput
@@ -132,10 +133,10 @@ def counterfactuals(
     encoder = PixelSpace() if autoencoder is None or in_pixels else autoencoder
     with undisturbed(encoder, *base.classifiers):
         x = images.to(device_of(base.classifiers[0] if in_pixels else encoder))
-        latents, x0 = (x, x) if in_pixels else reconstruct(x, encoder, batch=batch)
+        start = Origins(x, x, x) if in_pixels else origins(x, encoder, residual=options.residual, batch=batch)
         models = Models(encoder, base.classifiers, batch)
-        walks = walk(Batch(latents, x0, pairs_of(base, len(images)), models, estimate), options)
-    return _public(walks.ends[0], x0)
+        walks = walk(Batch(start, pairs_of(base, len(images)), models, estimate), options)
+    return _public(walks.ends[0], start.images)
 
 
 def _public(ends: Ends, reconstructions: Tensor) -> Counterfactuals:

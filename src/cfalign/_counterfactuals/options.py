@@ -35,6 +35,7 @@ class EstimateOptions:
 
 
 Method = Literal["latent-shift", "iterated", "latent-cf", "pixels"]
+Residual = Literal["gated", "kept", "dropped"]
 
 
 @options()
@@ -79,6 +80,10 @@ class SearchOptions:
     method: Method = "latent-shift"
     """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
     every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder."""
+    residual: Residual = "dropped"
+    """What becomes of the part of an image that the autoencoder cannot draw. ``gated``: it stays, but where the walk
+    changes the picture. ``kept``: it stays everywhere. ``dropped``: walks start from the reconstruction (the paper's).
+    """
     descent: DescentOptions = field(default_factory=DescentOptions)
     """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
 

@@ -19,10 +19,10 @@ from cfalign._counterfactuals.batch import (
     every_logit,
     image_change,
     pairs_of,
-    reconstruct,
 )
 from cfalign._counterfactuals.methods import walk
 from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._errors import BadInput
 from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._explanation.options import Difference, ExplainOptions
@@ -101,13 +101,13 @@ def explain(
     x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
-        latent, x0 = reconstruct(x, autoencoder)
-        at_x, at_x0 = (table.scores(respond(part, table.classifiers))[0] for part in (x, x0))
+        start = origins(x, autoencoder, residual=options.search.residual)
+        at_x, at_x0 = (table.scores(respond(part, table.classifiers))[0] for part in (x, start.images))
         scores = {b: float(at_x0[table.compositions.index(b)]) for b in bases}
         if not options.increase:
             _refuse_negative(name, table, scores, options.search.eligible)
         explained = tuple(
-            _explained(b, scores[b], latent, x0, table=table, autoencoder=autoencoder, options=options) for b in bases
+            _explained(b, scores[b], start, table=table, autoencoder=autoencoder, options=options) for b in bases
         )
     return Explanation(name, x[0].cpu(), table.labels, at_x, explained, options)
 
@@ -182,8 +182,7 @@ def mirrored(base: Composition, options: SearchOptions) -> tuple[Composition, Se
 def _explained(
     base: Composition,
     score: float,
-    latent: Tensor,
-    x0: Tensor,
+    start: Origins,
     *,
     table: Panel,
     autoencoder: Autoencoder,
@@ -192,16 +191,16 @@ def _explained(
     raised = score < options.search.eligible
     descended, search = mirrored(base, options.search) if raised else (base, options.search)
     models = Models(autoencoder, base.classifiers, options.batch)
-    walks = walk(Batch(latent, x0, pairs_of(descended, 1), models), search)
+    walks = walk(Batch(start, pairs_of(descended, 1), models), search)
     ends, batch = walks.ends[0], walks.batch
     fractions = np.arange(options.steps + 1) / options.steps
-    points = along(batch.latents, walks.direction, ends.distances[:, None] * fractions)
+    walked = along(batch.latents, walks.direction, ends.distances[:, None] * fractions)
     every = replace(batch.models, classifiers=table.classifiers)
-    seen = evaluate(points, models=every, read=every_logit)
+    seen = evaluate(batch.points(walked, each=len(fractions)), models=every, read=every_logit)
     frames, scores = seen.images, table.scores(seen.values)
     outcome = ends.outcomes[0]
     if not outcome.walked:
-        frames, scores = x0.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
+        frames, scores = start.images.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
     column = table.compositions.index(base)
     return ExplainedBase(
         base=table.labels[column],
@@ -215,7 +214,7 @@ def _explained(
         psi=_psi(scores, column, table, options.min_base_change),
         image_change=float(image_change(frames[:1], frames[-1:])[0]),
         difference=difference_map(frames, options.difference).cpu(),
-        saliency=saliency_maps(x0, base) if options.saliency else {},
+        saliency=saliency_maps(start.images, base) if options.saliency else {},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfalign._counterfactuals.batch import reconstruct
+from cfalign._counterfactuals.origins import origins
 from cfalign._errors import BadInput
 from cfalign._explanation.drawing import explanation_figure
 from cfalign._explanation.explanation import Explanation, explain
@@ -55,10 +55,11 @@ def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions |
 
 
 def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Composition]) -> Tensor:
-    """Lowest score of the compositions on every reconstruction, [image]."""
+    """Lowest score of the compositions where walks would start, [image]."""
     classifier, autoencoder = inputs.classifier, inputs.autoencoder
+    residual = ExplainOptions().search.residual
     with torch.no_grad(), undisturbed(autoencoder, classifier):
-        parts = [reconstruct(part, autoencoder)[1] for part in images.split(BATCH)]
+        parts = [origins(part, autoencoder, residual=residual).images for part in images.split(BATCH)]
         seen = {classifier: torch.cat([logits(part, [classifier]) for part in parts])}
     return torch.stack([composition.score(seen) for composition in compositions]).min(dim=0).values
 

@@ -18,9 +18,10 @@ from scipy.special import expit
 from torch import Tensor
 
 from cfalign._analysis.alignment import relative_change
-from cfalign._counterfactuals.batch import Batch, Models, Pairs, Rows, evaluate, every_logit, shifted, times
+from cfalign._counterfactuals.batch import Batch, Models, Pairs, Points, Rows, evaluate, every_logit, shifted, times
 from cfalign._counterfactuals.gradient import Start, find_rays
 from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.origins import Origins
 from cfalign._counterfactuals.ray import Ends, Probe, search
 from cfalign._heads.panel import Weights
 from cfalign._results import Floats
@@ -30,8 +31,7 @@ from cfalign._results import Floats
 class Memory:
     """The parts at z0 of every image."""
 
-    latents: Tensor
-    """z0 [image, *latent]."""
+    origins: Origins
     values: Floats
     """[image, part]: the logit of a head or of a composition on logits, the score of one on probabilities."""
     gradients: Tensor
@@ -39,6 +39,11 @@ class Memory:
     parts: Weights
     """[part] rows."""
     models: Models
+
+    @property
+    def latents(self) -> Tensor:
+        """z0 [image, *latent]."""
+        return self.origins.latents
 
     @property
     def on_logit(self) -> NDArray[np.bool_]:
@@ -86,20 +91,20 @@ class MixtureEnds:
         return len(self.ends)
 
 
-def remember(latents: Tensor, parts: Weights, *, models: Models) -> Memory:
-    """Values and gradients of all parts at z0 [image, *latent]: one backward pass per image and part, and the last.
+def remember(origins: Origins, parts: Weights, *, models: Models) -> Memory:
+    """Values and gradients of all parts at every origin: one backward pass per image and part, and the last.
 
     BadInput for a classifier without gradients, BadModel where none flows.
     """
-    images, count = len(latents), len(parts.on_logit)
+    images, count = len(origins), len(parts.on_logit)
     owner = torch.arange(images).repeat_interleave(count)
     pairs = Pairs(owner, parts[torch.arange(count).repeat(images)])
-    rays = find_rays(Batch(latents, latents[:0], pairs, models))
+    rays = find_rays(Batch(origins, pairs, models))
     gradients = times(-rays.direction, rays.start.slope)
     return Memory(
-        latents=latents,
+        origins=origins,
         values=rays.start.value.reshape(images, count),
-        gradients=gradients.view(images, count, *latents.shape[1:]),
+        gradients=gradients.view(images, count, *origins.latents.shape[1:]),
         parts=parts,
         models=models,
     )
@@ -138,7 +143,8 @@ def walk_mixture(memory: Memory, rows: Rows, mixture: Mixture, aim: SearchOption
     @torch.no_grad()
     def look(walking: Rows, distance: Floats) -> Probe:
         index = torch.from_numpy(walking).to(z.device)
-        points = shifted(z[index], direction[index], distance)
+        walked = shifted(z[index], direction[index], distance)
+        points = Points(walked, torch.from_numpy(rows[walking]), memory.origins)
         seen = evaluate(points, models=memory.models, read=every_logit, keep_images=False, even=True)
         values = values_of(seen.values, memory.parts)
         value = mixture.value(values, memory.scores(values))

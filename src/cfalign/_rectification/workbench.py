@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cfalign._analysis.statistics import generator
-from cfalign._counterfactuals.batch import Models, Rows, reconstruct
+from cfalign._counterfactuals.batch import Models, Rows
+from cfalign._counterfactuals.origins import Origins, joined, origins
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
@@ -198,8 +197,7 @@ def _reasons(outcomes: Sequence[Outcome], known: NDArray[np.bool_]) -> dict[str,
 class _Read:
     """Images as they were read, with what was made of them."""
 
-    latents: Tensor
-    """z0 [image, *latent]."""
+    origins: Origins
     values: Floats
     """Values of the parts on the images as they came, [image, part]."""
     indices: Rows
@@ -227,7 +225,7 @@ def prepare(
     if parts_of is not None:
         order = order[parts_of[order] >= 0]
     read = _read(source, order, table, models, options, progress)
-    memory = remember(read.latents, table, models=models)
+    memory = remember(read.origins, table, models=models)
     drawn = _drawn(len(read.indices), options) if parts_of is None else parts_of[read.indices]
     train, validation, test = (np.flatnonzero(drawn == part) for part in range(3))
     bench = Workbench(
@@ -254,7 +252,7 @@ def _read(
     progress: Progress,
 ) -> _Read:
     """Images in the given order, until ``limit`` of them are predicted positive on their reconstruction."""
-    latents: list[Tensor] = []
+    starts: list[Origins] = []
     on_images: list[Floats] = []
     indices: list[int] = []
     skipped = positives = 0
@@ -264,9 +262,10 @@ def _read(
         if not len(loaded):
             continue
         images = loaded.images.to(device_of(models.autoencoder))
-        z, x0 = reconstruct(images, models.autoencoder)
-        at_x, at_x0 = (values_of(respond(x, models.classifiers, batch=options.batch), table) for x in (images, x0))
-        latents.append(z)
+        start = origins(images, models.autoencoder, residual=options.search.residual)
+        both = (images, start.images)
+        at_x, at_x0 = (values_of(respond(x, models.classifiers, batch=options.batch), table) for x in both)
+        starts.append(start)
         on_images.append(at_x)
         indices += loaded.indices
         positives += _positives(at_x0, table, options)
@@ -276,7 +275,7 @@ def _read(
     progress("images", options.limit, options.limit)
     if not indices:
         raise BadInput(f"None of the {skipped} images in {source.source!r} can be read.")
-    return _Read(torch.cat(latents), np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped)
+    return _Read(joined(starts), np.concatenate(on_images), np.array(indices, dtype=np.int64), skipped)
 
 
 def _drawn(count: int, options: RectificationOptions) -> Rows:

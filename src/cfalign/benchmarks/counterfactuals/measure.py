@@ -133,13 +133,13 @@ class _HeadCounterfactuals:
 def _made(common: ModelsAndFaces, name: str, method: Method) -> _HeadCounterfactuals:
     chosen = common.chosen(name)
     base = head(common.reference, name)
-    z, x0 = (part[chosen] for part in common.encoded)
-    batch = Batch(z, x0, pairs_of(base, len(chosen)), Models(common.autoencoder, base.classifiers))
+    start = common.origins[chosen]
+    batch = Batch(start, pairs_of(base, len(chosen)), Models(common.autoencoder, base.classifiers))
     search = replace(common.options.search, method=method)
     began = time.process_time()
     walks = walk(batch, search, off_search(search))
     seconds = time.process_time() - began
-    return _HeadCounterfactuals(name, chosen, x0, common.edit(name, chosen), walks, seconds)
+    return _HeadCounterfactuals(name, chosen, start.images, common.edit(name, chosen), walks, seconds)
 
 
 def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, ends: Ends) -> dict[str, Floats]:
@@ -150,7 +150,7 @@ def _end(common: ModelsAndFaces, made: _HeadCounterfactuals, ends: Ends) -> dict
     own = probabilities(after, common.reference)[:, common.reference.targets.index(name)]
     column = common.oracle.targets.index(name)
     seen_before, seen_after = (probabilities(x, common.oracle)[:, column] for x in (x0, after))
-    in_pixels = made.walks.batch.latents is made.walks.batch.reconstructions
+    in_pixels = made.walks.batch.latents is made.walks.batch.origins.images
     return {
         "landed": ends.landed.astype(float),
         "drop": common.score_of(name)[made.chosen.numpy()] - own,

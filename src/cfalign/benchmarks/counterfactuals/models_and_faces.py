@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfalign import autoencoders, classifiers
-from cfalign._counterfactuals.batch import reconstruct
+from cfalign._counterfactuals.origins import Origins, origins, reconstruct
 from cfalign._errors import BadInput
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import modules_of
@@ -42,14 +42,14 @@ class ModelsAndFaces:
         return render(self.faces)
 
     @cached_property
-    def encoded(self) -> tuple[Tensor, Tensor]:
-        """z0 and x0."""
-        return reconstruct(self.images, self.autoencoder, batch=BATCH)
+    def origins(self) -> Origins:
+        """Where walks of all faces start."""
+        return origins(self.images, self.autoencoder, residual=self.options.search.residual, batch=BATCH)
 
     @property
     def reconstructions(self) -> Tensor:
         """x0."""
-        return self.encoded[1]
+        return self.origins.images
 
     @cached_property
     def scores(self) -> Floats:
@@ -79,7 +79,7 @@ class ModelsAndFaces:
         switched = render(intervene(self.faces[chosen], name, OFF))
         off = reconstruct(switched, self.autoencoder)[1]
         on = self.faces.labels()[chosen, ATTRIBUTES.index(name)]
-        return (off - self.reconstructions[chosen]) * on.view(-1, 1, 1, 1)
+        return (off - self.origins.drawn[chosen]) * on.view(-1, 1, 1, 1)
 
     def drift(self, rounds: tuple[int, ...]) -> dict[str, Floats]:
         """After each number of encode–decode rounds: mean absolute change per pixel from x, and of the oracle's

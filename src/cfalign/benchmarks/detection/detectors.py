@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.batch import Batch, Models, pairs_of, reconstruct
+from cfalign._counterfactuals.batch import Batch, Models, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
+from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._explanation.saliency import attributions, similarity
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.reference import Reference
@@ -216,9 +217,10 @@ def derivatives(
     """
     owners = list(dict.fromkeys(c for base in (*heads, *concepts) for c in base.classifiers))
     with undisturbed(autoencoder, *owners):
-        z, x0 = reconstruct(images, autoencoder)
-        directions = _concept_directions(z, x0, concepts)
-        rows = [_derivative(z[:count], base, directions, autoencoder) for base in heads]
+        start = origins(images, autoencoder, residual="dropped")
+        directions = _concept_directions(start.latents, start.images, concepts)
+        some = start[torch.arange(count)]
+        rows = [_derivative(some, base, directions, autoencoder) for base in heads]
     return np.stack(rows)
 
 
@@ -237,10 +239,10 @@ def _concept_directions(z: Tensor, x0: Tensor, concepts: Sequence[Composition]) 
     return directions
 
 
-def _derivative(z: Tensor, base: Composition, directions: Tensor, autoencoder: Autoencoder) -> Floats:
+def _derivative(start: Origins, base: Composition, directions: Tensor, autoencoder: Autoencoder) -> Floats:
     """Mean derivative of one head along each direction, in standard deviations of its logit, [attribute]."""
     models = Models(autoencoder, base.classifiers)
-    rays = find_rays(Batch(z, z[:0], pairs_of(base, len(z)), models))
+    rays = find_rays(Batch(start, pairs_of(base, len(start)), models))
     gradient = -rays.direction.flatten(1).double() * torch.from_numpy(rays.start.slope)[:, None]
     spread = max(float(np.std(rays.start.value)), 1e-6)
     found: Floats = (gradient @ directions).mean(dim=0).numpy() / spread

@@ -1,0 +1,133 @@
+"""Images before any walk, and how a point of the latent space becomes one of them again.
+
+An autoencoder cannot draw all of an image x. What it leaves out, the residual x − D(z0), is kept by default, but for
+the places where the walk itself changes the picture:
+
+    x_λ = D(z_λ) + (1 − m) (x − D(z0)),   m = s² / (s² + 0.05²)
+
+where s is the largest change |D(z_λ) − D(z0)| over the channels, blurred. So a counterfactual starts at the image
+itself, and old detail does not stay on top of new content.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cfalign._counterfactuals.options import Residual
+from cfalign._errors import BadModel
+from cfalign._models.autoencoding import decoded, encoded
+from cfalign._types import Autoencoder
+
+HALF = 0.05
+"""Change of a pixel, of 1, at which half of the residual stays."""
+BLUR = 1.5 / 64
+"""Standard deviation of the blur, as a share of the shorter side."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Images before any walk."""
+
+    latents: Tensor
+    """z0 [image, *latent]."""
+    images: Tensor
+    """x0, where walks start, [image, c, h, w]: D(z0), or the image itself where its residual is kept."""
+    drawn: Tensor
+    """D(z0) [image, c, h, w]."""
+    residual: Residual = "dropped"
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, rows: Tensor) -> Origins:
+        """Some of the images."""
+        latents, images, drawn = (t[rows.to(t.device)] for t in (self.latents, self.images, self.drawn))
+        return Origins(latents, images, drawn, self.residual)
+
+    def in_pixels(self) -> Origins:
+        """The same where every image is its own latent: nothing is left out of it."""
+        return Origins(self.images, self.images, self.images)
+
+    def completed(self, rows: Tensor, drawn: Tensor) -> Tensor:
+        """Images [k, c, h, w] of which the autoencoder drew ``drawn``, with the residuals of ``rows`` [k]."""
+        if self.residual == "dropped":
+            return drawn
+        rows = rows.to(drawn.device)
+        before = self.drawn[rows]
+        left_out = self.images[rows] - before
+        stays = 1 - gate(drawn.detach() - before) if self.residual == "gated" else 1.0
+        return (drawn + stays * left_out).clamp(0, 1)
+
+
+def joined(parts: Sequence[Origins]) -> Origins:
+    """All images of several, which are treated alike."""
+    latents, images, drawn = (torch.cat([getattr(p, name) for p in parts]) for name in ("latents", "images", "drawn"))
+    return Origins(latents, images, drawn, parts[0].residual)
+
+
+def gate(change: Tensor) -> Tensor:
+    """m, the share of the residual that goes where the drawing changed by ``change`` [k, c, h, w]: [k, 1, h, w]."""
+    s = blurred(change.abs().amax(dim=1, keepdim=True))
+    return s**2 / (s**2 + HALF**2)
+
+
+def blurred(maps: Tensor) -> Tensor:
+    """Maps [k, 1, h, w] under a Gaussian of ``BLUR``; edges are repeated outwards."""
+    kernel = _kernel(BLUR * min(maps.shape[-2:])).to(maps)
+    reach = len(kernel) // 2
+    maps = functional.pad(maps, (reach,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(maps, kernel[None, None, None]), kernel[None, None, :, None])
+
+
+@cache
+def _kernel(deviation: float) -> Tensor:
+    reach = math.ceil(3 * deviation)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).double() / deviation) ** 2)
+    return weights / weights.sum()
+
+
+def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
+    """D(z), clipped to [0, 1]."""
+    return decoded(autoencoder, latents).clamp(0, 1)
+
+
+@torch.no_grad()
+def origins(images: Tensor, autoencoder: Autoencoder, *, residual: Residual, batch: int = 64) -> Origins:
+    """Where walks of images [n, c, h, w] start. Raises BadModel as ``reconstruct``."""
+    latents, drawn = reconstruct(images, autoencoder, batch=batch)
+    return Origins(latents, drawn if residual == "dropped" else images, drawn, residual)
+
+
+@torch.no_grad()
+def reconstruct(images: Tensor, autoencoder: Autoencoder, *, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """z0 = E(x) and D(z0) of images [n, c, h, w], ``batch`` at a time.
+
+    Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1].
+    """
+    parts = [_reconstructed(part, autoencoder) for part in images.split(batch)]
+    latents, drawn = (torch.cat([part[i] for part in parts]) for i in range(2))
+    return latents, drawn
+
+
+def _reconstructed(images: Tensor, autoencoder: Autoencoder) -> tuple[Tensor, Tensor]:
+    latents = encoded(autoencoder, images)
+    drawn = decoded(autoencoder, latents)
+    if tuple(drawn.shape) != tuple(images.shape):
+        raise BadModel(
+            f"The autoencoder turned images of shape {tuple(images.shape)} into {tuple(drawn.shape)}; expected the "
+            "same shape: give images of the size it was made for (--size, or an attribute `size` on the autoencoder)."
+        )
+    low, high = (drawn.min().item(), drawn.max().item()) if drawn.numel() else (0.0, 1.0)
+    if low < -0.25 or high > 1.25:
+        raise BadModel(
+            f"The autoencoder's images range from {low:.3g} to {high:.3g}; expected [0, 1]: let decode return values "
+            "there, e.g. (x + 1) / 2 for a decoder that ends in tanh."
+        )
+    return latents, drawn.clamp(0, 1)
