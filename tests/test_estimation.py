@@ -16,6 +16,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Batch, Models, Pairs
 from cfalign._counterfactuals.gradient import differences, directions, find_rays
 from cfalign._counterfactuals.options import EstimateOptions
+from cfalign._counterfactuals.origins import origins
 from cfalign._errors import BadInput
 from cfalign._heads.panel import weights
 from cfalign.classifiers import BlackBox, black_box
@@ -34,11 +35,11 @@ def boxed() -> BlackBox:
 
 def rays(classifier: object, options: EstimateOptions | None, images: int = 5) -> object:
     """Of every (image, head) pair."""
-    latents = AE.encode(linear_images(images, seed=1))
+    start = origins(linear_images(images, seed=1), AE, residual="dropped")
     table = weights([classifier[t] for t in CLF.targets], [classifier])  # type: ignore[index, list-item]
     rows = torch.arange(3).repeat(images)
     pairs = Pairs(torch.arange(images).repeat_interleave(3), table[rows])
-    return find_rays(Batch(Origins(latents, drawn, drawn), pairs, Models(AE, [classifier]), options))  # type: ignore[list-item]
+    return find_rays(Batch(start, pairs, Models(AE, [classifier]), options))  # type: ignore[list-item]
 
 
 def test_as_many_directions_as_dimensions_give_the_gradient() -> None:

@@ -16,6 +16,7 @@ from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.origins import origins
 from cfalign._counterfactuals.ray import walk_rays
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
@@ -285,7 +286,7 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
 def test_directions_have_unit_length_and_point_down() -> None:
     autoencoder, clf, images = BENT
     start = origins(images, autoencoder, residual="dropped")
-    pairs = pairs_of(head(clf, "a"), len(images))
+    latents, pairs = start.latents, pairs_of(head(clf, "a"), len(images))
     rays = find_rays(Batch(start, pairs, Models(autoencoder, [clf])))
     torch.testing.assert_close(rays.direction.flatten(1).norm(dim=1), torch.ones(len(images)).double())
     step = 1e-5

@@ -60,9 +60,9 @@ def walked(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Every pair's fields by (image_id, base)."""
     autoencoder = autoencoder or LinearAutoencoder()
-    seen = look(images, table, autoencoder=autoencoder, batch=batch)
-    bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
     settings = WalkSettings(search or SearchOptions(), seed=seed, batch=batch)
+    seen = look(images, table, autoencoder=autoencoder, residual=settings.search.residual, batch=batch)
+    bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
     pools = list(
         walk_all(seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings)
     )
@@ -89,11 +89,11 @@ def _row(end: ScoredEnds, row: int) -> dict[str, Any]:
 
 
 def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
-    seen = look(IMAGES, PANEL, autoencoder=LinearAutoencoder(), batch=7)
+    seen = look(IMAGES, PANEL, autoencoder=LinearAutoencoder(), residual="dropped", batch=7)
     ae = LinearAutoencoder()
     x0 = ae.decode(ae.encode(IMAGES))
     torch.testing.assert_close(seen.reconstructions, x0)
-    torch.testing.assert_close(seen.latents, ae.encode(IMAGES))
+    torch.testing.assert_close(seen.origins.latents, ae.encode(IMAGES))
     for scores, x in ((seen.image_scores, IMAGES), (seen.reconstruction_scores, x0)):
         one, two = torch.sigmoid(ONE.logits(x)).detach(), torch.sigmoid(TWO.logits(x)).detach()
         expected = torch.stack([*one.T, two[:, 0], two[:, 1] + 0.3 * one[:, 0]], dim=1)
@@ -103,7 +103,7 @@ def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
 def test_a_head_that_is_nan_for_some_images_is_no_error() -> None:
     images = IMAGES.clone()
     images[3] = torch.nan
-    seen = look(images, PANEL, autoencoder=LinearAutoencoder())
+    seen = look(images, PANEL, autoencoder=LinearAutoencoder(), residual="dropped")
     assert np.isnan(seen.image_scores[3]).all()
     assert np.isfinite(np.delete(seen.image_scores, 3, axis=0)).all()
 
@@ -312,7 +312,7 @@ def test_the_schedule_is_walked_on_by_the_refined_search() -> None:
 
 def test_a_base_beside_an_attribute_of_the_same_module_is_not_walked_on() -> None:
     ae = LinearAutoencoder()
-    seen = look(IMAGES, PANEL, autoencoder=ae)
+    seen = look(IMAGES, PANEL, autoencoder=ae, residual="dropped")
     pools = list(
         walk_all(
             seen,

@@ -20,6 +20,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift, walk
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
+from cfalign._counterfactuals.origins import origins
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._explanation.explanation import explain
 from cfalign._explanation.options import ExplainOptions
