@@ -86,6 +86,12 @@ CONFLICTS = (
         without="reconstructed",
     ),
     Conflict(
+        "benchmark semantics",
+        idle=("labels", "heads", "judge", "autoencoder", "attributes", "size", "train_split", "split", "out", "trust"),
+        because="drawn faces go with the embedded models",
+        without="images",
+    ),
+    Conflict(
         "benchmark detection",
         idle=("models",),
         because="the quick form audits the shipped classifiers",
@@ -101,6 +107,7 @@ CONFLICTS = (
             ("rectify", _OF_LABELS),
             ("reproduce", _OF_LABELS),
             ("benchmark photographs", _OF_LABELS),
+            ("benchmark semantics", _OF_LABELS),
         )
     ),
 )

@@ -13,7 +13,7 @@ from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
 from cfalign.benchmarks.photographs import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.references import References, ReferencesOptions, references
 from cfalign.benchmarks.robustness import Robustness, robustness
-from cfalign.benchmarks.semantics import Semantics, semantics
+from cfalign.benchmarks.semantics import Semantics, embedded_semantics, semantics
 from cfalign.benchmarks.truth import Truth, truth
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Truth",
     "counterfactuals",
     "detection",
+    "embedded_semantics",
     "photographs",
     "references",
     "robustness",

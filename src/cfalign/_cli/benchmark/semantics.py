@@ -2,13 +2,103 @@
 
 from __future__ import annotations
 
-from cfalign import benchmarks
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfalign import autoencoders, benchmarks, classifiers
+from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
+from cfalign._cli.inputs import asked, in_split, names_in, opened
 from cfalign._cli.output import progress, tell
+from cfalign._counterfactuals.options import Residual
+from cfalign._errors import BadInput
+from cfalign.benchmarks.semantics.models import trained
 
 
-def semantics(seed: flags.BenchmarkSeed = 0, quick: flags.Quick = False, as_json: flags.Json = False) -> None:
-    """Do counterfactuals change what they say they change? An independently trained oracle looks at them."""
+def semantics(
+    context: typer.Context,
+    images: flags.OptionalImages = None,
+    labels: flags.Labels = None,
+    positive: flags.Positive = None,
+    uncertain: flags.Uncertain = None,
+    id_column: flags.IdColumn = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help=f"Heads whose counterfactuals are judged: {flags.MODEL}.  \\[default: trained]"),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Heads of the same attributes, of another seed and architecture.  \\[default: trained]"),
+    ] = None,
+    autoencoder: Annotated[
+        str | None, typer.Option(help=f"Autoencoder of the images: {flags.MODEL}.  \\[default: components, trained]")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Heads to judge, comma-separated.  \\[default: all that the judge knows]")
+    ] = None,
+    size: flags.Size = None,
+    train_split: Annotated[str, typer.Option(help="What models are trained on, where none are given.")] = "train",
+    split: Annotated[str, typer.Option(help="What everything is measured on.")] = "val",
+    residual: Annotated[
+        Residual | None, typer.Option(help="What becomes of what the autoencoder cannot draw of an image.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Counterfactuals per head.  \\[default: 100, or 30 with --quick]")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for models and counterfactuals of photographs; a stopped benchmark goes on.")
+    ] = Path("runs/semantics"),
+    seed: flags.BenchmarkSeed = 0,
+    quick: flags.Quick = False,
+    trust: flags.Trust = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Do counterfactuals change what they say they change? An independently trained judge looks at them.
+
+    Without --images: the embedded heads on drawn faces. With them: your heads on your photographs.
+
+    cfalign benchmark semantics --images photos/ --labels labels.csv --out runs/semantics
+    """
+    refuse_conflicts(context)
+    options = AuditOptions(seed=seed, limit=limit or (30 if quick else 100))
+    if residual is not None:
+        options = replace(options, search=replace(options.search, residual=residual))
+    if images is None:
+        with progress() as bars:
+            tell(benchmarks.embedded_semantics(options=options, progress=bars), as_json=as_json)
+        return
+    given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
+    encoder = None if autoencoder is None else autoencoders.load(autoencoder, trust=trust)
+    side = size or getattr(encoder, "size", None) or 64
+    source, table = opened(images, size=side, labels=given_labels)
+    if table is None:
+        raise BadInput("Missing --labels: these images have none of their own.")
+    chosen = names_in(attributes, flag="--attributes")
+    material, known = in_split(source, table, train_split)
+    judged, _ = in_split(source, table, split)
+    assert known is not None
     with progress() as bars:
-        result = benchmarks.semantics(seed=seed, images=30 if quick else 100, progress=bars)
+        reference, encoder = trained(
+            material,
+            known,
+            out=out,
+            size=side,
+            heads=None if heads is None else classifiers.load(heads, trust=trust),
+            judge=None if judge is None else classifiers.load(judge, trust=trust),
+            autoencoder=encoder,
+            progress=bars,
+        )
+        result = benchmarks.semantics(
+            judged,
+            reference,
+            autoencoder=encoder,
+            out=out / "bank",
+            attributes=chosen,
+            options=options,
+            progress=bars,
+        )
     tell(result, as_json=as_json)
