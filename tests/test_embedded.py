@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import worlds
-from cfalign import benchmarks, classifiers
+from cfalign import AuditOptions, benchmarks, classifiers
 from cfalign.autoencoders.trained import EMBEDDED as AUTOENCODER
 from cfalign.benchmarks.detection.options import DetectionOptions, Effort
 from cfalign.classifiers.by_spec import EMBEDDED as CLASSIFIERS
@@ -77,7 +77,7 @@ def benchmark(name: str, folder: Path, *words: str) -> dict[str, Any]:
 
 
 def test_counterfactuals_of_a_few_faces_change_what_they_say() -> None:
-    headline = benchmarks.semantics(images=3).headline
+    headline = benchmarks.embedded_semantics(options=AuditOptions(limit=3)).headline
     assert headline["heads"] == 35
     assert headline["rank1_heads"] >= 30
 

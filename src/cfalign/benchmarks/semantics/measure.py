@@ -30,25 +30,23 @@ from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
 RESAMPLES = 1000
 
 
-def embedded_semantics(
-    *, images: int = 100, options: AuditOptions | None = None, progress: Progress = silent
-) -> Semantics:
+def embedded_semantics(*, options: AuditOptions | None = None, progress: Progress = silent) -> Semantics:
     """Judge the counterfactuals of every embedded head of a single factor by the embedded oracle.
 
-    ``images``: the most counterfactuals per head. They start from faces with independent attributes that no model was
-    trained on.
+    They start from faces with independent attributes that no model was trained on. ``options``: as of ``semantics``;
+    the most counterfactuals per head are 100 by default.
     """
-    options = options or AuditOptions()
+    options = options or AuditOptions(limit=100)
     reference = classifiers.load("embedded")
     factors = [name for name in reference.targets if name in INTERVENABLE and name not in DERIVED]
     with TemporaryDirectory() as folder:
         return semantics(
-            render(sample(6 * images, seed=options.seed + 10_000)),
+            render(sample(6 * options.limit, seed=options.seed + 10_000)),
             Reference(reference, classifiers.load("embedded:oracle")),
             autoencoder=autoencoders.load("embedded"),
             out=folder,
             attributes=factors,
-            options=replace(options, limit=images),
+            options=options,
             progress=progress,
         )
 
