@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cfalign._results import ALPHA, Cell, Effect, GroupGap, JointEffect, excludes_zero
+from cfalign._counterfactuals.options import SearchOptions
+from cfalign._results import ALPHA, Cell, Effect, GroupGap, JointEffect, Start, excludes_zero
 
 NAN = float("nan")
 INTERVALS = [
@@ -32,6 +33,14 @@ def cell(low: float, high: float, q: float) -> Cell:
 
 def gap(low: float, high: float, audited: str = "own:smiling", attribute: str = "young") -> GroupGap:
     return GroupGap(audited, attribute, (low + high) / 2, low, high, 0.1, 0.1, 0.1, 40, 40, "")
+
+
+def test_pictures_of_a_strip_are_named_once_each() -> None:
+    assert Start.IMAGE.pictures == ("original", "counterfactual")
+    assert Start.RECONSTRUCTION.pictures == ("original", "reconstruction", "counterfactual")
+    assert all(start.pictures[-2] == start.picture for start in Start)
+    assert SearchOptions(residual="kept").start is SearchOptions(residual="gated").start is Start.IMAGE
+    assert SearchOptions(residual="dropped").start is Start.RECONSTRUCTION
 
 
 @pytest.mark.parametrize(("low", "high", "clear"), INTERVALS)

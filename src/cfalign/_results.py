@@ -52,18 +52,47 @@ class Outcome(StrEnum):
         return self not in (Outcome.FLAT, Outcome.NOT_FINITE, Outcome.NOT_ELIGIBLE)
 
 
+class Start(StrEnum):
+    """What x0 is, where walks start and from which every change is measured."""
+
+    IMAGE = "image"
+    """The image x itself: its residual, what the autoencoder cannot draw of it, stays."""
+    RECONSTRUCTION = "reconstruction"
+    """D(E(x)): the residual is dropped."""
+
+    @classmethod
+    def of(cls, residual: str) -> Start:
+        """Where the setting ``search.residual`` lets walks start.
+
+        >>> str(Start.of("gated")), str(Start.of("kept")), str(Start.of("dropped"))
+        ('image', 'image', 'reconstruction')
+        """
+        return cls.RECONSTRUCTION if residual == "dropped" else cls.IMAGE
+
+    @property
+    def picture(self) -> str:
+        """What the picture of x0 is called."""
+        return "original" if self is Start.IMAGE else "reconstruction"
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """What the pictures of a strip are called: x, x0 where it is another one, x_λ."""
+        return (*dict.fromkeys(("original", self.picture)), "counterfactual")
+
+
 @dataclass(frozen=True)
 class Counterfactuals:
     """One counterfactual per (image, base) pair, every pair present, in the order given.
 
-    Pairs without a counterfactual (``not_eligible``, ``flat``, ``not_finite``) keep their reconstruction as image and
-    have NaN ``lambdas``.
+    Pairs without a counterfactual (``not_eligible``, ``flat``, ``not_finite``) keep x0 as image and have NaN
+    ``lambdas``.
     """
 
     images: Tensor
     """x_λ [n, c, h, w] in [0, 1]."""
     reconstructions: Tensor
-    """x0 = D(E(x)) [n, c, h, w]; x itself for the method ``pixels``."""
+    """x0, where the walks start, [n, c, h, w]: D(E(x)), or x itself where its residual stays (``residual`` is not
+    ``dropped``) and for the method ``pixels``."""
     lambdas: Floats
     """λ in units of the gradient of the base *score* (Eq. 1), ≥ 0; NaN where there is no counterfactual, and for every
     method but ``latent-shift``."""
@@ -283,7 +312,7 @@ class Relation:
     audited: str
     attribute: str
     correlation: float
-    """Pearson's r of the two scores over the reconstructions."""
+    """Pearson's r of the two scores on x0, over the images."""
     images: int
     """Those that it rests on."""
     effect: float
@@ -339,7 +368,7 @@ class Counts:
     exclusions: Mapping[str, Mapping[str, int]]
     """How many counterfactuals of each base were left out of the matrix, by reason."""
     drift: Mapping[str, float]
-    """Mean |score(x0) − score(x)| of each head."""
+    """Mean |score(x0) − score(x)| of each head; 0 where x0 is the image itself."""
     cost: Mapping[str, int | float]
     """Counterfactuals, decodes per counterfactual, passes through the decoder."""
     images: int

@@ -35,7 +35,7 @@ def relations(
 ) -> list[Relation]:
     """The remarkable relations, kind by kind, most remarkable first, at most ``MOST`` of each.
 
-    ``scores``: of every head on the reconstructions, [image], NaN where unknown.
+    ``scores``: of every head on x0, [image], NaN where unknown.
     """
     cell = {(c.base, c.downstream): c for c in cells}
     kept: dict[RelationKind, list[tuple[float, Relation]]] = {kind: [] for kind in RelationKind}

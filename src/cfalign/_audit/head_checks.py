@@ -55,7 +55,7 @@ def check_heads(
 ) -> dict[str, dict[str, float]]:
     """How well the reference heads read their attributes, by attribute; NaN where undefined.
 
-    - ``disagreement``: mean \\|judge − head\\| over the reconstructions.
+    - ``disagreement``: mean \\|judge − head\\| on x0, over the images.
     - ``entangled``: the most that another attribute moves, as its judge sees it, per unit of the head's own
       counterfactuals.
     - ``answers``: the most that the head moves in the counterfactuals of another attribute, per unit of that one's

@@ -1,4 +1,4 @@
-"""One chunk of images, measured: reconstruct, walk every pair, and let every classifier answer, with a control.
+"""One chunk of images, measured: encode, walk every pair, and let every classifier answer, with a control.
 
 The cost: one encode and one decode per image, shared by all bases; per counterfactual one decoder forward with its
 backward for the direction, k forwards for the search, and one for the control; methods of many steps take a backward

@@ -120,12 +120,12 @@ class Shards:
         )
 
     def on_reconstructions(self, heads: Sequence[str]) -> dict[str, Floats]:
-        """The scores of each head on the reconstructions, [image]; NaN where unknown."""
+        """The scores of each head on x0, [image]; NaN where unknown."""
         columns = {head: self.scores[Column.RECONSTRUCTION.of(head)].cast(pl.Float64) for head in heads}
         return {head: column.fill_null(float("nan")).to_numpy() for head, column in columns.items()}
 
     def answers(self, heads: Sequence[str]) -> Floats:
-        """The scores of the heads on every image and then on every reconstruction, [answer, head]."""
+        """The scores of the heads on every image and then on every x0, [answer, head]."""
         known = self.scores.filter(pl.col("skipped").is_null())
         parts = [known.select(where.columns(heads)).to_numpy() for where in (Column.IMAGE, Column.RECONSTRUCTION)]
         return np.concatenate(parts).astype(np.float64)
@@ -139,7 +139,10 @@ class Shards:
         return np.array([name in names for name in self.ids], dtype=bool)
 
     def drift(self, heads: Sequence[str]) -> dict[str, float]:
-        """Mean \\|score(x0) − score(x)\\| of each head over the images that a search looked at; NaN without any."""
+        """Mean \\|score(x0) − score(x)\\| of each head over the images that a search looked at.
+
+        0 where x0 is the image itself, NaN without any image.
+        """
         found, scores = {}, self.scores.filter(pl.Series(self.seen))
         for head in heads:
             change = scores[Column.RECONSTRUCTION.of(head)] - scores[Column.IMAGE.of(head)]
@@ -148,7 +151,7 @@ class Shards:
         return found
 
     def logit_scale(self, heads: Sequence[str]) -> dict[str, float]:
-        """Standard deviation of each head's logit over the reconstructions of the images that a search looked at; NaN
+        """Standard deviation of each head's logit on x0 over the images that a search looked at; NaN
         where scores leave [0, 1].
         """
         scores = self.scores.filter(pl.Series(self.seen))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cfalign._errors import BadInput
+from cfalign._results import Start
 from cfalign._validation import Count, Positive, Whole, options, refuse_idle
 
 MOST = 1024
@@ -82,8 +83,8 @@ class SearchOptions:
     every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder."""
     residual: Residual = "dropped"
     """What becomes of the part of an image that the autoencoder cannot draw. ``gated``: it stays, but where the walk
-    changes the picture. ``kept``: it stays everywhere. ``dropped``: walks start from the reconstruction (the paper's).
-    """
+    changes the picture. ``kept``: it stays everywhere. With both, walks start at the image itself. ``dropped``: they
+    start at the reconstruction (the paper's)."""
     descent: DescentOptions = field(default_factory=DescentOptions)
     """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
 
@@ -92,6 +93,11 @@ class SearchOptions:
             raise BadInput(f"strategy: expected 'refined' with the method {self.method!r}, got 'schedule'.")
         if self.strategy != "schedule":
             refuse_idle(self, "max_lambda", needs="strategy='schedule'")
+
+    @property
+    def start(self) -> Start:
+        """What x0 is."""
+        return Start.of(self.residual)
 
 
 def refuse_idle_descent(options: Any) -> None:

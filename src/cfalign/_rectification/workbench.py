@@ -115,7 +115,7 @@ class Workbench:
         return int(self.memory.values.shape[1]) - 1
 
     def standards(self) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of every part's value over the training reconstructions, [part]."""
+        """Mean and standard deviation of every part's value on x0 of the training images, [part]."""
         values = self.memory.values[self.train]
         values = values[np.isfinite(values).all(axis=1)]
         return values.mean(axis=0), values.std(axis=0)
@@ -251,7 +251,7 @@ def _read(
     options: RectificationOptions,
     progress: Progress,
 ) -> _Read:
-    """Images in the given order, until ``limit`` of them are predicted positive on their reconstruction."""
+    """Images in the given order, until ``limit`` of them are predicted positive on x0, where their walks start."""
     starts: list[Origins] = []
     on_images: list[Floats] = []
     indices: list[int] = []

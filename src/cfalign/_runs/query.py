@@ -2,7 +2,7 @@
 
 ======================  ==============================================================================
 ``smiling``             a bare head: its score on the counterfactual, as ``after.smiling``
-``before.smiling``      its score on the reconstruction
+``before.smiling``      its score before the walk, on x0
 ``change.smiling``      after − before
 ``psi.smiling``         relative change (Eq. 3), undefined where the base hardly moved
 ``base_change``         base_after − base_before, negative for a drop

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._findings import Finding
-from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation
+from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, Start
 from cfalign._runs.codec import (
     Misfit,
     built,
@@ -47,6 +47,11 @@ class Findings:
 
     findings: tuple[Finding, ...]
     relations: tuple[Relation, ...]
+
+
+def residual_of(settings: Mapping[str, Any]) -> str:
+    """What became of the residuals of images in a run of these settings; runs of older versions dropped them."""
+    return str((settings.get("search") or {}).get("residual", "dropped"))
 
 
 class Run:
@@ -104,6 +109,11 @@ class Run:
             )
         return record
 
+    @property
+    def start(self) -> Start:
+        """What x0 is, where the walks of the run start: the images themselves, or their reconstructions."""
+        return Start.of(residual_of(self.record()["settings"]))
+
     def shards(self, kind: str) -> list[Path]:
         """The shards of ``scores``, ``responses``, ``ineligible``, ``curves`` or ``tensors`` in order."""
         return sorted(p for p in (self.path / kind).glob("*") if not p.name.startswith("."))
@@ -125,7 +135,7 @@ class Run:
         return self.table("responses")
 
     def ineligible(self) -> pl.DataFrame:
-        """One narrow row per (image, base) that the base does not predict positive: its score on the reconstruction."""
+        """One narrow row per (image, base) that the base does not predict positive: its score on x0."""
         if not self.shards("ineligible"):
             return pl.DataFrame(schema={"image_id": pl.Categorical, "base": pl.Categorical, "base_before": pl.Float64})
         return self.table("ineligible")
@@ -161,7 +171,7 @@ class Run:
         return self.pairs().collect()
 
     def scores(self) -> pl.DataFrame:
-        """One row per image: scores on the image and on its reconstruction."""
+        """One row per image: scores on the image x and on x0, where its walks start."""
         return self.table("scores")
 
     def matrix(self) -> pl.DataFrame:
