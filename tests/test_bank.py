@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 
 import worlds
+from cfalign._audit import bank as bank_module
 from cfalign._audit.audit import audit
-from cfalign._audit.bank import COLUMNS, TENSORS, Bank, bank, load_bank
+from cfalign._audit.bank import COLUMNS, Bank, bank, load_bank
 from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
@@ -184,7 +186,7 @@ def test_images_in_a_bank_are_the_ones_scored(made: Bank) -> None:
     """Eight bits cost less than half a grey level, and every kind of image stands beside its own scores."""
     shard = made.run.shards("tensors")[0]
     tensors = made.run.tensors(shard)
-    assert set(tensors) == set(TENSORS)
+    assert set(tensors) == set(made.tensors)
     assert all(t.dtype == torch.uint8 for t in tensors.values())
     rows = pl.read_parquet(made.run.path / "responses" / f"{shard.stem}.parquet")
     walked = rows.filter(pl.col("lambda").is_not_nan())
@@ -195,7 +197,73 @@ def test_images_in_a_bank_are_the_ones_scored(made: Bank) -> None:
         kept = walked.select([f"{column}.{t}" for t in worlds.TARGETS]).to_numpy()
         np.testing.assert_allclose(scores, kept, atol=0.02)
         assert np.abs(scores - kept).mean() < 0.005
-    assert len(tensors["originals"]) == len(tensors["reconstructions"]) == OPTIONS.chunk
+    assert len(tensors["originals"]) == len(tensors[made.start]) == OPTIONS.chunk
+
+
+GATED = replace(OPTIONS, search=SearchOptions(residual="gated"))
+DROPPED = replace(OPTIONS, search=SearchOptions(residual="dropped"))
+
+
+def noisy(count: int) -> torch.Tensor:
+    """Images with what the autoencoder cannot draw."""
+    noise = 0.02 * torch.randn(count, 3, worlds.SIZE, worlds.SIZE, generator=torch.Generator().manual_seed(1))
+    return (worlds.images(count) + noise).clamp(0, 1)
+
+
+def bank_of(options: AuditOptions, out: Path) -> Bank:
+    return bank(noisy(60), worlds.heads(), autoencoder=worlds.autoencoder(), options=options, out=out)
+
+
+def test_where_walks_start_at_the_image_a_bank_keeps_and_scores_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: dict[str, int] = {}
+    passed = bank_module.respond
+
+    for name, options in (("gated", GATED), ("dropped", DROPPED)):
+        made = bank_of(options, tmp_path / name)
+        tensors = made.run.tensors(made.run.shards("tensors")[0])
+        assert set(tensors) == set(made.tensors)
+        scored[name] = 0
+
+        def counting(images: torch.Tensor, *given: Any, name: str = name, **more: Any) -> torch.Tensor:
+            scored[name] += len(images)
+            return passed(images, *given, **more)
+
+        monkeypatch.setattr(bank_module, "respond", counting)
+        run = audit(made, worlds.torch_box(), out=tmp_path / f"{name}-run")
+        scores, rows = run.scores(), run.counterfactuals()
+        same = scores["image.friendly"].to_list() == scores["reconstruction.friendly"].to_list()
+        assert same == (name == "gated")
+        before = rows.join(scores, on="image_id")
+        assert (before["before.friendly"] == before["reconstruction.friendly"]).all()
+        assert run.start is made.run.start
+        files = [tuple(s["files"]) for f in run.findings() for s in f["samples"]]
+        assert set(files) == {run.start.pictures}
+        pairs = len(rows.filter(pl.col("lambda").is_not_nan())) * len(COLUMNS)
+        assert scored[name] == pairs + len(scores) * (1 if name == "gated" else 2)
+    assert "reconstructions" not in load_bank(tmp_path / "gated").tensors
+    assert (load_bank(tmp_path / "gated").start, load_bank(tmp_path / "dropped").start) == (
+        "originals",
+        "reconstructions",
+    )
+
+
+def test_banks_of_older_versions_are_read_as_they_were_made(tmp_path: Path) -> None:
+    """They do not say what became of residuals: it was dropped."""
+    made = bank_of(DROPPED, tmp_path / "bank")
+    expected = audit(made, worlds.torch_box(), out=tmp_path / "expected")
+    file = made.run.path / "run.json"
+    record = file.read_text()
+    assert '"residual": "dropped"' in record
+    file.write_text(record.replace('"residual": "dropped",', ""))
+    older = load_bank(made.run.path)
+    run = audit(older, worlds.torch_box(), options=DROPPED, out=tmp_path / "run")
+    assert (older.start, run.start.value) == ("reconstructions", "reconstruction")
+    assert run.scores().equals(expected.scores())
+    assert (run.path / "effects.csv").read_bytes() == (expected.path / "effects.csv").read_bytes()
+    with pytest.raises(BadInput, match=r"^search\.residual: no effect on an audit of a bank"):
+        audit(older, worlds.torch_box(), options=replace(OPTIONS, search=SearchOptions(residual="kept")))
 
 
 def test_eight_bits_are_rounded_to_the_nearest() -> None:

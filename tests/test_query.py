@@ -17,11 +17,13 @@ import cfalign
 import worlds
 from cfalign._audit.contact_sheet import SheetModels, lacking, sheet_rows
 from cfalign._audit.pictures import kept
+from cfalign._counterfactuals.options import Residual
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import contact_sheet
-from cfalign._figures.plots.pixels import change, save_png
+from cfalign._figures.plots.pixels import change, largest, save_png
+from cfalign._results import Start
 from cfalign._runs.query import Selection, select
-from cfalign.datasets import ImageFolder
+from cfalign.datasets import ImageFolder, open_images
 
 WORLDS = Path(worlds.__file__)
 
@@ -241,8 +243,73 @@ def test_the_change_is_that_of_the_channel_that_changed_most() -> None:
 def test_a_sheet_is_the_same_bytes_again(run: cfalign.Run, tmp_path: Path) -> None:
     rows = sheet_rows(run.query(base="wearing_hat", downstream="friendly", limit=4), run)
     for name in ("one.png", "two.png"):
-        save_png(contact_sheet(rows, heading="four rows"), tmp_path / name)
+        save_png(contact_sheet(rows, start=run.start, heading="four rows"), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> cfalign.Run:
+    return of_noisy(tmp_path_factory.mktemp("gated") / "run", "gated")
+
+
+@pytest.fixture(scope="module")
+def dropped(tmp_path_factory: pytest.TempPathFactory) -> cfalign.Run:
+    return of_noisy(tmp_path_factory.mktemp("dropped") / "run", "dropped")
+
+
+def of_noisy(out: Path, residual: Residual) -> cfalign.Run:
+    """A run whose autoencoder cannot draw the noise on the images."""
+    return cfalign.audit(
+        open_images(noisy(24)),
+        worlds.audited(),
+        reference=worlds.heads(),
+        autoencoder=worlds.autoencoder(),
+        options=cfalign.AuditOptions(limit=12, shown=1, search=cfalign.SearchOptions(residual=residual)),
+        out=out,
+    )
+
+
+def noisy(count: int) -> torch.Tensor:
+    drawn = 0.02 * torch.randn(count, 3, worlds.SIZE, worlds.SIZE, generator=torch.Generator().manual_seed(1))
+    return (worlds.images(count) + drawn).clamp(0, 1)
+
+
+def test_a_run_whose_walks_start_at_the_image_holds_it_once(gated: cfalign.Run, dropped: cfalign.Run) -> None:
+    assert (gated.start, dropped.start) == (Start.IMAGE, Start.RECONSTRUCTION)
+    for one in (gated, dropped):
+        samples = [s for f in one.findings() for s in f["samples"]]
+        assert samples
+        files = [tuple(s["files"]) for s in samples]
+        assert set(files) == {one.start.pictures}
+        assert all(set(kept(one, s["image_id"], s["base"])) == set(one.start.pictures) for s in samples)
+        stored = {path.name.split(".")[-2] for path in (one.path / "images").rglob("*.png")}
+        assert stored == set(one.start.pictures)
+    assert gated.start.pictures == ("original", "counterfactual")
+
+
+def test_a_sheet_shows_the_image_once_and_its_change(gated: cfalign.Run, dropped: cfalign.Run) -> None:
+    """Walked again, or held by the run: the change is that from the original."""
+    found = gated.query(base="wearing_hat", downstream="friendly")
+    models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
+    rows = sheet_rows(found, gated, source=open_images(noisy(24)), models=models)
+    held = [bool(kept(gated, row.image_id, row.base)) for row in rows]
+    assert {True, False} == set(held)
+    for row in rows:
+        assert row.reconstruction is None
+        assert row.original is not None
+        assert row.counterfactual is not None
+        np.testing.assert_allclose(row.original, noisy(24)[int(row.image_id)].permute(1, 2, 0), atol=0.5 / 255 + 1e-6)
+    for one, count in ((gated, 3), (dropped, 4)):
+        sheet = contact_sheet(sheet_rows(one.query(base="wearing_hat", limit=3), one), start=one.start)
+        assert len(sheet.axes) == 3 * count
+        words = [text.get_text() for text in sheet.texts]
+        assert ("reconstruction" in words) == (one is dropped)
+        assert {"original", "counterfactual"} <= set(words)
+    drawn = contact_sheet(rows[:1], start=gated.start).axes[-1].get_xlabel()
+    first = rows[0]
+    assert first.original is not None
+    assert first.counterfactual is not None
+    assert drawn == f"±{largest(change(first.original, first.counterfactual)):.2f}"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -13,15 +13,16 @@ from torch import Tensor
 import cfalign as cfa
 import worlds
 from cfalign._analysis.alignment import Row
+from cfalign._audit.bank import bank
 from cfalign._audit.options import AuditOptions
-from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.options import Residual, SearchOptions
 from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._results import Floats, Outcome
 from cfalign.benchmarks import Semantics, semantics
 from cfalign.benchmarks.semantics import AttributeSemantics, JudgedEnd
 from cfalign.benchmarks.semantics.measure import _followed
-from cfalign.benchmarks.semantics.realism import _energies
+from cfalign.benchmarks.semantics.realism import _energies, detail
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 JUDGED = ("judge:smiling", "judge:eyeglasses", "judge:young")
@@ -118,6 +119,22 @@ def test_a_judge_that_is_the_head_follows_wholly(tmp_path: Path) -> None:
         assert a.off.judge_after < a.drop.judge_after
         assert (a.landed, a.drop.rank) == (1, 1)
     assert found.headline["score_kept"] < 1e-5, "these heads see nothing but what the autoencoder draws"
+
+
+@pytest.mark.parametrize("residual", ["gated", "dropped"])
+def test_detail_is_compared_with_where_the_walk_starts(residual: Residual, tmp_path: Path) -> None:
+    """With the image itself, or with its reconstruction: a bank holds the one or the other."""
+    images, reference, autoencoder = world()
+    search = SearchOptions(residual=residual)
+    options = AuditOptions(limit=40, search=search, both_ways=False)
+    made = bank(images, reference, autoencoder=autoencoder, attributes=["a"], options=options, out=tmp_path)
+    own = reference.classifier["a"]  # type: ignore[index]
+    found = cfa.latent_shift(images, own, autoencoder=autoencoder, options=search)
+    landed = torch.tensor([o.landed for o in found.outcomes])
+    before, after = ((x[landed] * 255).round() / 255 for x in (found.reconstructions, found.images))
+    energies = _energies(before, after)
+    assert detail(made)["a", "counterfactual"] == pytest.approx(float(energies[1] / energies[0]), rel=0.01)
+    assert torch.equal(found.reconstructions, images) == (residual == "gated")
 
 
 def test_it_is_the_change_of_the_judge_on_the_counterfactuals(tmp_path: Path) -> None:

@@ -48,7 +48,6 @@ COLUMNS = {
 }
 """Which of a bank's tensors the columns of ``responses`` are scored on."""
 OF_A_BANK = "name the heads that a bank is made of by --attributes (attributes=)"
-TENSORS = ("originals", "reconstructions", *COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,16 @@ class Bank:
         """Its attributes as witnesses of what is audited."""
         role = {m["role"]: m["hash"] for m in self.run.record()["models"]["classifiers"]}
         return [Watched(a, role["reference"], role["judge"] if a in self.judges else None) for a in self.attributes]
+
+    @property
+    def start(self) -> str:
+        """Which of its tensors x0 are, where the walks start: ``originals`` or ``reconstructions``."""
+        return f"{self.run.start.picture}s"
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that it holds, each kind of image once."""
+        return (*dict.fromkeys(("originals", self.start)), *COLUMNS.values())
 
     def first_images(self) -> Tensor:
         """Up to four of its images, [n, c, h, w] in [0, 1]."""
@@ -182,7 +191,7 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
             return
         scores = read_parquet(bank.run.path / "scores" / shard.name)
         known = scores.filter(pl.col("skipped").is_null())
-        scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(audited)
+        scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(bank, audited)
         if not met:
             refuse_broken(scored["originals"], audited.labels)
         met = met or len(known) > 0
@@ -190,7 +199,7 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
             kind.of(label): values[:, i]
             for kind, values in (
                 (Column.IMAGE, scored["originals"]),
-                (Column.RECONSTRUCTION, scored["reconstructions"]),
+                (Column.RECONSTRUCTION, scored[bank.start]),
             )
             for i, label in enumerate(audited.labels)
         }
@@ -205,24 +214,23 @@ def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progr
         responses = read_parquet(shard)
         place = {image_id: i for i, image_id in enumerate(known["image_id"].to_list())}
         image = np.array([place[i] for i in responses["image_id"].to_list()], dtype=int)
-        write_parquet(run.path / "responses" / shard.name, _extended(responses, image, scored, audited.labels))
+        on_pairs = {**scored, Column.BEFORE: scored[bank.start][image]}
+        write_parquet(run.path / "responses" / shard.name, _extended(responses, on_pairs, audited.labels))
 
     list(in_order(bank.run.shards("responses"), work, stage="responses", progress=progress))
 
 
 def _scored(bank: Bank, audited: Panel, name: str, batch: int) -> dict[str, Floats]:
     tensors = bank.run.tensors(bank.run.path / "tensors" / f"{name}.safetensors")
-    return {k: audited.scores(respond(pixels(tensors[k]), audited.classifiers, batch=batch)) for k in TENSORS}
+    return {k: audited.scores(respond(pixels(tensors[k]), audited.classifiers, batch=batch)) for k in bank.tensors}
 
 
-def _nothing(audited: Panel) -> dict[str, Floats]:
-    return dict.fromkeys(TENSORS, np.zeros((0, len(audited.labels))))
+def _nothing(bank: Bank, audited: Panel) -> dict[str, Floats]:
+    return dict.fromkeys(bank.tensors, np.zeros((0, len(audited.labels))))
 
 
-def _extended(
-    responses: pl.DataFrame, image: Floats, scored: Mapping[str, Floats], labels: Sequence[str]
-) -> pl.DataFrame:
-    """Responses with the audited heads' columns; rows without a counterfactual have none."""
+def _extended(responses: pl.DataFrame, scored: Mapping[str, Floats], labels: Sequence[str]) -> pl.DataFrame:
+    """Responses with the audited heads' columns; rows without a counterfactual have only those on x0, ``before``."""
     walked = np.array([Outcome(o).walked for o in responses["outcome"].to_list()], dtype=bool)
     rows = np.arange(len(responses))
     columns: dict[str, Floats] = {}
@@ -231,8 +239,7 @@ def _extended(
         values[: len(scored[key])] = scored[key]
         values[~walked] = np.nan
         columns |= {kind.of(label): values[:, i] for i, label in enumerate(labels)}
-    before = scored["reconstructions"][image.astype(int)]
-    columns |= {Column.BEFORE.of(label): before[:, i] for i, label in enumerate(labels)}
+    columns |= {Column.BEFORE.of(label): scored[Column.BEFORE][:, i] for i, label in enumerate(labels)}
     return responses.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
 
 
@@ -250,16 +257,18 @@ def kept_strips(
         scores = read_parquet(run.path / "scores" / shard.name).filter(pl.col("skipped").is_null())
         place = {image_id: i for i, image_id in enumerate(scores["image_id"].to_list())}
         for row in hits:
-            strips[row["image_id"], row["base"]] = _strip(tensors, place[row["image_id"]], row, labels)
+            seen = {name: tensors[name][place[row["image_id"]]] for name in ("originals", bank.start)}
+            walked = tensors["counterfactual.images"][row["row"]]
+            strips[row["image_id"], row["base"]] = _strip(seen, walked, row, labels)
     return {pair: strips[pair] for pair in pairs if pair in strips}
 
 
-def _strip(tensors: Mapping[str, Tensor], image: int, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:
+def _strip(seen: Mapping[str, Tensor], walked: Tensor, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:
     ends = [[row[kind.of(label)] for label in labels] for kind in (Column.BEFORE, Column.AFTER)]
     return Strip(
-        original=pixels(tensors["originals"][image]),
-        reconstruction=pixels(tensors["reconstructions"][image]),
-        counterfactual=pixels(tensors["counterfactual.images"][row["row"]]),
+        original=pixels(seen["originals"]),
+        reconstruction=pixels(seen["reconstructions"]) if "reconstructions" in seen else None,
+        counterfactual=pixels(walked),
         scores=np.array(ends, dtype=np.float64),
         lambdas=np.array([0.0, row["lambda"]]),
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cfalign._audit.measurement import MeasuredPairs, Pair, ScoredEnds, SeenImages
 from cfalign._counterfactuals.batch import Rows
-from cfalign._results import Floats, Outcome
+from cfalign._results import Floats, Outcome, Start
 from cfalign._runs.columns import GROUP, Column
 from cfalign.datasets import Skipped
 
@@ -44,7 +44,7 @@ class Chunk:
     ineligible: NDArray[np.int64]
     """Pairs that the base does not predict positive, [pair, (image, base)]."""
     ineligible_scores: Floats
-    """The score of the base on the reconstruction of each of them."""
+    """The score of the base on x0 of each of them."""
 
 
 def skipped_table(skipped: Sequence[Skipped], labels: Sequence[str]) -> pl.DataFrame:
@@ -196,11 +196,12 @@ def _own_scores(base: Rows, scores: Floats, columns: ResponseColumns) -> Floats:
 
 
 def image_tensors(images: Tensor, chunk: Chunk) -> dict[str, Tensor]:
-    """The images of a chunk in 8 bits, as files would hold them."""
+    """The images of a chunk in 8 bits, as files would hold them; x0 only where it is not the original."""
     off = [w.off for w in chunk.walked if w.off is not None]
+    start = chunk.seen.origins
     tensors = {
         "originals": images,
-        "reconstructions": chunk.seen.reconstructions,
+        **({"reconstructions": start.images} if Start.of(start.residual) is Start.RECONSTRUCTION else {}),
         **_both("counterfactual", (w.counterfactual for w in chunk.walked), images[:0]),
         **_both("off", off, images[:0]),
     }

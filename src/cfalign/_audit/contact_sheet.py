@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfalign._audit.bank import Bank, kept_strips
 from cfalign._audit.measurement import WalkSettings, off_search
-from cfalign._audit.pictures import KINDS, Strip, extents, kept, search_of, walked_again
+from cfalign._audit.pictures import Strip, extents, kept, search_of, walked_again
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow
@@ -80,9 +80,14 @@ def sheet_rows(
         wanted = [p for p in answers if not kept(run, *p) and p[0] in there and known[p].outcome.walked]
         strips = _walked(wanted, run, source, models.autoencoder, models.classifiers, known)
     return [
-        SheetRow(*pair, _caption(pair, answer, known[pair]), *_images(pair, run, strips.get(pair), source))
+        _row(pair, _caption(pair, answer, known[pair]), _images(pair, run, strips.get(pair), source))
         for pair, answer in answers.items()
     ]
+
+
+def _row(pair: tuple[str, str], caption: str, images: Mapping[str, Pixels]) -> SheetRow:
+    shown = (images.get(name) for name in ("original", "reconstruction", "counterfactual"))
+    return SheetRow(*pair, caption, *shown)
 
 
 @dataclass(frozen=True)
@@ -149,15 +154,16 @@ def _composition(base: str, run: Run, classifiers: Sequence[Classifier]) -> Comp
         ) from None
 
 
-def _images(pair: tuple[str, str], run: Run, strip: Strip | None, source: ImageSource | None) -> list[Pixels]:
-    """Original, reconstruction, counterfactual; fewer where there are no more."""
+def _images(pair: tuple[str, str], run: Run, strip: Strip | None, source: ImageSource | None) -> dict[str, Pixels]:
+    """The pictures of a row by what they are called; the original alone, or nothing, where there are no more."""
     if files := kept(run, *pair):
-        return [_opened(files[kind]) for kind in KINDS]
+        return {name: _opened(file) for name, file in files.items()}
     if strip is not None:
-        return [pixels(getattr(strip, kind)) for kind in KINDS]
+        return {name: pixels(image) for name, image in strip.pictures.items()}
     if source is None or pair[0] not in source.ids:
-        return []
-    return [pixels(image) for image in source.load([source.ids.index(pair[0])]).images]
+        return {}
+    loaded = source.load([source.ids.index(pair[0])]).images
+    return {"original": pixels(loaded[0])} if len(loaded) else {}
 
 
 def _opened(file: Path) -> Pixels:

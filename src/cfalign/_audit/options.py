@@ -9,6 +9,7 @@ from typing import Any
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, refuse_idle_descent
 from cfalign._errors import BadInput
+from cfalign._runs.run import residual_of
 from cfalign._validation import Count, Share, Whole, options
 
 DECIDED_BY_THE_BANK = ("limit", "chunk", "both_ways", "search", "estimate")
@@ -62,7 +63,7 @@ def differing_from_bank(options: AuditOptions, made: Mapping[str, Any]) -> list[
     ``made``: the settings in the bank's ``run.json``. Settings of a group have dotted names, such as ``search.drop``.
     """
     chosen, plain = (_flat(asdict(o), DECIDED_BY_THE_BANK) for o in (options, AuditOptions()))
-    banked = _flat(made, DECIDED_BY_THE_BANK)
+    banked = {"search.residual": residual_of(made), **_flat(made, DECIDED_BY_THE_BANK)}
     return [name for name, value in chosen.items() if value not in (plain[name], banked.get(name, plain[name]))]
 
 

@@ -1,4 +1,4 @@
-"""The images behind the findings: original, reconstruction, counterfactual, and the scores along the ray."""
+"""The images behind the findings, original, x0 and counterfactual, and the scores along the ray."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from cfalign._counterfactuals.origins import origins
 from cfalign._findings import Finding, Sample
 from cfalign._heads.panel import Panel, weights
 from cfalign._models.guard import device_of
-from cfalign._results import Floats
+from cfalign._results import Floats, Start
 from cfalign._runs.codec import file_name, write_parquet, written
 from cfalign._runs.columns import Column
-from cfalign._runs.run import Run
+from cfalign._runs.run import Run, residual_of
 from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource
 
 STEPS = 10
-KINDS = ("original", "reconstruction", "counterfactual")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,23 @@ class Strip:
     """One (image, base) pair to show; images [c, h, w] in [0, 1]."""
 
     original: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor | None
+    """None where the residual of the image stays: x0 is the original."""
     counterfactual: Tensor
     scores: Floats
     """Panel scores along the ray, [step, column]."""
     lambdas: Floats
     """[step]"""
+
+    @property
+    def start(self) -> Start:
+        """What x0 is."""
+        return Start.IMAGE if self.reconstruction is None else Start.RECONSTRUCTION
+
+    @property
+    def pictures(self) -> dict[str, Tensor]:
+        """The images by what they are called, each once."""
+        return {name: getattr(self, name) for name in self.start.pictures}
 
 
 @dataclass(frozen=True)
@@ -121,11 +131,12 @@ def _strips(
     points = batch.points(walked, each=len(fractions))
     seen = evaluate(points, models=models, read=every_logit, keep_images=False)
     scores = panel.scores(seen.values).reshape(len(ends), len(fractions), -1)
+    drawn = settings.search.start is Start.RECONSTRUCTION
     last = evaluate(batch.points(walked[STEPS :: STEPS + 1]), models=models, read=every_logit).images
     for i, (owner, end) in enumerate(zip(batch.pairs.image.tolist(), ends, strict=True)):
         yield Strip(
             original=originals[owner],
-            reconstruction=batch.origins.images[owner],
+            reconstruction=batch.origins.images[owner] if drawn else None,
             counterfactual=last[i],
             scores=scores[i],
             lambdas=end.lambda_ * fractions,
@@ -134,13 +145,15 @@ def _strips(
 
 def search_of(run: Run) -> SearchOptions:
     """How a run's counterfactuals were searched."""
-    values = {"residual": "dropped", **run.record()["settings"]["search"]}  # older versions kept none
+    settings = run.record()["settings"]
+    values = {**settings["search"], "residual": residual_of(settings)}
     return SearchOptions(**{**values, "descent": DescentOptions(**values.get("descent", {}))})
 
 
 def kept(run: Run, image_id: str, base: str) -> dict[str, Path]:
-    """The images that a run holds of a pair, by kind; empty when it was not shown."""
-    files = {kind: run.path / "images" / file_name(base) / f"{file_name(image_id)}.{kind}.png" for kind in KINDS}
+    """The images that a run holds of a pair, by what they are called; empty when it was not shown."""
+    names = run.start.pictures
+    files = {name: run.path / "images" / file_name(base) / f"{file_name(image_id)}.{name}.png" for name in names}
     return files if all(file.is_file() for file in files.values()) else {}
 
 
@@ -151,8 +164,8 @@ def save(
     files, curves = {}, []
     for (image_id, base), strip in strips.items():
         files[image_id, base] = {
-            kind: _save_png(run, f"images/{file_name(base)}/{file_name(image_id)}.{kind}.png", getattr(strip, kind))
-            for kind in KINDS
+            name: _save_png(run, f"images/{file_name(base)}/{file_name(image_id)}.{name}.png", image)
+            for name, image in strip.pictures.items()
         }
         steps = len(strip.lambdas)
         head = {

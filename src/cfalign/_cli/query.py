@@ -21,6 +21,7 @@ from cfalign._cli.output import WIDE, complain, print_json, print_table, say
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow, contact_sheet
 from cfalign._figures.plots.pixels import save_png
+from cfalign._results import Start
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.run import Run
 from cfalign.datasets import ImageFolder, ImageSource, open_images
@@ -63,8 +64,8 @@ def query(
     """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
 
     In a condition [bold]smiling[/bold] is the score of that head on the counterfactual, [bold]before.smiling[/bold] on
-    the reconstruction, [bold]change.smiling[/bold] their difference, [bold]psi.smiling[/bold] the relative change, and
-    [bold]base_change[/bold] that of the base; other names are the columns of the run's responses.
+    the image before the walk, [bold]change.smiling[/bold] their difference, [bold]psi.smiling[/bold] the relative
+    change, and [bold]base_change[/bold] that of the base; other names are the columns of the run's responses.
 
     cfalign query runs/demo --base smiling --downstream young --where "psi.young < -0.1" --sheet sheet.png
     """
@@ -77,7 +78,8 @@ def query(
         named = SheetInputs(images, autoencoder, tuple(classifier or ()), reference, bank, size)
         pictured = _pictured(rows, opened, named, trust=trust)
         cell = " → ".join(name for name in (base, downstream) if name)
-        _draw(pictured, sheet, heading=f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows")
+        heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
+        _draw(pictured, sheet, start=opened.start, heading=heading)
     if csv is not None:
         write_text(csv, rows.write_csv())
     incomplete = sum(not row.complete for row in pictured)
@@ -93,11 +95,11 @@ def query(
         complain(f"{incomplete} of {len(pictured)} rows have no counterfactual: their outcome says why.")
 
 
-def _draw(pictured: Sequence[SheetRow], sheet: Path, *, heading: str) -> None:
+def _draw(pictured: Sequence[SheetRow], sheet: Path, *, start: Start, heading: str) -> None:
     if not pictured:
         raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
     with written(sheet) as temporary:
-        save_png(contact_sheet(pictured, heading=heading), temporary)
+        save_png(contact_sheet(pictured, start=start, heading=heading), temporary)
 
 
 def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:

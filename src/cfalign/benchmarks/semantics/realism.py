@@ -32,7 +32,7 @@ def detail(bank: Bank) -> Mapping[tuple[str, str], float]:
         for end in ENDS:
             images = tensors[f"{end}.images"]
             for base, numbers in _by_base(rows, len(images)).items():
-                before = pixels(tensors["reconstructions"][[place[rows["image_id"][i]] for i in numbers]])
+                before = pixels(tensors[bank.start][[place[rows["image_id"][i]] for i in numbers]])
                 sums[base, end] += _energies(before, pixels(images[numbers]))
     return {key: float(after / before) if before > 0 else float("nan") for key, (before, after) in sums.items()}
 
