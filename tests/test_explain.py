@@ -12,19 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from scipy.special import expit, logit
 from torch import Tensor
 
 import cfalign
 import worlds
-from cfalign._counterfactuals.options import SearchOptions
+from cfalign._counterfactuals.options import Residual, SearchOptions
 from cfalign._errors import BadInput
+from cfalign._explanation.drawing import explanation_figure
 from cfalign._explanation.explanation import difference_map, explain, mirrored
 from cfalign._explanation.options import ExplainOptions
 from cfalign._figures.svg import Walk, alignment_plot
 from cfalign._heads.reference import Reference
-from cfalign._results import Outcome
+from cfalign._results import Outcome, Start
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 WORLDS = Path(worlds.__file__)
@@ -119,6 +122,37 @@ def test_a_negative_prediction_says_how_to_raise_it() -> None:
         explain(x, ["head_0"], classifier=clf, autoencoder=LinearAutoencoder())
 
 
+@pytest.mark.parametrize(("residual", "word"), [("gated", "image"), ("kept", "image"), ("dropped", "reconstruction")])
+def test_a_refusal_names_what_was_scored(residual: Residual, word: str) -> None:
+    x, clf = world(0.2)
+    options = replace(QUICK, search=SearchOptions(residual=residual))
+    with pytest.raises(BadInput, match=rf"head_0 scores 0\.20 on the {word}, below 0\.5,"):
+        explain(x, ["head_0"], classifier=clf, autoencoder=LinearAutoencoder(), options=options)
+
+
+@pytest.mark.parametrize(("residual", "start"), [("gated", Start.IMAGE), ("dropped", Start.RECONSTRUCTION)])
+def test_no_picture_is_shown_twice(residual: Residual, start: Start, tmp_path: Path) -> None:
+    """Where the walk starts at the image itself the strip begins with it, and nothing speaks of a reconstruction."""
+    x, clf = world(0.9)
+    noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    options = replace(QUICK, search=SearchOptions(residual=residual))
+    explained = explain(x + noise, "head_0", classifier=clf, autoencoder=LinearAutoencoder(), options=options)
+    shown = words_of(explanation_figure(explained))
+    for name in ("original", "counterfactual"):
+        assert shown.count(name) == 1
+    assert shown.count("reconstruction") == (start is Start.RECONSTRUCTION)
+    assert f"score of head_0: {start.picture} → counterfactual" in shown
+    assert [f"{share}% of λ" in shown for share in (20, 40, 60, 80)] == [True] * 4
+    files = explained.write(tmp_path)
+    assert json.loads(files["numbers"].read_text())["settings"]["residual"] == residual
+    plot = files["alignment of head_0"].read_text()
+    assert ("reconstruction" in plot) == (start is Start.RECONSTRUCTION)
+
+
+def words_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
 def test_psi_is_undefined_where_the_base_hardly_moved() -> None:
     x, clf = world(0.9)
     small = replace(QUICK, search=SearchOptions(drop=0.2))
@@ -130,7 +164,7 @@ def test_psi_is_undefined_where_the_base_hardly_moved() -> None:
     assert all(math.isfinite(value) for value in base.psi.values())
 
 
-def test_a_flat_base_keeps_the_reconstruction() -> None:
+def test_a_flat_base_keeps_x0() -> None:
     x, _ = world(0.9)
     clf = LinearClassifier(np.zeros((2, 8)), [2.0, 2.0])
     (base,) = explain(x, "head_0", classifier=clf, autoencoder=LinearAutoencoder(), options=QUICK).bases
@@ -210,9 +244,9 @@ def test_the_models_are_left_as_they_came() -> None:
 
 
 def test_both_plots_go_from_left_to_right() -> None:
-    """Lowered or raised, the reconstruction is at the left."""
+    """Lowered or raised, x0 is at the left."""
     for scores in ((0.9, 0.6, 0.3), (0.1, 0.4, 0.7)):
-        drawn = alignment_plot(Walk("image", "smiling", scores, {"young": (0.2, 0.5, 0.6)}))
+        drawn = alignment_plot(Walk("image", "smiling", scores, {"young": (0.2, 0.5, 0.6)}), start=Start.IMAGE)
         points = [p for p in re.findall(r'points="([^"]+)"', drawn) if len(p.split()) == 3]
         curves = [[float(xy.split(",")[0]) for xy in p.split()] for p in points]
         assert sum(xs == sorted(xs) and xs[0] < xs[-1] for xs in curves) == 2, "the base and the other head"

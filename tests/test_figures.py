@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._figures.svg import alignment
-from cfalign._results import Cell, Effect
+from cfalign._results import Cell, Effect, Start
 
 NAN = math.nan
 EVIL = '"><script>&'
@@ -196,12 +196,23 @@ def test_alignment_plot_labels_the_three_most_aligned_and_inverse() -> None:
     assert alignment.labelled_heads(one, marked=["marked_one", "lost"]) == [
         *("marked_one", "down4", "down3", "down2", "up4", "up3", "up2"),
     ]
-    svg = figures.alignment_plot(one, marked=["marked_one"])
+    svg = figures.alignment_plot(one, start=Start.IMAGE, marked=["marked_one"])
     labels = [w for w in words(svg) if re.search(r"(up|down)\d [+−]", w)]
     assert len(labels) == 6
     assert any("down4 +0.67" in w for w in words(svg))
     assert any("base (base)" in w for w in words(svg))
     assert len(parsed(svg).findall(".//polyline")) == 13  # every head and the base
+
+
+def test_alignment_plot_says_where_the_walk_starts() -> None:
+    for start, other in ((Start.IMAGE, Start.RECONSTRUCTION), (Start.RECONSTRUCTION, Start.IMAGE)):
+        svg = figures.alignment_plot(walk(hat=(0.1, 0.2, 0.3)), start=start)
+        assert start.picture in words(svg)
+        assert other.picture not in words(svg)
+        (word,) = (t for t in parsed(svg).iter("text") if t.text == start.picture)
+        arrow = max(parsed(svg).findall("line"), key=lambda line: float(line.attrib["y1"]))
+        room = float(arrow.attrib["x1"]) - float(word.attrib["x"])
+        assert 0 < room - 5.5 * len(start.picture) < 15, "beside the word, not through it"
 
 
 @given(st.lists(st.floats(0, 200), max_size=10))
@@ -216,6 +227,13 @@ def test_controls_and_outcomes() -> None:
     shown = words(figures.controls_plot(controls))
     assert {"0.100", "0.020", "0.050", "0.200"} <= set(shown)
     assert sum("not measured in this run" in w for w in shown) == 4
+    without = figures.controls_plot(controls, drift=False)
+    assert {"0.020", "0.050", "0.200"} <= set(words(without))
+    assert "0.100" not in words(without)
+    assert "drift" not in without.lower()
+    assert (
+        len(parsed(without).findall(".//rect")) == len(parsed(figures.controls_plot(controls)).findall(".//rect")) - 1
+    )
     bar = parsed(figures.outcome_bar({"reached": 3, "turned": 1, "not_eligible": 50, "new_kind": 2}))
     assert [r.attrib["width"] for r in bar.findall("rect")] == ["220", "110", "36.67", "73.33"]
     assert bar.attrib["aria-label"] == "reached 3, turned 1, new_kind 2"
@@ -229,7 +247,9 @@ def test_hostile_names_stay_names() -> None:
         figures.matrix_heatmap(cells, reasons={EVIL: EVIL}),
         figures.forest_plot(rows, scale=figures.common_scale(rows)),
         figures.forest_thumbnail(rows, scale=figures.common_scale(rows)),
-        figures.alignment_plot(figures.Walk(EVIL, EVIL, (0.9, 0.3), {EVIL: (0.9, 0.3), EVIL + "2": (0.1, 0.9)})),
+        figures.alignment_plot(
+            figures.Walk(EVIL, EVIL, (0.9, 0.3), {EVIL: (0.9, 0.3), EVIL + "2": (0.1, 0.9)}), start=Start.IMAGE
+        ),
         figures.controls_plot([figures.Control(EVIL, 0.1, 0.1, 0.1, 0.1, 3)]),
         figures.outcome_bar({EVIL: 3}),
         figures.colour_bar(),

@@ -403,6 +403,63 @@ def test_page_shows_strips_and_alignment_plots(run_dir: Path) -> None:
     assert "gone.original.png could not be read" in page
 
 
+def started_at_the_image(run_dir: Path, residual: str = "gated") -> Path:
+    """The same run where residuals stayed: no file of a reconstruction, and no drift."""
+    change(run_dir, lambda run: run["settings"]["search"].update(residual=residual))
+    change(run_dir, lambda run: run.update(drift=dict.fromkeys(HEADS, 0.0)))
+
+    def edit(content: dict[str, Any]) -> None:
+        for sample in content["findings"][0]["samples"]:
+            sample["files"] = {k: f for k, f in sample["files"].items() if k != "reconstruction"}
+
+    change(run_dir, edit, "findings.json")
+    (run_dir / FILES["reconstruction"]).unlink()
+    return run_dir
+
+
+@pytest.mark.parametrize("residual", ["gated", "kept"])
+def test_where_walks_start_at_the_image_no_picture_stands_twice(run_dir: Path, residual: str) -> None:
+    data = report.load(started_at_the_image(run_dir, residual))
+    page = report.html(data)
+    words = text_of(page)
+    assert page.count('<img src="data:image/png;base64,') == 3
+    assert re.findall(r"<figcaption>(\w+)", page) == ["original", "counterfactual", "difference"] * 2
+    assert "originalbase score 0.97" in words
+    assert "difference ×12" in words, "from 120 to 140"
+    assert "Per image: the original, the counterfactual, and what changed between the two." in words
+    assert page.count(">original</text>") == 2, "at the left of the plots"
+    assert "there is no drift" in words
+    assert not re.search("reconstruction|0.191|Grey bar|never with the original|less drift", words)
+    assert "reconstruction" not in page
+    assert "Everything is compared with the original." in words
+    assert "so that the walk starts at the original itself." in words
+    assert ("except where the walk changes the picture" in words) == (residual == "gated")
+
+
+def test_where_walks_start_at_the_image_the_text_says_so(run_dir: Path) -> None:
+    written = report.markdown(report.load(started_at_the_image(run_dir)))
+    assert "| original | counterfactual |\n" in written
+    assert "reconstruction" not in written
+    assert "where x0 is an image and x_λ its counterfactual" in written
+    assert "| head | random step | its 95th percentile | counterfactuals | n |\n" in written
+    assert "| `smiling` | 0.020 | 0.029 | 0.100 | 2 |\n" in written
+    assert "there is no drift" in written
+
+
+def test_where_walks_start_at_the_reconstruction_the_page_says_so(run_dir: Path) -> None:
+    """Also of a run that does not say what became of residuals: older versions dropped them."""
+    older = report.html(report.load(run_dir))
+    change(run_dir, lambda run: run["settings"]["search"].update(residual="dropped"))
+    words = text_of(report.html(report.load(run_dir)))
+    for page in (words, text_of(older)):
+        assert "back into an image x0, its reconstruction. Walking" in page
+        assert "Everything is compared with the reconstruction, never with the original." in page
+        assert "Grey bar: what the autoencoder alone does to a head's score (drift)." in page
+        assert "the original, what the autoencoder makes of it, the counterfactual" in page
+        assert "no drift" not in page
+    assert older.count(">reconstruction</text>") == 2
+
+
 def test_missing_numbers_are_dashes_with_a_reason(run_dir: Path) -> None:
     data = report.load(run_dir)
     page = report.html(data)

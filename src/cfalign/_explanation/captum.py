@@ -1,4 +1,4 @@
-"""Latent shift for users of Captum: the difference between reconstruction and counterfactual as an attribution."""
+"""Latent shift for users of Captum: the difference between x0 and the counterfactual as an attribution."""
 
 from __future__ import annotations
 

@@ -14,11 +14,12 @@ from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import Pixels, change, heat_map, largest, new_figure, picture, signed_map
 from cfalign._figures.svg.alignment import Walk, labelled_heads, spread
+from cfalign._results import Start
 
 Place = Callable[[float, float, float, float], Axes]
 _WIDTH, _BLOCK, _TOP = 11.0, 5.2, 0.3
-_FRAMES = 5
-"""Frames of the strip between the original and the counterfactual, the reconstruction among them."""
+_STEPS = 5
+"""Steps of the strip from x0 to the counterfactual."""
 
 
 def explanation_figure(explanation: ExplainedImage) -> Figure:
@@ -61,7 +62,7 @@ def _block(figure: Figure, explanation: ExplainedImage, base: ExplainedBase, *, 
         picture(axes, image, title, size=7.5)
         axes.set_xlabel(f"score {style.number(score)}", fontsize=7.5, color=style.MUTED, labelpad=2)
     _maps(explanation, base, place)
-    _alignment(place(5.2, 0.46, 3.4, 2.34), walk_of(explanation, base))
+    _alignment(place(5.2, 0.46, 3.4, 2.34), walk_of(explanation, base), explanation.options.search.start)
 
 
 def _maps(explanation: ExplainedImage, base: ExplainedBase, place: Place) -> None:
@@ -80,14 +81,16 @@ def _maps(explanation: ExplainedImage, base: ExplainedBase, place: Place) -> Non
 
 
 def _strip(explanation: ExplainedImage, base: ExplainedBase) -> list[tuple[Pixels, str, float]]:
-    """Image, title and base score of every picture in the strip."""
-    last = len(base.frames) - 1
-    chosen = sorted({round(at) for at in np.linspace(0, last, min(_FRAMES + 1, last + 1))})
+    """Image, title and base score of every picture in the strip: the original once, also where it is x0."""
+    start, last = explanation.options.search.start, len(base.frames) - 1
+    chosen = sorted({round(at) for at in np.linspace(0, last, min(_STEPS + 1, last + 1))})
     column = explanation.heads.index(base.base)
-    strip = [(_pixels(explanation.image), "original", float(explanation.image_scores[column]))]
+    strip = []
+    if start is Start.RECONSTRUCTION:
+        strip.append((_pixels(explanation.image), "original", float(explanation.image_scores[column])))
     way = "λ" if math.isfinite(base.lambdas[-1]) else "the way"
     for at in chosen:
-        title = {0: "reconstruction", last: "counterfactual"}.get(at, f"{at / last:.0%} of {way}")
+        title = {0: start.picture, last: "counterfactual"}.get(at, f"{at / last:.0%} of {way}")
         strip.append((_pixels(base.frames[at]), title, float(base.base_scores[at])))
     return strip
 
@@ -97,7 +100,7 @@ def _pixels(image: Tensor) -> Pixels:
     return values
 
 
-def _alignment(axes: Axes, walk: Walk) -> None:
+def _alignment(axes: Axes, walk: Walk, start: Start) -> None:
     """Base score, as the walk goes, against the scores of the other heads; the labelled ones with their ψ."""
     shown = labelled_heads(walk, each=5)
     x = np.asarray(walk.base_scores)
@@ -113,7 +116,7 @@ def _alignment(axes: Axes, walk: Walk) -> None:
     bottom, top = _range(walk)
     axes.set_ylim(bottom, top)
     axes.set_title("red moves with the base, blue against it", fontsize=7.5, color=style.MUTED, pad=3)
-    axes.set_xlabel(f"score of {style.clip(walk.base, 40)}: reconstruction → counterfactual", fontsize=7.5)
+    axes.set_xlabel(f"score of {style.clip(walk.base, 40)}: {start.picture} → counterfactual", fontsize=7.5)
     axes.set_ylabel("score of each head", fontsize=7.5)
     axes.tick_params(labelsize=7, color=style.MUTED, labelcolor=style.MUTED, length=2.5)
     axes.grid(axis="y", color=style.RULE, linewidth=0.5)

@@ -13,7 +13,7 @@ from cfalign._results import Floats, Outcome
 
 @dataclass(frozen=True)
 class ExplainedBase:
-    """The walk of one base on one image; without a counterfactual every frame is the reconstruction."""
+    """The walk of one base on one image; without a counterfactual every frame is x0."""
 
     base: str
     increased: bool
@@ -24,7 +24,8 @@ class ExplainedBase:
     """λ of every frame [step], in units of the gradient of the score; NaN without a counterfactual, and for all
     methods but ``latent-shift``."""
     frames: Tensor
-    """[step, c, h, w] in [0, 1]; the first is the reconstruction, the last the counterfactual."""
+    """[step, c, h, w] in [0, 1]; the first is x0, the last the counterfactual. x0 is the image itself, or its
+    reconstruction where the residual is dropped (``options.search.residual``)."""
     scores: Floats
     """[step, head]: scores of ``Explanation.heads`` on every frame."""
     base_scores: Floats
@@ -49,6 +50,6 @@ class ExplainedImage:
     heads: tuple[str, ...]
     """The downstream heads, then the bases that are none of them."""
     image_scores: Floats
-    """[head] on x itself: what the autoencoder alone changes is the step from here to the reconstruction."""
+    """[head] on x itself: what the autoencoder alone changes is the step from here to x0; none where x0 is x."""
     bases: tuple[ExplainedBase, ...]
     options: ExplainOptions

@@ -102,10 +102,11 @@ def explain(
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
         start = origins(x, autoencoder, residual=options.search.residual)
-        at_x, at_x0 = (table.scores(respond(part, table.classifiers))[0] for part in (x, start.images))
+        at_x = table.scores(respond(x, table.classifiers))[0]
+        at_x0 = at_x if start.images is x else table.scores(respond(start.images, table.classifiers))[0]
         scores = {b: float(at_x0[table.compositions.index(b)]) for b in bases}
         if not options.increase:
-            _refuse_negative(name, table, scores, options.search.eligible)
+            _refuse_negative(name, table, scores, options.search)
         explained = tuple(
             _explained(b, scores[b], start, table=table, autoencoder=autoencoder, options=options) for b in bases
         )
@@ -157,12 +158,12 @@ def _opened(image: Image, size: int | None, bit_depth: int | None) -> tuple[Tens
     return read_image(image, size=size, bit_depth=bit_depth)[None], Path(image).name
 
 
-def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float], eligible: float) -> None:
+def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float], search: SearchOptions) -> None:
     for base, score in scores.items():
-        if score < eligible:
+        if score < search.eligible:
             label = table.labels[table.compositions.index(base)]
             raise BadInput(
-                f"{name}: {label} scores {score:.2f} on the reconstruction, below {eligible:g}, so there is no "
+                f"{name}: {label} scores {score:.2f} on the {search.start}, below {search.eligible:g}, so there is no "
                 "prediction to take away; use --increase (in Python ExplainOptions(increase=True)) to raise the score "
                 "instead."
             )

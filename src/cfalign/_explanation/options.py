@@ -24,7 +24,8 @@ class ExplainOptions:
     bit_depth: BitDepth | None = None
     """Bits that grey values of an image file use, so that 2**bit_depth − 1 is white; by default what the file says."""
     steps: Count = 10
-    """Equal steps on the straight line from the reconstruction to the counterfactual: for ``latent-shift`` its ray."""
+    """Equal steps on the straight line from x0 to the counterfactual: for ``latent-shift`` its ray. x0 is what
+    ``search.residual`` makes it, the image itself or its reconstruction."""
     difference: Difference = "mean"
     """Of |x_t − x0| over the frames: their ``mean``, ``max``, or the last alone (``first-last``); ``int``: the sum of
     the changes from frame to frame."""

@@ -33,7 +33,7 @@ def write_explanation(
     explanation: ExplainedImage, out: str | Path, *, transitions: Sequence[str | Path] = ()
 ) -> dict[str, Path]:
     """Write ``explain.png``, ``explain.json`` and an ``alignment.<base>.svg`` per base into the folder ``out``, and
-    the transition from reconstruction to counterfactual and back as ``transition.gif``, or as the files named.
+    the transition from x0 to the counterfactual and back as ``transition.gif``, or as the files named.
 
     ``transitions`` end in .gif, .webp or .mp4 (which needs the extra ``[video]``); several bases lie side by side.
     Gives the files by name. BadInput for another ending.
@@ -48,9 +48,10 @@ def write_explanation(
     with written(files["figure"]) as temporary:
         save_png(explanation_figure(explanation), temporary)
     write_json(files["numbers"], numbers(explanation))
+    start = explanation.options.search.start
     for base in explanation.bases:
         file = folder / f"alignment.{file_name(base.base)}.svg"
-        write_text(file, alignment_plot(walk_of(explanation, base)) + "\n")
+        write_text(file, alignment_plot(walk_of(explanation, base), start=start) + "\n")
         files[f"alignment of {base.base}"] = file
     frames = transition(explanation)
     for path in moving:
@@ -72,6 +73,7 @@ def numbers(explanation: ExplainedImage) -> dict[str, Any]:
             "strategy": options.search.strategy,
             "method": options.search.method,
             "eligible": options.search.eligible,
+            "residual": options.search.residual,
             "min_base_change": options.min_base_change,
             "difference": options.difference,
             "steps": options.steps,
@@ -102,7 +104,7 @@ def _of_base(explanation: ExplainedImage, base: ExplainedBase) -> dict[str, Any]
 
 
 def transition(explanation: ExplainedImage) -> list[Frame]:
-    """Frames [h, w, 3]: reconstruction to counterfactual and back, the bases side by side."""
+    """Frames [h, w, 3]: x0 to counterfactual and back, the bases side by side."""
     columns = [[_frame(image) for image in base.frames] for base in explanation.bases]
     there = [np.concatenate(row, axis=1) for row in zip(*columns, strict=True)]
     return [*[there[0]] * _HOLD, *there[1:-1], *[there[-1]] * _HOLD, *there[-2:0:-1]]

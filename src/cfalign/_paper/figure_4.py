@@ -33,6 +33,7 @@ from cfalign._paper.saliency_and_alignment import (
     scored,
 )
 from cfalign._paper.single_image import explained_image
+from cfalign._results import Start
 from cfalign._runs.progress import Progress, silent
 
 CONCEPTS = ("pointy_nose", "big_nose")
@@ -108,7 +109,7 @@ def saliency_figure(result: SaliencyStudy) -> Figure:
     figure = new_figure(9.6, 4.75 + 0.22 * rows + 0.9)
     width, height = figure.get_size_inches()
     for number, base in enumerate(result.shown.bases):
-        _maps(figure, base, top=height - 0.9 - 1.9 * number, titles=number == 0)
+        _maps(figure, base, result.shown.options.search.start, top=height - 0.9 - 1.9 * number, titles=number == 0)
     figure.text(0.35 / width, 1 - 0.12 / height, _concepts(result), fontsize=8.5, color=style.INK, va="top")
     axes = figure.add_axes((2.2 / width, 0.5 / height, (width - 2.6) / width, 0.22 * rows / height))
     if result.detectors:
@@ -120,11 +121,11 @@ def saliency_figure(result: SaliencyStudy) -> Figure:
     return figure
 
 
-def _maps(figure: Figure, base: ExplainedBase, *, top: float, titles: bool) -> None:
-    """The pictures of one concept side by side; ``top``: their upper end in inches."""
+def _maps(figure: Figure, base: ExplainedBase, start: Start, *, top: float, titles: bool) -> None:
+    """The pictures of one concept side by side; ``start``: what x0 is; ``top``: their upper end in inches."""
     width, height = figure.get_size_inches()
     pictures = [
-        ("reconstruction", base.frames[0], False),
+        (start.picture, base.frames[0], False),
         *((method, values, True) for method, values in base.saliency.items()),
         ("counterfactual change", base.difference, True),
         ("counterfactual", base.frames[-1], False),

@@ -11,14 +11,12 @@ from typing import Any
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
 from cfalign._findings import Finding
-from cfalign._results import Conclusions, Counts, Followed
+from cfalign._results import Conclusions, Counts, Followed, Start
 from cfalign._runs.codec import built
-from cfalign._runs.run import SCHEMA, Run
+from cfalign._runs.run import SCHEMA, Run, residual_of
 from cfalign.report.evidence import controls, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
-
-_KINDS = ("original", "reconstruction", "counterfactual")
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,16 @@ class ReportData:
     """
     image_warnings: tuple[str, ...] = ()
     """What was odd about the images when they were opened, in sentences."""
+
+    @property
+    def residual(self) -> str:
+        """What became of the part of an image that the autoencoder cannot draw; see ``SearchOptions.residual``."""
+        return residual_of(self.settings)
+
+    @property
+    def start(self) -> Start:
+        """What x0 is, where walks start and from which every change is measured."""
+        return Start.of(self.residual)
 
     @property
     def counts(self) -> Counts:
@@ -145,7 +153,7 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         conclusions=conclusions,
         controls=controls(responses, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
-        pictures=_pictures(run.path, conclusions.findings),
+        pictures=_pictures(run, conclusions.findings),
         image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),
     )
 
@@ -171,12 +179,12 @@ def _source(data: Mapping[str, Any]) -> str:
     return str(data["source"]) if "source" in data else f"bank {data['bank']}"
 
 
-def _pictures(folder: Path, findings: Sequence[Finding]) -> dict[str, Pixels]:
+def _pictures(run: Run, findings: Sequence[Finding]) -> dict[str, Pixels]:
     """Only files inside the run directory: a path in findings.json cannot pull anything else into a page that is
     passed on.
     """
-    root = folder.resolve()
-    names = [s.files[kind] for f in findings for s in f.samples for kind in _KINDS if kind in s.files]
+    root, kinds = run.path.resolve(), run.start.pictures
+    names = [s.files[kind] for f in findings for s in f.samples for kind in kinds if kind in s.files]
     inside = [name for name in dict.fromkeys(names) if (root / name).resolve().is_relative_to(root)]
     read = {name: read_small(root / name) for name in inside}
     return {name: pixels for name, pixels in read.items() if pixels is not None}

@@ -38,7 +38,7 @@ def _control(made: pl.DataFrame, head: str, drift: float) -> Control:
 
 
 def _change(table: pl.DataFrame, head: str, to: Column) -> pl.Series:
-    """|change| of a head's score from the reconstruction, where it is known."""
+    """|change| of a head's score from x0, where it is known."""
     before, after = Column.BEFORE.of(head), to.of(head)
     if not {before, after} <= set(table.columns):
         return pl.Series([], dtype=pl.Float64)

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._findings import Finding, Sample
-from cfalign._results import Effect, Outcome
+from cfalign._results import Effect, Outcome, Start
 from cfalign.report import page_images, verdict, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
@@ -34,7 +34,6 @@ _OPEN_FINDINGS = 3
 _OPEN_SAMPLES = 2
 _FULL_PLOTS = 3
 """Audited heads up to which each gets its full plot; beyond, an overview whose cards open."""
-_KINDS = ("original", "reconstruction", "counterfactual")
 
 
 def html(data: ReportData) -> str:
@@ -74,6 +73,12 @@ def _with_code(sentence: str) -> Markup:
     return Markup(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", sentence))
 
 
+def _with_marks(sentence: str) -> Markup:
+    """A sentence made by ``wording`` without a name in it; stars emphasise, and x0 and x_λ are set as the equation."""
+    set_as = sentence.replace("x0", "x<sub>0</sub>").replace("x_λ", "x<sub>λ</sub>")
+    return Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", set_as))
+
+
 def _context(data: ReportData) -> dict[str, Any]:
     blocks, heatmap, controls = _effect_blocks(data), _heatmap(data), _controls(data)
     figures_drawn = [heatmap, controls["plot"], controls["rest"], *(p for b in blocks for p in b.figures)]
@@ -109,6 +114,10 @@ def _context(data: ReportData) -> dict[str, Any]:
         ],
         "followed_words": wording.followed_words(),
         "controls": controls,
+        "in_strips": wording.in_strips(data),
+        "drift_words": wording.drift_words(data),
+        "beginning": _with_marks(wording.beginning(data)),
+        "compared": wording.compared(data),
         "cost": [(wording.label(k), wording.quantity(k, v)) for k, v in data.counts.cost.items()],
         "timing": _timing(data),
         "settings": wording.flat(data.settings),
@@ -256,7 +265,9 @@ def _strip(data: ReportData, finding: Finding, sample: Sample, budget: _Budget) 
         kind="outgoing" if sample.base == finding.audited else "incoming",
         pictures=_strip_pictures(data, sample, budget),
         sentence=_whole(wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)),
-        plot=Markup(figures.alignment_plot(walk, marked=(sample.downstream,))) if walk else Markup(""),
+        plot=Markup(figures.alignment_plot(walk, start=data.start, marked=(sample.downstream,)))
+        if walk
+        else Markup(""),
         ends_only=walk is not None and len(walk.base_scores) == 2,
     )
 
@@ -274,27 +285,26 @@ def _own_walk(sample: Sample) -> figures.Walk | None:
 
 
 def _strip_pictures(data: ReportData, sample: Sample, budget: _Budget) -> list[_Picture]:
-    pixels = {k: data.pictures.get(sample.files[k]) for k in _KINDS if k in sample.files}
-    shown = [_picture(sample, kind, pixels.get(kind), budget) for kind in _KINDS]
-    before, after = pixels.get("reconstruction"), pixels.get("counterfactual")
+    kinds, first = data.start.pictures, data.start.picture
+    pixels = {k: data.pictures.get(sample.files[k]) for k in kinds if k in sample.files}
+    scores = {first: style.number(sample.base_before), "counterfactual": style.number(sample.base_after)}
+    shown = [_picture(sample, kind, scores.get(kind, ""), pixels.get(kind), budget) for kind in kinds]
+    before, after = pixels.get(first), pixels.get("counterfactual")
     if before is None or after is None or before.shape != after.shape:
         return [
             *shown,
-            _Picture("difference", None, "it needs the reconstruction and the counterfactual in one size"),
+            _Picture("difference", None, f"it needs the {first} and the counterfactual in one size"),
         ]
     changed, factor = page_images.difference(before, after)
-    key = f"{sample.files['reconstruction']} to {sample.files['counterfactual']}"
+    key = f"{sample.files[first]} to {sample.files['counterfactual']}"
     source = budget.spend(key, changed)
     note = "red brighter, blue darker"
     reason = "" if source else "left out to keep this page small"
     return [*shown, _Picture(f"difference ×{factor}" if factor > 1 else "difference", source, reason, note)]
 
 
-def _picture(sample: Sample, kind: str, pixels: Pixels | None, budget: _Budget) -> _Picture:
-    score = {
-        "reconstruction": style.number(sample.base_before),
-        "counterfactual": style.number(sample.base_after),
-    }.get(kind)
+def _picture(sample: Sample, kind: str, score: str, pixels: Pixels | None, budget: _Budget) -> _Picture:
+    """``score``: of the base on it; empty where it is not told."""
     words = f"base score {score}" if score else ""
     if pixels is None:
         where = sample.files.get(kind)
@@ -326,14 +336,20 @@ def _base_row(data: ReportData, base: str) -> dict[str, Any]:
 
 
 def _controls(data: ReportData) -> dict[str, Any]:
-    ordered = sorted(data.controls, key=lambda c: (-c.drift if math.isfinite(c.drift) else math.inf, c.head))
-    measured = any(math.isfinite(c.random) for c in ordered)
+    drifts = data.start is Start.RECONSTRUCTION
+
+    def most(c: figures.Control) -> float:
+        """Drift, or the random step where there is no drift; what is not known comes last."""
+        moved = c.drift if drifts else c.random
+        return -moved if math.isfinite(moved) else math.inf
+
+    ordered = sorted(data.controls, key=lambda c: (most(c), c.head))
     first, rest = ordered[:_ROWS], ordered[_ROWS:]
     return {
-        "measured": measured,
-        "plot": Markup(figures.controls_plot(first)) if first else Markup(""),
-        "rest": Markup(figures.controls_plot(rest)) if rest else None,
-        "n_rest": len(rest),
+        "measured": any(math.isfinite(c.random) for c in ordered),
+        "plot": Markup(figures.controls_plot(first, drift=drifts)) if first else Markup(""),
+        "rest": Markup(figures.controls_plot(rest, drift=drifts)) if rest else None,
+        "others": f"{len(rest)} heads " + ("with less drift" if drifts else "that a random step moves less"),
     }
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
 from cfalign._findings import Finding, Sample
-from cfalign._results import ALPHA, Cell, Effect, Outcome
+from cfalign._results import ALPHA, Cell, Effect, Outcome, Start
 from cfalign.report import verdict, wording
 from cfalign.report.content import ReportData
 
@@ -40,7 +40,7 @@ def markdown(data: ReportData) -> str:
     parts += ["## What the numbers rest on", *_basis(data)]
     parts += ["## Controls", _controls(data)]
     parts += ["## Cost, settings, versions", *_facts(data)]
-    parts += ["## How to read this", *_guide()]
+    parts += ["## How to read this", *_guide(data)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,7 +71,7 @@ def _findings(data: ReportData) -> list[str]:
         "\n".join(f"{rank}. {told}" for rank, told in enumerate(verdict.sentences(data, code), start=1)),
     ]
     for finding in data.conclusions.findings:
-        strips = [_strip(s) for s in finding.samples[:1] if s.files]
+        strips = [_strip(data, s) for s in finding.samples[:1] if s.files]
         if strips:
             parts += [f"Finding {finding.rank}: {_readings(finding)}.", *strips]
     return parts
@@ -82,8 +82,8 @@ def _readings(finding: Finding) -> str:
     return f"incoming {style.signed(finding.incoming)}{null}, outgoing {style.signed(finding.outgoing)}"
 
 
-def _strip(sample: Sample) -> str:
-    kinds = [k for k in ("original", "reconstruction", "counterfactual") if k in sample.files]
+def _strip(data: ReportData, sample: Sample) -> str:
+    kinds = [k for k in data.start.pictures if k in sample.files]
     cells = [f"![{k}]({quote(sample.files[k], safe='/')})" for k in kinds]
     scores = (sample.base_before, sample.base_after, sample.downstream_before, sample.downstream_after)
     words = wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)
@@ -182,19 +182,21 @@ def _basis(data: ReportData) -> list[str]:
 
 
 def _controls(data: ReportData) -> str:
+    drifts = data.start is Start.RECONSTRUCTION
     rows = [
         (
             code(c.head),
-            *(style.number(v, digits=3) for v in (c.drift, c.random, c.random_high, c.response)),
+            *(style.number(v, digits=3) for v in (*([c.drift] if drifts else []), c.random, c.random_high, c.response)),
             str(c.n),
         )
         for c in data.controls
     ]
     words = (
-        "Mean absolute change of each head's score: by the autoencoder alone (drift), by a random latent step as long "
-        "as the counterfactual's, and by the counterfactuals of other heads."
+        f"Mean absolute change of each head's score: {'by the autoencoder alone (drift), ' if drifts else ''}by a "
+        "random latent step as long as the counterfactual's, and by the counterfactuals of other heads."
     )
-    header = ("head", "drift", "random step", "its 95th percentile", "counterfactuals", "n")
+    words += "" if drifts else f" {wording.drift_words(data)}"
+    header = ("head", *(["drift"] if drifts else []), "random step", "its 95th percentile", "counterfactuals", "n")
     text = f"{words}\n\n{_table(header, rows)}"
     if not data.followed:
         return text
@@ -237,10 +239,11 @@ def _facts(data: ReportData) -> list[str]:
     return [_table(("what", "value"), rows)]
 
 
-def _guide() -> list[str]:
+def _guide(data: ReportData) -> list[str]:
+    x0 = "an image" if data.start is Start.IMAGE else "the reconstruction of an image"
     return [
-        "ψ = (f_downstream(x_λ) − f_downstream(x0)) / (f_base(x_λ) − f_base(x0)), where x0 is the reconstruction of "
-        "an image and x_λ its counterfactual. ψ = 1: moves as much as the base; 0: does not care; below 0: moves "
+        f"ψ = (f_downstream(x_λ) − f_downstream(x0)) / (f_base(x_λ) − f_base(x0)), where x0 is {x0} and x_λ its "
+        "counterfactual. ψ = 1: moves as much as the base; 0: does not care; below 0: moves "
         "the other way.",
         "\n".join(f"- *{name}*: {meaning}" for name, meaning in wording.READINGS.items()),
         "\n".join(f"- {limit}" for limit in wording.LIMITS),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cfalign._figures import style
-from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind
+from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind, Start
 from cfalign.report import verdict
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
@@ -136,6 +136,45 @@ def remarkable_gaps(data: ReportData) -> list[GroupGap]:
     size = float(least) if isinstance(least, int | float) else 0.0
     remarkable = [g for g in data.conclusions.gaps if g.clear and abs(g.gap) >= size and not g.own]
     return sorted(remarkable, key=lambda g: -abs(g.gap))
+
+
+def in_strips(data: ReportData) -> str:
+    """What the pictures of a strip are."""
+    if data.start is Start.IMAGE:
+        return "Per image: the original, the counterfactual, and what changed between the two."
+    return (
+        "Per image: the original, what the autoencoder makes of it, the counterfactual, and what changed between the "
+        "last two."
+    )
+
+
+def drift_words(data: ReportData) -> str:
+    """What the autoencoder alone does, and that it does nothing where walks start at the images themselves."""
+    if data.start is Start.IMAGE:
+        return "Walks start at the images themselves, so the autoencoder alone changes no score: there is no drift."
+    return "Grey bar: what the autoencoder alone does to a head's score (drift)."
+
+
+def beginning(data: ReportData) -> str:
+    """How a counterfactual comes about and where it starts; words between stars are terms."""
+    walk = (
+        "Walking through the code space against the gradient of one head, the *base*, redraws the image so that this "
+        "head's score falls: the *counterfactual* x_λ."
+    )
+    if data.start is Start.RECONSTRUCTION:
+        return f"An autoencoder turns an image into a short code and back into an image x0, its reconstruction. {walk}"
+    stays = "stays" + (", except where the walk changes the picture" if data.residual == "gated" else "")
+    return (
+        f"An autoencoder turns an image x0, the original, into a short code and back into an image. {walk} What the "
+        f"autoencoder cannot draw of the original {stays}, so that the walk starts at the original itself."
+    )
+
+
+def compared(data: ReportData) -> str:
+    """What every change is measured from."""
+    if data.start is Start.IMAGE:
+        return "Everything is compared with the original."
+    return "Everything is compared with the reconstruction, never with the original."
 
 
 def gap_words() -> str:

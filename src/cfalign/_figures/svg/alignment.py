@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 from cfalign._figures import style
 from cfalign._figures.svg.elements import element, figure, line, text, title
+from cfalign._results import Start
 
 _WIDTH, _HEIGHT = 520.0, 272.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 290.0, 12.0, 222.0
 _LABELS = 308.0
+_ARROW = {Start.IMAGE: 48.0, Start.RECONSTRUCTION: 84.0}
+"""How far from the left the arrow to the counterfactual begins, beyond the word at its start."""
 _SPACING = 13.5
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Scores along the ray of one counterfactual: the first step is the reconstruction, the last the counterfactual."""
+    """Scores along the ray of one counterfactual: the first step is x0, the last the counterfactual."""
 
     image_id: str
     base: str
@@ -44,15 +47,15 @@ def labelled_heads(walk: Walk, *, marked: Sequence[str] = (), each: int = 3, lea
     return list(dict.fromkeys([*(m for m in marked if m in psi), *aligned, *inverse]))
 
 
-def alignment_plot(walk: Walk, *, marked: Sequence[str] = ()) -> str:
-    """Base score (x, the reconstruction at the left) against the scores of the other heads (y).
+def alignment_plot(walk: Walk, *, start: Start, marked: Sequence[str] = ()) -> str:
+    """Base score (x, with x0 at the left) against the scores of the other heads (y).
 
-    ``marked`` heads are drawn heavier. Red: moves with the base. Blue: against it. Grey: the rest. Dashed: the base
-    itself.
+    ``start``: what x0 is. ``marked`` heads are drawn heavier. Red: moves with the base. Blue: against it. Grey: the
+    rest. Dashed: the base itself.
     """
     shown = labelled_heads(walk, marked=marked)
     axis = _Axis.around(walk.base_scores)
-    parts = _frame(walk, axis)
+    parts = [*_frame(walk, axis), *_direction(start, _BOTTOM + 47)]
     rest = [h for h in walk.scores if h not in shown and h != walk.base]
     parts += [_curve(walk, h, axis, "#c3c9d0", 0.8) for h in rest]
     parts.append(_curve(walk, walk.base, axis, style.OWN, 1.5, dashes="4 3"))
@@ -100,20 +103,19 @@ def _frame(walk: Walk, axis: _Axis) -> list[str]:
         parts.append(text(f"{tick:g}", x, y + 16, text_anchor="middle", font_size=small, fill=style.MUTED))
     words, turn = f"base score: {style.clip(walk.base, 28)}", f"rotate(-90 11 {(_TOP + _BOTTOM) / 2})"
     parts.append(text(words, (_LEFT + _RIGHT) / 2, _BOTTOM + 32, text_anchor="middle", font_size=small))
-    parts += _direction(_BOTTOM + 47)
     y = (_TOP + _BOTTOM) / 2
     parts.append(text("score of each head", 11, y, text_anchor="middle", font_size=small, transform=turn))
     return parts
 
 
-def _direction(y: float) -> list[str]:
-    """From the reconstruction at the left to the counterfactual at the right."""
+def _direction(start: Start, y: float) -> list[str]:
+    """From x0 at the left to the counterfactual at the right."""
     arrow, tip = y - 4, _RIGHT - 84
     head = f"{tip},{arrow} {tip - 7},{arrow - 3.5} {tip - 7},{arrow + 3.5}"
     return [
-        text("reconstruction", _LEFT, y, font_size=style.SMALL, fill=style.MUTED),
+        text(start.picture, _LEFT, y, font_size=style.SMALL, fill=style.MUTED),
         text("counterfactual", _RIGHT, y, text_anchor="end", font_size=style.SMALL, fill=style.MUTED),
-        line(_LEFT + 84, arrow, tip - 4, arrow, stroke=style.MUTED),
+        line(_LEFT + _ARROW[start], arrow, tip - 4, arrow, stroke=style.MUTED),
         element("polygon", fill=style.MUTED, points=head),
     ]
 

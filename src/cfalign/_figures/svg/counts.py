@@ -16,7 +16,7 @@ class Control:
 
     head: str
     drift: float
-    """Score of the reconstruction against the original image: what the autoencoder alone does."""
+    """Score of x0 against the image: what the autoencoder alone does; 0 where walks start at the image itself."""
     random: float
     """After a random latent step as long as the counterfactual's; NaN where it was not measured."""
     random_high: float
@@ -62,12 +62,18 @@ _ROW, _LABEL, _PLOT, _WIDTH = 20.0, 220.0, (235.0, 735.0), 1060.0
 _COLUMNS = (("drift", 800.0), ("random step", 880.0), ("its 95 %", 940.0), ("counterfactuals", 1045.0))
 
 
-def controls_plot(controls: Sequence[Control]) -> str:
-    """Per head: drift (bar), random step (hollow dot, line to its 95th percentile), counterfactuals (filled dot)."""
+def controls_plot(controls: Sequence[Control], *, drift: bool = True) -> str:
+    """Per head: drift (bar), random step (hollow dot, line to its 95th percentile), counterfactuals (filled dot).
+
+    Without ``drift`` there are no bars, nor a column for them.
+    """
     top, height = 34.0, 34.0 + _ROW * len(controls) + 40.0
-    values = [v for c in controls for v in (c.drift, c.random, c.random_high, c.response) if math.isfinite(v)]
+    values = [v for c in controls for v, *_ in _numbers(c, drift=drift) if math.isfinite(v)]
     highest = max([0.1, *values]) * 1.03
-    parts = [text(name, x, 20, text_anchor="end", font_size=style.SMALL, fill=style.MUTED) for name, x in _COLUMNS]
+    parts = [
+        text(name, x, 20, text_anchor="end", font_size=style.SMALL, fill=style.MUTED)
+        for name, x in (_COLUMNS if drift else _COLUMNS[1:])
+    ]
     parts.append(line(0, 28, _WIDTH, 28, stroke=style.RULE))
     bottom = height - 40.0
     for tick in style.ticks(0.0, highest):
@@ -84,22 +90,31 @@ def controls_plot(controls: Sequence[Control]) -> str:
             fill=style.MUTED,
         )
     )
-    parts += [_control_row(c, top + _ROW * (i + 0.5), highest) for i, c in enumerate(controls)]
-    return figure(_WIDTH, height, f"Drift and random-step controls of {len(controls)} heads", *parts)
+    parts += [_control_row(c, top + _ROW * (i + 0.5), highest, drift=drift) for i, c in enumerate(controls)]
+    kinds = "Drift and random-step controls" if drift else "Random-step controls"
+    return figure(_WIDTH, height, f"{kinds} of {len(controls)} heads", *parts)
+
+
+def _numbers(control: Control, *, drift: bool) -> list[tuple[float, str, float]]:
+    """The numbers of a row, each with the name and the right end of its column."""
+    values = (control.drift, control.random, control.random_high, control.response)
+    rows = [(value, name, x) for value, (name, x) in zip(values, _COLUMNS, strict=True)]
+    return rows if drift else rows[1:]
 
 
 def _x(value: float, highest: float) -> float:
     return _PLOT[0] + value / highest * (_PLOT[1] - _PLOT[0])
 
 
-def _control_row(control: Control, y: float, highest: float) -> str:
+def _control_row(control: Control, y: float, highest: float, *, drift: bool) -> str:
+    drifted = f"drift {style.number(control.drift, digits=3)}, " if drift else ""
     words = (
-        f"{control.head}\ndrift {style.number(control.drift, digits=3)}, random step "
+        f"{control.head}\n{drifted}random step "
         f"{style.number(control.random, digits=3)} (95 % below {style.number(control.random_high, digits=3)}), "
         f"counterfactuals of other heads {style.number(control.response, digits=3)}, n = {control.n}"
     )
     parts = [title(words), text(style.clip(control.head, 32), _LABEL, y + 4, text_anchor="end")]
-    if math.isfinite(control.drift):
+    if drift and math.isfinite(control.drift):
         parts.append(
             element(
                 "rect",
@@ -116,8 +131,7 @@ def _control_row(control: Control, y: float, highest: float) -> str:
         parts.append(element("circle", cx=x, cy=y, r=4, fill=style.PAPER, stroke=style.MUTED, stroke_width=1.5))
     if math.isfinite(control.response):
         parts.append(element("circle", cx=_x(control.response, highest), cy=y, r=4.5, fill=style.NEGATIVE))
-    values = (control.drift, control.random, control.random_high, control.response)
-    for value, (name, x) in zip(values, _COLUMNS, strict=True):
+    for value, name, x in _numbers(control, drift=drift):
         hover = "" if math.isfinite(value) else f"{name}: not measured in this run"
         parts.append(text(style.number(value, digits=3), x, y + 4, hover=hover, text_anchor="end"))
     return element("g", *parts)
