@@ -62,7 +62,7 @@ def test_the_two_ends_of_a_walk() -> None:
     for score, sign in ((0.9, -1.0), (0.1, 1.0)):
         x, clf = world(score)
         ae = LinearAutoencoder()
-        options = replace(QUICK, increase=True, steps=4)
+        options = replace(QUICK, increase=True, steps=4, search=SearchOptions(residual="dropped"))
         (base,) = explain(x, "head_0", classifier=clf, autoencoder=ae, options=options).bases
         z0 = ae.encode(x[None]).requires_grad_(True)
         (gradient,) = torch.autograd.grad(torch.sigmoid(clf.logits(ae.decode(z0)))[0, 0], z0)
