@@ -29,7 +29,9 @@ BASIS = torch.from_numpy(np.tile(hadamard(16), (3, 1))[:, 1 : LATENTS + 1] / np.
 
 
 class LinearAutoencoder(nn.Module):
-    """z = c·Qᵀ(x − ½) and back; ``scale`` c only renames the latent."""
+    """z = c·Qᵀ(x − ½) and back; ``scale`` c only renames the latent. What it cannot draw is dropped."""
+
+    residual = "dropped"
 
     basis: Tensor
     scale: float

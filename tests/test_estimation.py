@@ -35,7 +35,7 @@ def boxed() -> BlackBox:
 
 def rays(classifier: object, options: EstimateOptions | None, images: int = 5) -> object:
     """Of every (image, head) pair."""
-    start = origins(linear_images(images, seed=1), AE, residual="dropped")
+    start = origins(linear_images(images, seed=1), AE, search=SearchOptions(residual="dropped"))
     table = weights([classifier[t] for t in CLF.targets], [classifier])  # type: ignore[index, list-item]
     rows = torch.arange(3).repeat(images)
     pairs = Pairs(torch.arange(images).repeat_interleave(3), table[rows])

@@ -270,7 +270,7 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
     image = torch.arange(len(images)).repeat(len(bases))
     which = torch.arange(len(bases)).repeat_interleave(len(images))
     order = torch.randperm(len(image), generator=torch.Generator().manual_seed(2))
-    start = origins(images, autoencoder, residual="dropped")
+    start = origins(images, autoencoder, search=SearchOptions(residual="dropped"))
     pairs = Pairs(image[order], weights(bases, [clf])[which[order]])
     batch = Batch(start, pairs, Models(autoencoder, [clf], batch=5))
     found = walk_rays(batch, find_rays(batch), options)
@@ -285,7 +285,7 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
 
 def test_directions_have_unit_length_and_point_down() -> None:
     autoencoder, clf, images = BENT
-    start = origins(images, autoencoder, residual="dropped")
+    start = origins(images, autoencoder, search=SearchOptions(residual="dropped"))
     latents, pairs = start.latents, pairs_of(head(clf, "a"), len(images))
     rays = find_rays(Batch(start, pairs, Models(autoencoder, [clf])))
     torch.testing.assert_close(rays.direction.flatten(1).norm(dim=1), torch.ones(len(images)).double())

@@ -61,7 +61,7 @@ def walked(
     """Every pair's fields by (image_id, base)."""
     autoencoder = autoencoder or LinearAutoencoder()
     settings = WalkSettings(search or SearchOptions(), seed=seed, batch=batch)
-    seen = look(images, table, autoencoder=autoencoder, residual=settings.search.residual, batch=batch)
+    seen = look(images, table, autoencoder=autoencoder, search=settings.search, batch=batch)
     bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
     pools = list(
         walk_all(seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings)
@@ -103,7 +103,7 @@ def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
 def test_a_head_that_is_nan_for_some_images_is_no_error() -> None:
     images = IMAGES.clone()
     images[3] = torch.nan
-    seen = look(images, PANEL, autoencoder=LinearAutoencoder(), residual="dropped")
+    seen = look(images, PANEL, autoencoder=LinearAutoencoder(), search=SearchOptions(residual="dropped"))
     assert np.isnan(seen.image_scores[3]).all()
     assert np.isfinite(np.delete(seen.image_scores, 3, axis=0)).all()
 
@@ -312,7 +312,7 @@ def test_the_schedule_is_walked_on_by_the_refined_search() -> None:
 
 def test_a_base_beside_an_attribute_of_the_same_module_is_not_walked_on() -> None:
     ae = LinearAutoencoder()
-    seen = look(IMAGES, PANEL, autoencoder=ae, residual="dropped")
+    seen = look(IMAGES, PANEL, autoencoder=ae, search=SearchOptions(residual="dropped"))
     pools = list(
         walk_all(
             seen,

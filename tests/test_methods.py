@@ -228,7 +228,7 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
     clf = Bent()
 
     bases = [head(clf, "a"), head(clf, "b"), head(clf, "a") + 0.3 * head(clf, "b")]
-    start = origins(IMAGES, LinearAutoencoder(), residual="dropped")
+    start = origins(IMAGES, LinearAutoencoder(), search=SearchOptions(residual="dropped"))
     image = torch.arange(24).repeat(3)
     pairs = Pairs(image, weights([b for b in bases for _ in range(24)], [clf]))
     batch = Batch(start, pairs, Models(LinearAutoencoder(), [clf]))
@@ -244,7 +244,7 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_deeper_drop_goes_on_from_the_first(method: Method) -> None:
     clf = classifier()
-    start = origins(IMAGES, LinearAutoencoder(), residual="dropped")
+    start = origins(IMAGES, LinearAutoencoder(), search=SearchOptions(residual="dropped"))
     batch = Batch(start, pairs_of(clf["a"], 24), Models(LinearAutoencoder(), [clf]))
     near = SearchOptions(method=method, descent=DescentOptions(optimiser="gradient"), floor=0.001, eligible=0.7)
     far = replace(near, drop=0.69)

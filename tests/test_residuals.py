@@ -16,11 +16,12 @@ from cfalign._audit.measurement import Base, WalkSettings, look, walk_all
 from cfalign._audit.pictures import search_of
 from cfalign._counterfactuals.batch import Batch, Models, Points, evaluate, every_logit, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
-from cfalign._counterfactuals.options import EstimateOptions, Method, Residual, SearchOptions
-from cfalign._counterfactuals.origins import Origins, gate, joined, origins
+from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
+from cfalign._counterfactuals.origins import Origins, gate, joined, origins, settled
 from cfalign._heads.panel import panel
 from cfalign._results import Floats
 from cfalign._runs.columns import Column
+from cfalign._types import Residual
 from cfalign.classifiers import black_box
 from linear_world import SHAPE, LinearAutoencoder, LinearClassifier, directions, linear_images
 
@@ -36,6 +37,10 @@ SINGLE = (
 )
 """Images, autoencoder and heads in single precision."""
 KEEPING: tuple[Residual, ...] = ("gated", "kept")
+
+
+def started(residual: Residual, images: Tensor = IMAGES) -> Origins:
+    return origins(images, AE, search=SearchOptions(residual=residual))
 
 
 class SeesAll(LinearClassifier):
@@ -69,11 +74,11 @@ def test_the_gate_is_its_formula(side: int | tuple[int, int]) -> None:
 
 def test_a_walk_starts_at_the_image_itself() -> None:
     for residual in KEEPING:
-        start = origins(IMAGES, AE, residual=residual)
+        start = started(residual)
         assert start.images is IMAGES
         there = start.completed(torch.arange(40), start.drawn)
         torch.testing.assert_close(there, IMAGES, atol=1e-12, rtol=0)
-    assert torch.equal(origins(IMAGES, AE, residual="dropped").images, AE.decode(AE.encode(IMAGES)))
+    assert torch.equal(started("dropped").images, AE.decode(AE.encode(IMAGES)))
 
 
 @pytest.mark.parametrize("method", ["latent-shift", "iterated", "latent-cf"])
@@ -114,7 +119,7 @@ def _ends(image: Tensor, drawn: Tensor, left_out: Tensor) -> Floats:
 def test_the_gradient_is_that_at_the_image(residual: Residual) -> None:
     clf = SeesAll(directions(2, overlap=0.4), [0.8, 0.3], ("a", "b"))
     bent = _Bent(clf)
-    batch = Batch(origins(IMAGES, AE, residual=residual), pairs_of(bent["a"], 40), Models(AE, [bent]))
+    batch = Batch(started(residual), pairs_of(bent["a"], 40), Models(AE, [bent]))
     rays = find_rays(batch)
     z = AE.encode(IMAGES).requires_grad_(True)
     value = bent.logits(AE.decode(z) + LEFT_OUT)[:, 0]
@@ -122,7 +127,7 @@ def test_the_gradient_is_that_at_the_image(residual: Residual) -> None:
     np.testing.assert_allclose(rays.start.value, bent.logits(IMAGES)[:, 0].detach(), atol=1e-9)
     np.testing.assert_allclose(rays.start.slope, expected.norm(dim=1), rtol=1e-9)
     torch.testing.assert_close(rays.direction, -expected / expected.norm(dim=1, keepdim=True))
-    on_reconstructions = find_rays(replace(batch, origins=origins(IMAGES, AE, residual="dropped")))
+    on_reconstructions = find_rays(replace(batch, origins=started("dropped")))
     assert (on_reconstructions.direction - rays.direction).norm(dim=1).max() > 0.01
 
 
@@ -140,7 +145,7 @@ class _Bent(LinearClassifier):
 def test_an_estimated_gradient_sees_the_image_too() -> None:
     clf = SeesAll(directions(2, overlap=0.4), [0.8, 0.3], ("a", "b"))
     boxed = black_box(lambda x: torch.sigmoid(clf.logits(x)), clf.targets, name="boxed")
-    start = origins(IMAGES[:5], AE, residual="kept")
+    start = started("kept", IMAGES[:5])
     options = EstimateOptions(enabled=True)
     estimated = find_rays(Batch(start, pairs_of(boxed["a"], 5), Models(AE, [boxed]), options))
     exact = find_rays(Batch(start, pairs_of(clf["a"], 5), Models(AE, [clf])))
@@ -152,7 +157,7 @@ def test_an_estimated_gradient_sees_the_image_too() -> None:
 def test_a_chunk_walks_as_single_images_do(residual: Residual) -> None:
     table = panel([CLF["a"], CLF["b"]], [])
     settings = WalkSettings(SearchOptions(residual=residual))
-    seen = look(IMAGES, table, autoencoder=AE, residual=residual)
+    seen = look(IMAGES, table, autoencoder=AE, search=settings.search)
     np.testing.assert_array_equal(seen.reconstruction_scores, seen.image_scores)
     ids = [str(i) for i in range(40)]
     chosen = [(i, 0) for i in range(40)]
@@ -168,7 +173,7 @@ def test_a_chunk_walks_as_single_images_do(residual: Residual) -> None:
 
 
 def test_points_of_some_images_are_completed_with_theirs() -> None:
-    start = origins(IMAGES, AE, residual="kept")
+    start = started("kept")
     rows = torch.tensor([7, 7, 2])
     points = Points(start.latents[rows], rows, start)
     seen = evaluate(points, models=Models(AE, [CLF], batch=2), read=every_logit)
@@ -220,5 +225,26 @@ def test_runs_of_older_versions_dropped_it(tmp_path: Path) -> None:
 
 
 def test_origins_of_no_image() -> None:
-    start: Origins = origins(IMAGES[:0], AE, residual="gated")
+    start: Origins = started("gated", IMAGES[:0])
     assert start.completed(torch.arange(0), start.drawn).shape == (0, *SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "done"), [(None, None, "gated"), ("kept", None, "kept"), ("kept", "dropped", "dropped")]
+)
+def test_the_search_decides_then_the_autoencoder(
+    own: Residual | None, asked: Residual | None, done: Residual, tmp_path: Path
+) -> None:
+    images, autoencoder, clf = SINGLE
+    wrapped = cfa.autoencoders.wrap(autoencoder, size=4, residual=own)
+    options = cfa.AuditOptions(limit=3, search=SearchOptions(residual=asked))
+    run = cfa.audit(images, clf, autoencoder=wrapped, bases=["a"], options=options, out=tmp_path / "run")
+    assert run.record()["settings"]["search"]["residual"] == done
+    made = cfa.latent_shift(images, clf["a"], autoencoder=wrapped, options=options.search)
+    assert torch.equal(made.reconstructions, images) == (done != "dropped")
+
+
+def test_the_embedded_autoencoder_draws_all_of_a_face() -> None:
+    embedded = cfa.autoencoders.load("embedded")
+    assert settled(SearchOptions(), embedded).residual == "dropped"
+    assert settled(SearchOptions(residual="gated"), embedded).residual == "gated"

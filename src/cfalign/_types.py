@@ -5,7 +5,7 @@ Users bring objects that satisfy these protocols; nobody subclasses anything.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,11 +15,16 @@ Latents = Float[Tensor, "image *latent"]  # any shape after the first axis
 Logits = Float[Tensor, "image head"]  # sigmoid(logit) is the head's probability
 
 
+Residual = Literal["gated", "kept", "dropped"]
+"""What becomes of the part of an image that an autoencoder cannot draw."""
+
+
 @runtime_checkable
 class Autoencoder(Protocol):
     """Maps images in [0, 1] to latents of any shape and back.
 
-    An attribute ``size`` (int), where present, is the side of the square images that it works on.
+    An attribute ``size`` (int), where present, is the side of the square images that it works on. An attribute
+    ``residual``, where present, says what becomes of the part of an image that it cannot draw, unless the search does.
     """
 
     def encode(self, images: Tensor, /) -> Tensor:

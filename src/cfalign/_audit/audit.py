@@ -28,6 +28,7 @@ from cfalign._audit.subject import (
 )
 from cfalign._audit.sweep import Plan, sweep
 from cfalign._audit.witness import Watched, standings
+from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
 from cfalign._findings import Standing
 from cfalign._heads.panel import Panel, labelled
@@ -133,6 +134,7 @@ def _prepared(
     subject = alone.judged_by(known.judge)
     refuse_many(subject.attributes, instead=OF_OWN_HEADS if heads is None else OF_A_REFERENCE)
     source = open_images(images, size=getattr(autoencoder, "size", None))
+    options = replace(options, search=settled(options.search, autoencoder))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
     start = record(

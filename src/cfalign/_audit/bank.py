@@ -24,6 +24,7 @@ from cfalign._audit.reference import reference_of
 from cfalign._audit.subject import refuse_many
 from cfalign._audit.sweep import Plan, refuse_broken, sweep
 from cfalign._audit.witness import Watched
+from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.panel import Panel, panel
@@ -140,6 +141,7 @@ def bank(
         )
     refuse_many(bases, instead=OF_A_BANK)
     table, judges = judged(panel(heads, []), bases, judge)
+    options = replace(options, search=settled(options.search, autoencoder))
     plan = Plan(source, table, bases, bases, autoencoder, options, keep_images=True)
     start = record(
         settings={"kind": "bank", **plan.settings(), "judges": judges},

@@ -28,7 +28,7 @@ from cfalign._counterfactuals.batch import (
     shifted,
 )
 from cfalign._counterfactuals.methods import Walks, walk
-from cfalign._counterfactuals.options import EstimateOptions, Residual, SearchOptions
+from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._counterfactuals.ray import Ends
 from cfalign._heads.composition import Composition
@@ -137,9 +137,11 @@ class MeasuredPairs:
         return replace(self, counterfactual=self.counterfactual.without_images(), further=further)
 
 
-def look(images: Tensor, panel: Panel, *, autoencoder: Autoencoder, residual: Residual, batch: int = 64) -> SeenImages:
+def look(
+    images: Tensor, panel: Panel, *, autoencoder: Autoencoder, search: SearchOptions, batch: int = 64
+) -> SeenImages:
     """Encode, decode and score a chunk of images [n, c, h, w] in [0, 1]; NaN scores stay NaN."""
-    start = origins(images, autoencoder, residual=residual, batch=batch)
+    start = origins(images, autoencoder, search=search, batch=batch)
     on_images = _scores(images, panel, batch)
     same = start.images is images
     return SeenImages(start, on_images, on_images if same else _scores(start.images, panel, batch))

@@ -96,7 +96,7 @@ def walked_again(
         if not len(loaded):
             continue
         x = loaded.images.to(device_of(autoencoder))
-        start = origins(x, autoencoder, residual=settings.search.residual, batch=settings.batch)
+        start = origins(x, autoencoder, search=settings.search, batch=settings.batch)
         row = {source.ids[i]: number for number, i in enumerate(loaded.indices)}
         for group in _groups([pair for pair in pairs if pair[0] in row], panel):
             models = Models(autoencoder, panel[group[0][1]].classifiers, settings.batch)

@@ -173,8 +173,7 @@ def _measure(plan: Plan, run: Run, shard: str, loaded: Loaded, remaining: Rows, 
         return
     images = loaded.images.to(device_of(plan.autoencoder))
     options = plan.options
-    residual = options.search.residual
-    seen = look(images, plan.panel, autoencoder=plan.autoencoder, residual=residual, batch=options.batch)
+    seen = look(images, plan.panel, autoencoder=plan.autoencoder, search=options.search, batch=options.batch)
     if first:
         _refuse_broken_models(plan, seen)
     chunk = _walked(plan, loaded, seen, remaining)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cfalign._errors import BadInput
 from cfalign._results import Start
+from cfalign._types import Residual
 from cfalign._validation import Count, Positive, Whole, options, refuse_idle
 
 MOST = 1024
@@ -36,7 +37,6 @@ class EstimateOptions:
 
 
 Method = Literal["latent-shift", "iterated", "latent-cf", "pixels"]
-Residual = Literal["gated", "kept", "dropped"]
 
 
 @options()
@@ -81,10 +81,11 @@ class SearchOptions:
     method: Method = "latent-shift"
     """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
     every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder."""
-    residual: Residual = "dropped"
+    residual: Residual | None = None
     """What becomes of the part of an image that the autoencoder cannot draw. ``gated``: it stays, but where the walk
     changes the picture. ``kept``: it stays everywhere. With both, walks start at the image itself. ``dropped``: they
-    start at the reconstruction (the paper's)."""
+    start at the reconstruction (the paper's). By default ``gated``, unless the autoencoder says otherwise; the embedded
+    one draws all of a face: ``dropped``."""
     descent: DescentOptions = field(default_factory=DescentOptions)
     """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
 

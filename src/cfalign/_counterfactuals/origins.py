@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfalign._counterfactuals.options import Residual
+from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadModel
 from cfalign._models.autoencoding import decoded, encoded
-from cfalign._types import Autoencoder
+from cfalign._types import Autoencoder, Residual
 
 HALF = 0.05
 """Change of a pixel, of 1, at which half of the residual stays."""
@@ -98,9 +98,16 @@ def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
     return decoded(autoencoder, latents).clamp(0, 1)
 
 
+def settled(search: SearchOptions, autoencoder: Autoencoder) -> SearchOptions:
+    """The search with what it leaves to the autoencoder: what becomes of residuals."""
+    return replace(search, residual=search.residual or getattr(autoencoder, "residual", None) or "gated")
+
+
 @torch.no_grad()
-def origins(images: Tensor, autoencoder: Autoencoder, *, residual: Residual, batch: int = 64) -> Origins:
+def origins(images: Tensor, autoencoder: Autoencoder, *, search: SearchOptions, batch: int = 64) -> Origins:
     """Where walks of images [n, c, h, w] start. Raises BadModel as ``reconstruct``."""
+    residual = settled(search, autoencoder).residual
+    assert residual is not None
     latents, drawn = reconstruct(images, autoencoder, batch=batch)
     return Origins(latents, drawn if residual == "dropped" else images, drawn, residual)
 

@@ -101,7 +101,7 @@ def explain(
     x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
-        start = origins(x, autoencoder, residual=options.search.residual)
+        start = origins(x, autoencoder, search=options.search)
         at_x = table.scores(respond(x, table.classifiers))[0]
         at_x0 = at_x if start.images is x else table.scores(respond(start.images, table.classifiers))[0]
         scores = {b: float(at_x0[table.compositions.index(b)]) for b in bases}

@@ -57,9 +57,9 @@ def explained_image(inputs: FigureInputs, *bases: str, options: ExplainOptions |
 def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Composition]) -> Tensor:
     """Lowest score of the compositions where walks would start, [image]."""
     classifier, autoencoder = inputs.classifier, inputs.autoencoder
-    residual = ExplainOptions().search.residual
+    search = ExplainOptions().search
     with torch.no_grad(), undisturbed(autoencoder, classifier):
-        parts = [origins(part, autoencoder, residual=residual).images for part in images.split(BATCH)]
+        parts = [origins(part, autoencoder, search=search).images for part in images.split(BATCH)]
         seen = {classifier: torch.cat([logits(part, [classifier]) for part in parts])}
     return torch.stack([composition.score(seen) for composition in compositions]).min(dim=0).values
 

@@ -262,7 +262,7 @@ def _read(
         if not len(loaded):
             continue
         images = loaded.images.to(device_of(models.autoencoder))
-        start = origins(images, models.autoencoder, residual=options.search.residual)
+        start = origins(images, models.autoencoder, search=options.search)
         both = (images, start.images)
         at_x, at_x0 = (values_of(respond(x, models.classifiers, batch=options.batch), table) for x in both)
         starts.append(start)

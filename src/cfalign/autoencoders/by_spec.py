@@ -38,7 +38,7 @@ def load(spec: str, *, trust: bool = False) -> Autoencoder:
     (torch.Size([2, 128]), torch.Size([2, 3, 64, 64]))
     """
     if spec == "embedded":
-        return from_weights(EMBEDDED, name="embedded")
+        return from_weights(EMBEDDED, name="embedded", residual="dropped")
     if is_factory(spec):
         return _from_factory(spec)
     family, colon, name = spec.partition(":")

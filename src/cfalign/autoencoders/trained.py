@@ -7,6 +7,7 @@ from typing import Any
 
 from cfalign._errors import BadInput
 from cfalign._models.weights import built, load_into, read_weights
+from cfalign._types import Residual
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.convolutional import VectorAutoencoder
 from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder, wrap
@@ -14,14 +15,14 @@ from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder, wrap
 EMBEDDED = Path(__file__).parent / "embedded.safetensors"
 
 
-def from_weights(path: Path, *, name: str) -> WrappedAutoencoder:
+def from_weights(path: Path, *, name: str, residual: Residual | None = None) -> WrappedAutoencoder:
     """A trained autoencoder from its weight file. Raises BadInput for a file that is missing, damaged or of another
     kind.
     """
     state, config = read_weights(path, kind="autoencoder")
     network = built(build, config, path)
     load_into(network, state, path)
-    return wrap(network, size=network.size, name=name)
+    return wrap(network, size=network.size, name=name, residual=residual)
 
 
 def build(config: dict[str, Any]) -> VectorAutoencoder | ComponentAutoencoder:

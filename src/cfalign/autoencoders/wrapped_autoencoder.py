@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cfalign._errors import BadInput, BadModel
 from cfalign._models.guard import user_code
-from cfalign._types import Autoencoder
+from cfalign._types import Autoencoder, Residual
 
 
 class WrappedAutoencoder:
@@ -28,6 +28,7 @@ class WrappedAutoencoder:
         stride: int = 1,
         grey: bool = False,
         name: str = "autoencoder",
+        residual: Residual | None = None,
     ) -> None:
         if not (callable(getattr(module, "encode", None)) and callable(getattr(module, "decode", None))):
             raise BadInput(
@@ -40,7 +41,7 @@ class WrappedAutoencoder:
             raise BadInput(f"stride must be at least 1, got {stride!r}.")
         self.module, self.size, self.name = module, size, name
         self.low, self.span = low, high - low
-        self.stride, self.grey = stride, grey
+        self.stride, self.grey, self.residual = stride, grey, residual
         self._encoded: dict[tuple[int, ...], tuple[int, ...]] = {}  # shape of a latent → shape of its image
 
     def __repr__(self) -> str:
@@ -125,6 +126,7 @@ def wrap(
     stride: int = 1,
     grey: bool = False,
     name: str = "autoencoder",
+    residual: Residual | None = None,
 ) -> WrappedAutoencoder:
     """Any object with ``encode`` and ``decode`` as an autoencoder of images [n, c, h, w] in [0, 1].
 
@@ -135,6 +137,8 @@ def wrap(
         stride: its sides must be multiples of this; other images are padded by reflection and cropped again.
         grey: its images have one channel: it gets the mean of the channels, and its output is repeated in each.
         name: what records and messages call it.
+        residual: what becomes of the part of an image that it cannot draw, where the search does not say:
+            ``"dropped"`` for one that draws all of its images; by default ``"gated"`` (``SearchOptions.residual``).
 
     Raises BadInput for an object without the two methods, an empty range or a stride below 1.
 
@@ -150,4 +154,6 @@ def wrap(
     >>> autoencoder.decode(autoencoder.encode(torch.rand(1, 3, 15, 20))).shape
     torch.Size([1, 3, 15, 20])
     """
-    return WrappedAutoencoder(module, size=size, value_range=value_range, stride=stride, grey=grey, name=name)
+    return WrappedAutoencoder(
+        module, size=size, value_range=value_range, stride=stride, grey=grey, name=name, residual=residual
+    )

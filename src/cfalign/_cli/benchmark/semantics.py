@@ -14,8 +14,8 @@ from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, in_split, names_in, opened
 from cfalign._cli.output import progress, tell
-from cfalign._counterfactuals.options import Residual
 from cfalign._errors import BadInput
+from cfalign._types import Residual
 from cfalign.benchmarks.semantics.models import trained
 
 

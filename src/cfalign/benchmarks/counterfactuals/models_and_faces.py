@@ -44,7 +44,7 @@ class ModelsAndFaces:
     @cached_property
     def origins(self) -> Origins:
         """Where walks of all faces start."""
-        return origins(self.images, self.autoencoder, residual=self.options.search.residual, batch=BATCH)
+        return origins(self.images, self.autoencoder, search=self.options.search, batch=BATCH)
 
     @property
     def reconstructions(self) -> Tensor:

@@ -18,6 +18,7 @@ from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Batch, Models, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
+from cfalign._counterfactuals.options import SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._explanation.saliency import attributions, similarity
 from cfalign._heads.composition import Composition, head
@@ -217,7 +218,7 @@ def derivatives(
     """
     owners = list(dict.fromkeys(c for base in (*heads, *concepts) for c in base.classifiers))
     with undisturbed(autoencoder, *owners):
-        start = origins(images, autoencoder, residual="dropped")
+        start = origins(images, autoencoder, search=SearchOptions(residual="dropped"))
         directions = _concept_directions(start.latents, start.images, concepts)
         some = start[torch.arange(count)]
         rows = [_derivative(some, base, directions, autoencoder) for base in heads]
