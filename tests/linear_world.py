@@ -130,7 +130,7 @@ def measured_rows(
 ) -> list[Row]:
     """Every (image, base) pair walked and measured, one Row per base, as a run would hold them."""
     autoencoder = LinearAutoencoder()
-    seen = look(images, panel, autoencoder=autoencoder)
+    seen = look(images, panel, autoencoder=autoencoder, search=SearchOptions(residual="dropped"))
     chosen = [(i, b) for b in range(len(bases)) for i in range(len(images))]
     settings = WalkSettings(search=search or SearchOptions(), seed=seed)
     (walked,) = walk_all(

@@ -15,7 +15,7 @@ from cfalign._audit.contact_sheet import SheetModels, sheet_rows
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Batch, Models, Pairs
 from cfalign._counterfactuals.gradient import differences, directions, find_rays
-from cfalign._counterfactuals.options import EstimateOptions
+from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._counterfactuals.origins import origins
 from cfalign._errors import BadInput
 from cfalign._heads.panel import weights

@@ -36,6 +36,8 @@ def classifier(targets: Sequence[str] = ("a", "b", "c")) -> LinearClassifier:
 class BentAutoencoder(nn.Module):
     """Not linear, clips, loses information: for replicas that must hold anyway. Latent [n, 2, 3]."""
 
+    residual = "dropped"
+
     def __init__(self) -> None:
         super().__init__()
         rng = np.random.default_rng(5)

@@ -89,7 +89,7 @@ def _row(end: ScoredEnds, row: int) -> dict[str, Any]:
 
 
 def test_a_chunk_is_scored_before_and_after_the_autoencoder() -> None:
-    seen = look(IMAGES, PANEL, autoencoder=LinearAutoencoder(), residual="dropped", batch=7)
+    seen = look(IMAGES, PANEL, autoencoder=LinearAutoencoder(), search=SearchOptions(residual="dropped"), batch=7)
     ae = LinearAutoencoder()
     x0 = ae.decode(ae.encode(IMAGES))
     torch.testing.assert_close(seen.reconstructions, x0)

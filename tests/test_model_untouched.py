@@ -146,7 +146,7 @@ def measure(ae: Encoderish, clf: Heads) -> None:
     wrapped = classifiers.wrap(clf, ["a", "b", "c"])
     table = panel([head(wrapped, t) for t in "abc"], [])
     with undisturbed(ae, wrapped):
-        seen = look(IMAGES, table, autoencoder=ae)
+        seen = look(IMAGES, table, autoencoder=ae, search=SearchOptions())
         pairs = [(i, b) for b in range(3) for i in range(len(IMAGES))]
         ids = [str(i) for i in range(len(IMAGES))]
         for _ in walk_all(

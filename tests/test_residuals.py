@@ -248,3 +248,10 @@ def test_the_embedded_autoencoder_draws_all_of_a_face() -> None:
     embedded = cfa.autoencoders.load("embedded")
     assert settled(SearchOptions(), embedded).residual == "dropped"
     assert settled(SearchOptions(residual="gated"), embedded).residual == "gated"
+
+
+def test_what_is_returned_is_not_what_was_given() -> None:
+    images = IMAGES.clone()
+    found = cfa.latent_shift(images, CLF["a"], autoencoder=AE, options=SearchOptions(residual="kept"))
+    found.reconstructions.zero_()
+    assert torch.equal(images, IMAGES)

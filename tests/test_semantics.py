@@ -94,9 +94,11 @@ def test_detail_is_the_energy_where_the_picture_changed() -> None:
     before = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     half = before.clone()
     half[..., 32:] = 0.5 + 0.5 * (half[..., 32:] - 0.5)  # half as much contrast on the right
-    assert _energies(before, before).tolist() == [0.0, 0.0]
-    energy, after = _energies(before, half).tolist()
+    assert _energies(before, before, before).tolist() == [0.0, 0.0]
+    energy, after = _energies(before, before, half).tolist()
     assert after / energy == pytest.approx(0.25, rel=0.1)
+    blurred = 0.5 + 0.5 * (before - 0.5)
+    assert _energies(before, blurred, half)[0] > 0, "what changed is what differs from the start of the walk"
     right, down = before[..., 1:] - before[..., :-1], before[..., 1:, :] - before[..., :-1, :]
     everywhere = right.pow(2).sum() + down.pow(2).sum()
     assert energy == pytest.approx(float(everywhere) / 2, rel=0.1)

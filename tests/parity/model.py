@@ -59,6 +59,8 @@ class ToyAutoencoder(nn.Module):
 
     size = SIDE
 
+    residual = "dropped"
+
     def __init__(self) -> None:
         super().__init__()
         gain = np.full(LATENTS, _FAST_GAIN, dtype=np.float32)

@@ -132,7 +132,7 @@ def counterfactuals(
     check_images(images)
     encoder = PixelSpace() if autoencoder is None or in_pixels else autoencoder
     with undisturbed(encoder, *base.classifiers):
-        x = images.to(device_of(base.classifiers[0] if in_pixels else encoder))
+        x = images.detach().clone().to(device_of(base.classifiers[0] if in_pixels else encoder))
         start = Origins(x, x, x) if in_pixels else origins(x, encoder, search=options, batch=batch)
         models = Models(encoder, base.classifiers, batch)
         walks = walk(Batch(start, pairs_of(base, len(images)), models, estimate), options)

@@ -97,7 +97,8 @@ class SearchOptions:
 
     @property
     def start(self) -> Start:
-        """What x0 is."""
+        """What x0 is, of a search whose ``residual`` is settled."""
+        assert self.residual is not None
         return Start.of(self.residual)
 
 

@@ -22,7 +22,7 @@ from cfalign._counterfactuals.batch import (
 )
 from cfalign._counterfactuals.methods import walk
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.origins import Origins, origins
+from cfalign._counterfactuals.origins import Origins, origins, settled
 from cfalign._errors import BadInput
 from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._explanation.options import Difference, ExplainOptions
@@ -99,6 +99,7 @@ def explain(
     if known is not None:
         table, _ = judged(table, table.labels, known.judge)
     x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
+    options = replace(options, search=settled(options.search, autoencoder))
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
         start = origins(x, autoencoder, search=options.search)

@@ -19,7 +19,7 @@ ENDS = ("counterfactual", "off")
 
 
 def detail(bank: Bank) -> Mapping[tuple[str, str], float]:
-    """By (attribute, end of the walk): gradient energy Σ‖∇x_λ‖² per Σ‖∇x0‖² where the picture changed.
+    """By (attribute, end of the walk): gradient energy Σ‖∇x_λ‖² per Σ‖∇x‖² of the image, where the walk changed it.
 
     A pixel changed where the largest change over the channels, blurred, is above 0.05. Only searches that landed count.
     """
@@ -32,8 +32,9 @@ def detail(bank: Bank) -> Mapping[tuple[str, str], float]:
         for end in ENDS:
             images = tensors[f"{end}.images"]
             for base, numbers in _by_base(rows, len(images)).items():
-                before = pixels(tensors[bank.start][[place[rows["image_id"][i]] for i in numbers]])
-                sums[base, end] += _energies(before, pixels(images[numbers]))
+                mine = [place[rows["image_id"][i]] for i in numbers]
+                image, start = (pixels(tensors[name][mine]) for name in ("originals", bank.start))
+                sums[base, end] += _energies(image, start, pixels(images[numbers]))
     return {key: float(after / before) if before > 0 else float("nan") for key, (before, after) in sums.items()}
 
 
@@ -46,10 +47,10 @@ def _by_base(rows: pl.DataFrame, count: int) -> dict[str, list[int]]:
     return found
 
 
-def _energies(before: Tensor, after: Tensor) -> Tensor:
-    """Gradient energy of both where they differ, [2]."""
-    changed = (gate(after - before) > 0.5)[:, 0, :-1, :-1]
-    return torch.stack([(_energy(x) * changed).sum() for x in (before, after)]).double()
+def _energies(image: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Gradient energy of the image and of the end of its walk, where that differs from the start, [2]."""
+    changed = (gate(end - start) > 0.5)[:, 0, :-1, :-1]
+    return torch.stack([(_energy(x) * changed).sum() for x in (image, end)]).double()
 
 
 def _energy(x: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class JudgedEnd:
     """The attribute that moved most among the others."""
     runner_up_change: float
     detail: float
-    """Gradient energy of the changed parts of the images per their energy on the images before; NaN where nothing
-    changed."""
+    """Gradient energy of the changed parts of the counterfactuals per that of the same parts of the images; NaN where
+    nothing changed."""
 
 
 @dataclass(frozen=True)
