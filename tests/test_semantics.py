@@ -124,8 +124,8 @@ def test_a_judge_that_is_the_head_follows_wholly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("residual", ["gated", "dropped"])
-def test_detail_is_compared_with_where_the_walk_starts(residual: Residual, tmp_path: Path) -> None:
-    """With the image itself, or with its reconstruction: a bank holds the one or the other."""
+def test_detail_is_compared_with_the_image_where_the_walk_changed_it(residual: Residual, tmp_path: Path) -> None:
+    """The walk starts at the image or at its reconstruction: a bank holds the one or both."""
     images, reference, autoencoder = world()
     search = SearchOptions(residual=residual)
     options = AuditOptions(limit=40, search=search, both_ways=False)
@@ -133,8 +133,8 @@ def test_detail_is_compared_with_where_the_walk_starts(residual: Residual, tmp_p
     own = reference.classifier["a"]  # type: ignore[index]
     found = cfa.latent_shift(images, own, autoencoder=autoencoder, options=search)
     landed = torch.tensor([o.landed for o in found.outcomes])
-    before, after = ((x[landed] * 255).round() / 255 for x in (found.reconstructions, found.images))
-    energies = _energies(before, after)
+    every = (images, found.reconstructions, found.images)
+    energies = _energies(*((x[landed] * 255).round() / 255 for x in every))
     assert detail(made)["a", "counterfactual"] == pytest.approx(float(energies[1] / energies[0]), rel=0.01)
     assert torch.equal(found.reconstructions, images) == (residual == "gated")
 
