@@ -618,3 +618,14 @@ def test_a_strong_effect_neither_hides_another_nor_lends_itself_to_what_moves_al
     assert found["audited", "b"].q < 0.01
     assert found["audited", "b"].effect == pytest.approx(0.15, abs=0.03)
     assert min(found["audited", name].q for name in "cd") > 0.05
+
+
+def test_a_head_that_never_changes_uses_nothing() -> None:
+    """What the attributes explain of nothing is noise, and no evidence."""
+    still = [replace(row, after=row.after.copy(), null=row.null.copy()) for row in ROWS]
+    for row in still:
+        row.after[:, -1] = row.before[:, -1]
+    assert min(effect.q for effect in run(ROWS).values()) < 0.05
+    found = run(still).values()
+    assert {effect.q for effect in found} == {1.0}
+    assert not any(effect.clear for effect in found)

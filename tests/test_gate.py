@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import worlds
-from cfalign._audit.gate import check, read_relations, started
+from cfalign._audit.gate import Measured, Unexpected, Verdict, check, read_relations, started
 from cfalign._errors import BadInput
+from cfalign._findings import FindingKind
 from cfalign._runs.run import Run
 
 
@@ -80,6 +81,14 @@ def test_what_a_run_holds_starts_a_file_that_lets_it_pass(run: Run, tmp_path: Pa
     file.write_text(started(check(run)))
     assert "friendly -> wearing_hat" in read_relations(file)
     assert check(run, expected=read_relations(file)).unexpected == ()
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "ä 'b'", "a = b", "a -> b"])
+def test_any_name_that_is_written_is_read(name: str, tmp_path: Path) -> None:
+    found = Measured(FindingKind.EFFECT, "friendly", name, 0.4, 0.3, 0.5, 20, 0.001, clear=True)
+    file = tmp_path / "relations.toml"
+    file.write_text(started(Verdict((Unexpected(found, 0.15),), 1, (), 0)))
+    assert read_relations(file) == {f"friendly -> {name}": math.inf}
 
 
 def test_an_unmeasured_effect_is_said_to_be_none(run: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import worlds
 from cfalign import report
 from cfalign._audit.bank import bank
 from cfalign._audit.gate import check
-from cfalign._audit.witness import SECOND_HEADS, UNRECORDED
+from cfalign._audit.witness import OTHER_JUDGE, SECOND_HEADS, UNRECORDED, unrecorded
 from cfalign._errors import BadInput
 from cfalign._findings import FindingKind, Standing, Witness
 from cfalign._results import excludes_zero
@@ -107,6 +107,9 @@ def test_a_judge_that_is_the_audited_network_is_none(tmp_path: Path) -> None:
     judge = heads("second", OTHER)
     run = audited(judge, tmp_path / "run", reference=cfalign.Reference(heads(), judge))
     assert kinds(run) == {Witness.NONE}
+    assert {one.remedy for one in standings(run).values()} == {OTHER_JUDGE}
+    without = audited(judge, tmp_path / "without", reference=heads())
+    assert kinds(without) == {Witness.HEADS}, "the remedy helps"
 
 
 def test_a_concept_that_the_reference_knows_must_be_among_the_attributes(tmp_path: Path) -> None:
@@ -137,6 +140,30 @@ def test_a_composition_is_about_its_first_head(tmp_path: Path) -> None:
     assert one.reach == pytest.approx(1.3)
     composed = cfalign.classifiers.ComposedClassifier(mixed, name="mixed")
     assert kinds(audited(composed, tmp_path / "composed", reference=other)) == {Witness.HEADS}
+
+
+def test_the_own_concept_of_a_composition_is_no_finding(tmp_path: Path) -> None:
+    """However it is called; what else it reacts to is one, and the gate follows."""
+    clf, other = heads(), heads("other", OTHER)
+    mixed = cfalign.classifiers.ComposedClassifier(clf["smiling"] + 0.5 * clf["young"], name="mixed")
+    run = audited(mixed, tmp_path / "run", reference=other)
+    (one,) = standings(run).values()
+    assert one.concept == "smiling"
+    table = run.effects()
+    (own,) = table.filter(table["attribute"] == "smiling")["effect"].to_list()
+    assert abs(own) > 0.2
+    assert "smiling" not in {f.attribute for f in run.found().findings}
+    compared = check(run, max_effect=0.0)
+    assert compared.checked == len(worlds.TARGETS) - 1
+    assert "smiling" not in {u.found.attribute for u in compared.unexpected}
+
+
+def test_a_sum_of_probabilities_has_a_score_and_no_probability(tmp_path: Path) -> None:
+    reference = heads("other", OTHER)
+    run = audited([heads()], tmp_path / "run", reference=reference, bases=["smiling + 0.9*young", "smiling"])
+    told = report.verdict.sentences(report.load(run), str)
+    assert told
+    assert all("changes its score by" in sentence for sentence in told)
 
 
 def test_of_two_networks_each_is_the_others_witness(tmp_path: Path) -> None:
@@ -240,6 +267,18 @@ def test_a_run_of_an_older_version_reads_as_before_and_says_that_it_had_no_witne
     assert ended.code in (0, 1)
 
 
+def test_an_old_audit_of_a_bank_had_the_heads_of_the_bank_as_witness(tmp_path: Path) -> None:
+    made = cfalign.bank(
+        worlds.images(70), heads(), autoencoder=worlds.autoencoder(), options=OPTIONS, out=tmp_path / "bank"
+    )
+    run = audited(heads("other", OTHER), tmp_path / "run", images=made)
+    record = json.loads((run.path / "run.json").read_text())
+    del record["standings"]
+    assert not unrecorded(record)
+    del record["data"]["bank"]
+    assert unrecorded(record)
+
+
 # --- the gate ---------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +311,29 @@ def test_the_gate_on_the_command_line(own: Run) -> None:
     one = json.loads(told.out)["unexpected"][0]
     assert one["kind"] == "response"
     assert one["relation"] == f"{one['audited']} -> {one['attribute']}"
+
+
+def test_responses_are_compared_each_whatever_cannot_be_told_apart(tmp_path: Path) -> None:
+    """A head without a witness has no joint effects that could stand for them."""
+    alike = worlds.MIXING.clone()
+    alike[:, 1] = 0.9 * alike[:, 0] + 0.1 * alike[:, 1]
+    run = audited(heads("own", alike), tmp_path / "run", options=replace(OPTIONS, limit=40))
+    first, second = worlds.TARGETS[:2]
+    assert f"{first} & {second}" in run.record()["inseparable"]
+    named = {u.found.names[0] for u in check(run, allow_responses=True, max_effect=0.5).unexpected}
+    assert {f"{first} -> {second}", f"{second} -> {first}"} <= named
+
+
+def test_of_a_head_in_a_group_with_another_nothing_is_said_and_that_is_told(tmp_path: Path) -> None:
+    alike = worlds.MIXING.clone()
+    alike[:, 1] = 0.9 * alike[:, 0] + 0.1 * alike[:, 1]
+    first, second = worlds.TARGETS[:2]
+    own = worlds._wrapped(worlds.LinearHeads(OTHER[:, :1]), [first], name="own")
+    run = audited(own, tmp_path / "run", reference=heads("other", alike), options=replace(OPTIONS, limit=40))
+    assert f"{first} & {second}" in run.record()["inseparable"]
+    assert second not in {f.attribute for f in run.found().findings}
+    text = " ".join(report.markdown(report.load(run)).split())
+    assert f"nothing is said about `{second}`: not to be told apart from its own concept" in text
 
 
 def test_attributes_that_cannot_be_told_apart_are_compared_together(tmp_path: Path) -> None:
