@@ -345,6 +345,8 @@ def test_attributes_that_cannot_be_told_apart_are_compared_together(tmp_path: Pa
     together = f"{first} & {second}"
     assert together in run.record()["inseparable"]
     assert not {f.attribute for f in run.found().findings} & {first, second}
+    alone = [r for r in run.conclusions().relations if r.attribute in {first, second}]
+    assert all(np.isnan(r.effect) for r in alone), "what a member does alone is not told"
     (joint,) = [j for j in run.joint() if j.attributes == together]
     if joint.clear:
         assert together in {u.found.attribute for u in check(run, max_effect=0.0).unexpected}

@@ -80,7 +80,9 @@ def conclude(
     told = [e for e in found if not {e.audited, e.attribute} & silent]
     known = shards.on_reconstructions(heads)
     looked_at = {head: scores[shards.seen] for head, scores in known.items()}
-    foreign = [e for e in told if not e.own]
+    members = {a for group in together for a in group.attributes}
+    foreign = [_untold(e) if e.attribute in members else e for e in told if not e.own]
+    foreign = [e for e in foreign if not standing[e.audited].about(e.attribute)]
     follow = partial(followed, switched, columns, seed=options.seed, people=shards.people)
     controls = {attribute: follow(attribute, judge) for attribute, judge in judges.items()}
     first = [e for e in found if e.attribute in alone]
@@ -101,6 +103,12 @@ def conclude(
             inseparable=tuple(group.name for group in together),
         ),
     )
+
+
+def _untold(effect: Effect) -> Effect:
+    """The same of a member of a group: what it does alone is not known, only how it goes along."""
+    nan = float("nan")
+    return replace(effect, effect=nan, ci_low=nan, ci_high=nan, q=nan)
 
 
 def _standing(

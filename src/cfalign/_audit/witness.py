@@ -80,7 +80,9 @@ def _standing(
         return Standing(Witness.NONE, reason, SECOND_HEADS, reach)
     if concept in known:
         reason = "its own concept is not among the attributes"
-        return Standing(Witness.NONE, reason, "name it among the attributes too (--downstream)", reach)
+        return Standing(
+            Witness.NONE, reason, "name it among the attributes too (--downstream, or --attributes of the bank)", reach
+        )
     witness = Witness.JUDGE if all(a.judge is not None for a in attributes) else Witness.HEADS
     reason = "no attribute has its name, so its own concept shows up as the attributes that it goes along with"
     return Standing(witness, reason, reach=reach)
