@@ -52,7 +52,7 @@ def _tell_findings(found: Sequence[Finding], record: Mapping[str, Any]) -> None:
         say(f"No findings: no attribute's counterfactuals move such a head clearly{_at_least(record, 'min_response')}.")
     elif not found:
         least = _at_least(record, "min_effect")
-        say(f"No findings: no attribute has an effect that stands out from the null with q < 0.05{least}.")
+        say(f"No findings: no attribute but a head's own concept has a clear effect (q < 0.05{least}).")
 
 
 def _at_least(record: Mapping[str, Any], setting: str) -> str:
