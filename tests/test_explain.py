@@ -27,7 +27,7 @@ from cfalign._explanation.explanation import difference_map, explain, mirrored
 from cfalign._explanation.options import ExplainOptions
 from cfalign._figures.svg import Walk, alignment_plot
 from cfalign._heads.reference import Reference
-from cfalign._results import Outcome, Start
+from cfalign._results import Outcome, StartsAt
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 WORLDS = Path(worlds.__file__)
@@ -130,8 +130,8 @@ def test_a_refusal_names_what_was_scored(residual: Residual, word: str) -> None:
         explain(x, ["head_0"], classifier=clf, autoencoder=LinearAutoencoder(), options=options)
 
 
-@pytest.mark.parametrize(("residual", "start"), [("gated", Start.IMAGE), ("dropped", Start.RECONSTRUCTION)])
-def test_no_picture_is_shown_twice(residual: Residual, start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("residual", "start"), [("gated", StartsAt.IMAGE), ("dropped", StartsAt.RECONSTRUCTION)])
+def test_no_picture_is_shown_twice(residual: Residual, start: StartsAt, tmp_path: Path) -> None:
     """Where the walk starts at the image itself the strip begins with it, and nothing speaks of a reconstruction."""
     x, clf = world(0.9)
     noise = 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
@@ -140,13 +140,13 @@ def test_no_picture_is_shown_twice(residual: Residual, start: Start, tmp_path: P
     shown = words_of(explanation_figure(explained))
     for name in ("original", "counterfactual"):
         assert shown.count(name) == 1
-    assert shown.count("reconstruction") == (start is Start.RECONSTRUCTION)
+    assert shown.count("reconstruction") == (start is StartsAt.RECONSTRUCTION)
     assert f"score of head_0: {start.picture} → counterfactual" in shown
     assert [f"{share}% of λ" in shown for share in (20, 40, 60, 80)] == [True] * 4
     files = explained.write(tmp_path)
     assert json.loads(files["numbers"].read_text())["settings"]["residual"] == residual
     plot = files["alignment of head_0"].read_text()
-    assert ("reconstruction" in plot) == (start is Start.RECONSTRUCTION)
+    assert ("reconstruction" in plot) == (start is StartsAt.RECONSTRUCTION)
 
 
 def words_of(figure: Figure) -> list[str]:
@@ -246,7 +246,7 @@ def test_the_models_are_left_as_they_came() -> None:
 def test_both_plots_go_from_left_to_right() -> None:
     """Lowered or raised, x0 is at the left."""
     for scores in ((0.9, 0.6, 0.3), (0.1, 0.4, 0.7)):
-        drawn = alignment_plot(Walk("image", "smiling", scores, {"young": (0.2, 0.5, 0.6)}), start=Start.IMAGE)
+        drawn = alignment_plot(Walk("image", "smiling", scores, {"young": (0.2, 0.5, 0.6)}), start=StartsAt.IMAGE)
         points = [p for p in re.findall(r'points="([^"]+)"', drawn) if len(p.split()) == 3]
         curves = [[float(xy.split(",")[0]) for xy in p.split()] for p in points]
         assert sum(xs == sorted(xs) and xs[0] < xs[-1] for xs in curves) == 2, "the base and the other head"

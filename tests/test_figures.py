@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._figures.svg import alignment
-from cfalign._results import Cell, Effect, Start
+from cfalign._results import Cell, Effect, StartsAt
 
 NAN = math.nan
 EVIL = '"><script>&'
@@ -196,7 +196,7 @@ def test_alignment_plot_labels_the_three_most_aligned_and_inverse() -> None:
     assert alignment.labelled_heads(one, marked=["marked_one", "lost"]) == [
         *("marked_one", "down4", "down3", "down2", "up4", "up3", "up2"),
     ]
-    svg = figures.alignment_plot(one, start=Start.IMAGE, marked=["marked_one"])
+    svg = figures.alignment_plot(one, start=StartsAt.IMAGE, marked=["marked_one"])
     labels = [w for w in words(svg) if re.search(r"(up|down)\d [+−]", w)]
     assert len(labels) == 6
     assert any("down4 +0.67" in w for w in words(svg))
@@ -205,7 +205,7 @@ def test_alignment_plot_labels_the_three_most_aligned_and_inverse() -> None:
 
 
 def test_alignment_plot_says_where_the_walk_starts() -> None:
-    for start, other in ((Start.IMAGE, Start.RECONSTRUCTION), (Start.RECONSTRUCTION, Start.IMAGE)):
+    for start, other in ((StartsAt.IMAGE, StartsAt.RECONSTRUCTION), (StartsAt.RECONSTRUCTION, StartsAt.IMAGE)):
         svg = figures.alignment_plot(walk(hat=(0.1, 0.2, 0.3)), start=start)
         assert start.picture in words(svg)
         assert other.picture not in words(svg)
@@ -248,7 +248,7 @@ def test_hostile_names_stay_names() -> None:
         figures.forest_plot(rows, scale=figures.common_scale(rows)),
         figures.forest_thumbnail(rows, scale=figures.common_scale(rows)),
         figures.alignment_plot(
-            figures.Walk(EVIL, EVIL, (0.9, 0.3), {EVIL: (0.9, 0.3), EVIL + "2": (0.1, 0.9)}), start=Start.IMAGE
+            figures.Walk(EVIL, EVIL, (0.9, 0.3), {EVIL: (0.9, 0.3), EVIL + "2": (0.1, 0.9)}), start=StartsAt.IMAGE
         ),
         figures.controls_plot([figures.Control(EVIL, 0.1, 0.1, 0.1, 0.1, 3)]),
         figures.outcome_bar({EVIL: 3}),

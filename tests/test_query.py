@@ -21,7 +21,7 @@ from cfalign._counterfactuals.options import Residual
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import contact_sheet
 from cfalign._figures.plots.pixels import change, largest, save_png
-from cfalign._results import Start
+from cfalign._results import StartsAt
 from cfalign._runs.query import Selection, select
 from cfalign.datasets import ImageFolder, open_images
 
@@ -275,7 +275,7 @@ def noisy(count: int) -> torch.Tensor:
 
 
 def test_a_run_whose_walks_start_at_the_image_holds_it_once(gated: cfalign.Run, dropped: cfalign.Run) -> None:
-    assert (gated.start, dropped.start) == (Start.IMAGE, Start.RECONSTRUCTION)
+    assert (gated.start, dropped.start) == (StartsAt.IMAGE, StartsAt.RECONSTRUCTION)
     for one in (gated, dropped):
         samples = [s for f in one.findings() for s in f["samples"]]
         assert samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._results import ALPHA, Cell, Effect, GroupGap, JointEffect, Start, excludes_zero
+from cfalign._results import ALPHA, Cell, Effect, GroupGap, JointEffect, StartsAt, excludes_zero
 
 NAN = float("nan")
 INTERVALS = [
@@ -36,11 +36,11 @@ def gap(low: float, high: float, audited: str = "own:smiling", attribute: str = 
 
 
 def test_pictures_of_a_strip_are_named_once_each() -> None:
-    assert Start.IMAGE.pictures == ("original", "counterfactual")
-    assert Start.RECONSTRUCTION.pictures == ("original", "reconstruction", "counterfactual")
-    assert all(start.pictures[-2] == start.picture for start in Start)
-    assert SearchOptions(residual="kept").start is SearchOptions(residual="gated").start is Start.IMAGE
-    assert SearchOptions(residual="dropped").start is Start.RECONSTRUCTION
+    assert StartsAt.IMAGE.pictures == ("original", "counterfactual")
+    assert StartsAt.RECONSTRUCTION.pictures == ("original", "reconstruction", "counterfactual")
+    assert all(start.pictures[-2] == start.picture for start in StartsAt)
+    assert SearchOptions(residual="kept").start is SearchOptions(residual="gated").start is StartsAt.IMAGE
+    assert SearchOptions(residual="dropped").start is StartsAt.RECONSTRUCTION
 
 
 @pytest.mark.parametrize(("low", "high", "clear"), INTERVALS)

@@ -52,7 +52,7 @@ class Outcome(StrEnum):
         return self not in (Outcome.FLAT, Outcome.NOT_FINITE, Outcome.NOT_ELIGIBLE)
 
 
-class Start(StrEnum):
+class StartsAt(StrEnum):
     """What x0 is, where walks start and from which every change is measured."""
 
     IMAGE = "image"
@@ -61,10 +61,10 @@ class Start(StrEnum):
     """D(E(x)): the residual is dropped."""
 
     @classmethod
-    def of(cls, residual: str) -> Start:
+    def of(cls, residual: str) -> StartsAt:
         """Where the setting ``search.residual`` lets walks start.
 
-        >>> str(Start.of("gated")), str(Start.of("kept")), str(Start.of("dropped"))
+        >>> str(StartsAt.of("gated")), str(StartsAt.of("kept")), str(StartsAt.of("dropped"))
         ('image', 'image', 'reconstruction')
         """
         return cls.RECONSTRUCTION if residual == "dropped" else cls.IMAGE
@@ -72,7 +72,7 @@ class Start(StrEnum):
     @property
     def picture(self) -> str:
         """What the picture of x0 is called."""
-        return "original" if self is Start.IMAGE else "reconstruction"
+        return "original" if self is StartsAt.IMAGE else "reconstruction"
 
     @property
     def pictures(self) -> tuple[str, ...]:

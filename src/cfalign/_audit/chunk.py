@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cfalign._audit.measurement import MeasuredPairs, Pair, ScoredEnds, SeenImages
 from cfalign._counterfactuals.batch import Rows
-from cfalign._results import Floats, Outcome, Start
+from cfalign._results import Floats, Outcome, StartsAt
 from cfalign._runs.columns import GROUP, Column
 from cfalign.datasets import Skipped
 
@@ -201,7 +201,7 @@ def image_tensors(images: Tensor, chunk: Chunk) -> dict[str, Tensor]:
     start = chunk.seen.origins
     tensors = {
         "originals": images,
-        **({"reconstructions": start.images} if Start.of(start.residual) is Start.RECONSTRUCTION else {}),
+        **({"reconstructions": start.images} if StartsAt.of(start.residual) is StartsAt.RECONSTRUCTION else {}),
         **_both("counterfactual", (w.counterfactual for w in chunk.walked), images[:0]),
         **_both("off", off, images[:0]),
     }

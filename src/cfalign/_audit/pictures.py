@@ -21,7 +21,7 @@ from cfalign._counterfactuals.origins import origins
 from cfalign._findings import Finding, Sample
 from cfalign._heads.panel import Panel, weights
 from cfalign._models.guard import device_of
-from cfalign._results import Floats, Start
+from cfalign._results import Floats, StartsAt
 from cfalign._runs.codec import file_name, write_parquet, written
 from cfalign._runs.columns import Column
 from cfalign._runs.run import Run, residual_of
@@ -45,9 +45,9 @@ class Strip:
     """[step]"""
 
     @property
-    def start(self) -> Start:
+    def start(self) -> StartsAt:
         """What x0 is."""
-        return Start.IMAGE if self.reconstruction is None else Start.RECONSTRUCTION
+        return StartsAt.IMAGE if self.reconstruction is None else StartsAt.RECONSTRUCTION
 
     @property
     def pictures(self) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ def _strips(
     points = batch.points(walked, each=len(fractions))
     seen = evaluate(points, models=models, read=every_logit, keep_images=False)
     scores = panel.scores(seen.values).reshape(len(ends), len(fractions), -1)
-    drawn = settings.search.start is Start.RECONSTRUCTION
+    drawn = settings.search.start is StartsAt.RECONSTRUCTION
     last = evaluate(batch.points(walked[STEPS :: STEPS + 1]), models=models, read=every_logit).images
     for i, (owner, end) in enumerate(zip(batch.pairs.image.tolist(), ends, strict=True)):
         yield Strip(

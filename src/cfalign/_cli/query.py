@@ -21,7 +21,7 @@ from cfalign._cli.output import WIDE, complain, print_json, print_table, say
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow, contact_sheet
 from cfalign._figures.plots.pixels import save_png
-from cfalign._results import Start
+from cfalign._results import StartsAt
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.run import Run
 from cfalign.datasets import ImageFolder, ImageSource, open_images
@@ -95,7 +95,7 @@ def query(
         complain(f"{incomplete} of {len(pictured)} rows have no counterfactual: their outcome says why.")
 
 
-def _draw(pictured: Sequence[SheetRow], sheet: Path, *, start: Start, heading: str) -> None:
+def _draw(pictured: Sequence[SheetRow], sheet: Path, *, start: StartsAt, heading: str) -> None:
     if not pictured:
         raise BadInput("No row meets the query, so there is nothing to put on a sheet.")
     with written(sheet) as temporary:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cfalign._errors import BadInput
-from cfalign._results import Start
+from cfalign._results import StartsAt
 from cfalign._types import Residual
 from cfalign._validation import Count, Positive, Whole, options, refuse_idle
 
@@ -96,10 +96,10 @@ class SearchOptions:
             refuse_idle(self, "max_lambda", needs="strategy='schedule'")
 
     @property
-    def start(self) -> Start:
+    def start(self) -> StartsAt:
         """What x0 is, of a search whose ``residual`` is settled."""
         assert self.residual is not None
-        return Start.of(self.residual)
+        return StartsAt.of(self.residual)
 
 
 def refuse_idle_descent(options: Any) -> None:

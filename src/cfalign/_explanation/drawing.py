@@ -14,7 +14,7 @@ from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import Pixels, change, heat_map, largest, new_figure, picture, signed_map
 from cfalign._figures.svg.alignment import Walk, labelled_heads, spread
-from cfalign._results import Start
+from cfalign._results import StartsAt
 
 Place = Callable[[float, float, float, float], Axes]
 _WIDTH, _BLOCK, _TOP = 11.0, 5.2, 0.3
@@ -86,7 +86,7 @@ def _strip(explanation: ExplainedImage, base: ExplainedBase) -> list[tuple[Pixel
     chosen = sorted({round(at) for at in np.linspace(0, last, min(_STEPS + 1, last + 1))})
     column = explanation.heads.index(base.base)
     strip = []
-    if start is Start.RECONSTRUCTION:
+    if start is StartsAt.RECONSTRUCTION:
         strip.append((_pixels(explanation.image), "original", float(explanation.image_scores[column])))
     way = "λ" if math.isfinite(base.lambdas[-1]) else "the way"
     for at in chosen:
@@ -100,7 +100,7 @@ def _pixels(image: Tensor) -> Pixels:
     return values
 
 
-def _alignment(axes: Axes, walk: Walk, start: Start) -> None:
+def _alignment(axes: Axes, walk: Walk, start: StartsAt) -> None:
     """Base score, as the walk goes, against the scores of the other heads; the labelled ones with their ψ."""
     shown = labelled_heads(walk, each=5)
     x = np.asarray(walk.base_scores)

@@ -33,7 +33,7 @@ from cfalign._paper.saliency_and_alignment import (
     scored,
 )
 from cfalign._paper.single_image import explained_image
-from cfalign._results import Start
+from cfalign._results import StartsAt
 from cfalign._runs.progress import Progress, silent
 
 CONCEPTS = ("pointy_nose", "big_nose")
@@ -121,7 +121,7 @@ def saliency_figure(result: SaliencyStudy) -> Figure:
     return figure
 
 
-def _maps(figure: Figure, base: ExplainedBase, start: Start, *, top: float, titles: bool) -> None:
+def _maps(figure: Figure, base: ExplainedBase, start: StartsAt, *, top: float, titles: bool) -> None:
     """The pictures of one concept side by side; ``start``: what x0 is; ``top``: their upper end in inches."""
     width, height = figure.get_size_inches()
     pictures = [

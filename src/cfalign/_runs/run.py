@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._findings import Finding
-from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, Start
+from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, StartsAt
 from cfalign._runs.codec import (
     Misfit,
     built,
@@ -110,9 +110,9 @@ class Run:
         return record
 
     @property
-    def start(self) -> Start:
+    def start(self) -> StartsAt:
         """What x0 is, where the walks of the run start: the images themselves, or their reconstructions."""
-        return Start.of(residual_of(self.record()["settings"]))
+        return StartsAt.of(residual_of(self.record()["settings"]))
 
     def shards(self, kind: str) -> list[Path]:
         """The shards of ``scores``, ``responses``, ``ineligible``, ``curves`` or ``tensors`` in order."""

@@ -11,7 +11,7 @@ from typing import Any
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
 from cfalign._findings import Finding
-from cfalign._results import Conclusions, Counts, Followed, Start
+from cfalign._results import Conclusions, Counts, Followed, StartsAt
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run, residual_of
 from cfalign.report.evidence import controls, walks
@@ -70,9 +70,9 @@ class ReportData:
         return residual_of(self.settings)
 
     @property
-    def start(self) -> Start:
+    def start(self) -> StartsAt:
         """What x0 is, where walks start and from which every change is measured."""
-        return Start.of(self.residual)
+        return StartsAt.of(self.residual)
 
     @property
     def counts(self) -> Counts:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._findings import Finding, Sample
-from cfalign._results import Effect, Outcome, Start
+from cfalign._results import Effect, Outcome, StartsAt
 from cfalign.report import page_images, verdict, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
@@ -336,7 +336,7 @@ def _base_row(data: ReportData, base: str) -> dict[str, Any]:
 
 
 def _controls(data: ReportData) -> dict[str, Any]:
-    drifts = data.start is Start.RECONSTRUCTION
+    drifts = data.start is StartsAt.RECONSTRUCTION
 
     def most(c: figures.Control) -> float:
         """Drift, or the random step where there is no drift; what is not known comes last."""

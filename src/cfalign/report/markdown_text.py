@@ -10,7 +10,7 @@ from urllib.parse import quote
 from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
 from cfalign._findings import Finding, Sample
-from cfalign._results import ALPHA, Cell, Effect, Outcome, Start
+from cfalign._results import ALPHA, Cell, Effect, Outcome, StartsAt
 from cfalign.report import verdict, wording
 from cfalign.report.content import ReportData
 
@@ -182,7 +182,7 @@ def _basis(data: ReportData) -> list[str]:
 
 
 def _controls(data: ReportData) -> str:
-    drifts = data.start is Start.RECONSTRUCTION
+    drifts = data.start is StartsAt.RECONSTRUCTION
     rows = [
         (
             code(c.head),
@@ -240,7 +240,7 @@ def _facts(data: ReportData) -> list[str]:
 
 
 def _guide(data: ReportData) -> list[str]:
-    x0 = "an image" if data.start is Start.IMAGE else "the reconstruction of an image"
+    x0 = "an image" if data.start is StartsAt.IMAGE else "the reconstruction of an image"
     return [
         f"ψ = (f_downstream(x_λ) − f_downstream(x0)) / (f_base(x_λ) − f_base(x0)), where x0 is {x0} and x_λ its "
         "counterfactual. ψ = 1: moves as much as the base; 0: does not care; below 0: moves "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cfalign._figures import style
-from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind, Start
+from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind, StartsAt
 from cfalign.report import verdict
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
@@ -140,7 +140,7 @@ def remarkable_gaps(data: ReportData) -> list[GroupGap]:
 
 def in_strips(data: ReportData) -> str:
     """What the pictures of a strip are."""
-    if data.start is Start.IMAGE:
+    if data.start is StartsAt.IMAGE:
         return "Per image: the original, the counterfactual, and what changed between the two."
     return (
         "Per image: the original, what the autoencoder makes of it, the counterfactual, and what changed between the "
@@ -150,7 +150,7 @@ def in_strips(data: ReportData) -> str:
 
 def drift_words(data: ReportData) -> str:
     """What the autoencoder alone does, and that it does nothing where walks start at the images themselves."""
-    if data.start is Start.IMAGE:
+    if data.start is StartsAt.IMAGE:
         return "Walks start at the images themselves, so the autoencoder alone changes no score: there is no drift."
     return "Grey bar: what the autoencoder alone does to a head's score (drift)."
 
@@ -161,7 +161,7 @@ def beginning(data: ReportData) -> str:
         "Walking through the code space against the gradient of one head, the *base*, redraws the image so that this "
         "head's score falls: the *counterfactual* x_λ."
     )
-    if data.start is Start.RECONSTRUCTION:
+    if data.start is StartsAt.RECONSTRUCTION:
         return f"An autoencoder turns an image into a short code and back into an image x0, its reconstruction. {walk}"
     stays = "stays" + (", except where the walk changes the picture" if data.residual == "gated" else "")
     return (
@@ -172,7 +172,7 @@ def beginning(data: ReportData) -> str:
 
 def compared(data: ReportData) -> str:
     """What every change is measured from."""
-    if data.start is Start.IMAGE:
+    if data.start is StartsAt.IMAGE:
         return "Everything is compared with the original."
     return "Everything is compared with the reconstruction, never with the original."
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import Pixels, blank, change, largest, new_figure, picture, signed_map
-from cfalign._results import Start
+from cfalign._results import StartsAt
 
 _SIDE, _TEXT, _GAP, _TOP = 1.25, 2.6, 0.08, 0.72
 _CHANGE = "change (red brighter)"
@@ -33,7 +33,7 @@ class SheetRow:
         return self.counterfactual is not None
 
 
-def contact_sheet(rows: Sequence[SheetRow], *, start: Start, heading: str = "") -> Figure:
+def contact_sheet(rows: Sequence[SheetRow], *, start: StartsAt, heading: str = "") -> Figure:
     """Rows in the given order, with captions on the left.
 
     ``start``: what x0 is. A reconstruction has a column of its own. Change is counterfactual − x0; red is brighter,
@@ -62,7 +62,7 @@ def _caption(figure: Figure, row: SheetRow, y: float) -> None:
     figure.text(0.15 / width, y - 0.19 / height, words, fontsize=7.5, color=style.INK, va="top", linespacing=1.4)
 
 
-def _pictures(figure: Figure, row: SheetRow, start: Start, bottom: float) -> None:
+def _pictures(figure: Figure, row: SheetRow, start: StartsAt, bottom: float) -> None:
     """``bottom``: lower end of the pictures in inches."""
     width, height = figure.get_size_inches()
     images: dict[str, Pixels | None] = {name: getattr(row, name) for name in start.pictures}

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from cfalign._figures import style
 from cfalign._figures.svg.elements import element, figure, line, text, title
-from cfalign._results import Start
+from cfalign._results import StartsAt
 
 _WIDTH, _HEIGHT = 520.0, 272.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 290.0, 12.0, 222.0
 _LABELS = 308.0
-_ARROW = {Start.IMAGE: 48.0, Start.RECONSTRUCTION: 84.0}
+_ARROW = {StartsAt.IMAGE: 48.0, StartsAt.RECONSTRUCTION: 84.0}
 """How far from the left the arrow to the counterfactual begins, beyond the word at its start."""
 _SPACING = 13.5
 
@@ -47,7 +47,7 @@ def labelled_heads(walk: Walk, *, marked: Sequence[str] = (), each: int = 3, lea
     return list(dict.fromkeys([*(m for m in marked if m in psi), *aligned, *inverse]))
 
 
-def alignment_plot(walk: Walk, *, start: Start, marked: Sequence[str] = ()) -> str:
+def alignment_plot(walk: Walk, *, start: StartsAt, marked: Sequence[str] = ()) -> str:
     """Base score (x, with x0 at the left) against the scores of the other heads (y).
 
     ``start``: what x0 is. ``marked`` heads are drawn heavier. Red: moves with the base. Blue: against it. Grey: the
@@ -108,7 +108,7 @@ def _frame(walk: Walk, axis: _Axis) -> list[str]:
     return parts
 
 
-def _direction(start: Start, y: float) -> list[str]:
+def _direction(start: StartsAt, y: float) -> list[str]:
     """From x0 at the left to the counterfactual at the right."""
     arrow, tip = y - 4, _RIGHT - 84
     head = f"{tip},{arrow} {tip - 7},{arrow - 3.5} {tip - 7},{arrow + 3.5}"
