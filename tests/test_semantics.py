@@ -179,6 +179,18 @@ def test_photographs_with_a_table_are_enough(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "semantics" / "judge" / "classifier.safetensors").is_file()
 
 
+def test_own_models_need_no_images_to_be_trained_on(tmp_path: Path) -> None:
+    worlds.write_images(tmp_path / "images", 30)
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    rows = [f"{name},val,{i % 2}" for i, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,split,even", *rows]) + "\n")
+    models = [word for name in ("heads", "judge", "autoencoder") for word in (f"--{name}", f"{worlds.__file__}:{name}")]
+    words = ("semantics", "--images", "images", "--labels", "labels.csv", *models, "--limit", "5", "--json")
+    ended = worlds.cfalign("benchmark", *words, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["headline"]["heads"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cfalign._types import Residual
 from cfalign.datasets import SPEC as DATA_SET
 
 MODEL = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
@@ -106,6 +107,13 @@ Trust = Annotated[
 ]
 
 # The search
+Residuals = Annotated[
+    Residual | None,
+    typer.Option(
+        help="What becomes of what the autoencoder cannot draw of an image: it stays where the walk changes nothing "
+        "(gated), everywhere (kept), or nowhere.  \\[default: what the autoencoder says, else gated]"
+    ),
+]
 Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
 Batch = Annotated[int | None, typer.Option(help="Images per forward pass.  \\[default: 64]")]

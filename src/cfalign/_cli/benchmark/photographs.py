@@ -43,6 +43,7 @@ def photographs(
     seeds: Annotated[str | None, typer.Option(help="Comma-separated; one classifier each.  \\[default: 0,1]")] = None,
     train_split: Annotated[str, typer.Option(help="What the classifiers are trained on.")] = "train",
     split: Annotated[str, typer.Option(help="What everything is measured on.")] = "val",
+    residual: flags.Residuals = None,
     limit: Annotated[int | None, typer.Option(help="Counterfactuals per reference head.  \\[default: 150]")] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for classifiers, bank and result; a stopped benchmark goes on.")
@@ -63,10 +64,15 @@ def photographs(
         "doses": None if doses is None else tuple(numbers_in(doses, float, flag="--doses")),
         "seeds": None if seeds is None else tuple(numbers_in(seeds, int, flag="--seeds")),
         "limit": limit,
+        "residual": residual,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = replace(
-        QUICK if quick else benchmarks.PhotographsOptions(), train_split=train_split, split=split, seed=seed, **given
+        QUICK if quick else benchmarks.PhotographsOptions(),
+        train_split=train_split,
+        split=split,
+        seed=seed,
+        **given,
     )
     encoder = autoencoders.load(autoencoder, trust=trust)
     heads = Reference(

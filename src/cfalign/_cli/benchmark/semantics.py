@@ -15,7 +15,6 @@ from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, in_split, names_in, opened
 from cfalign._cli.output import progress, tell
 from cfalign._errors import BadInput
-from cfalign._types import Residual
 from cfalign.benchmarks.semantics.models import trained
 
 
@@ -43,9 +42,7 @@ def semantics(
     size: flags.Size = None,
     train_split: Annotated[str, typer.Option(help="What models are trained on, where none are given.")] = "train",
     split: Annotated[str, typer.Option(help="What everything is measured on.")] = "val",
-    residual: Annotated[
-        Residual | None, typer.Option(help="What becomes of what the autoencoder cannot draw of an image.")
-    ] = None,
+    residual: flags.Residuals = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Counterfactuals per head.  \\[default: 100, or 30 with --quick]")
     ] = None,
@@ -78,7 +75,8 @@ def semantics(
     if table is None:
         raise BadInput("Missing --labels: these images have none of their own.")
     chosen = names_in(attributes, flag="--attributes")
-    material, known = in_split(source, table, train_split)
+    missing = None in (heads, judge, autoencoder)
+    material, known = in_split(source, table, train_split if missing else None)
     judged, _ = in_split(source, table, split)
     assert known is not None
     with progress() as bars:

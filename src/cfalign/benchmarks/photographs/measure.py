@@ -21,6 +21,7 @@ from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.reference import reference_of
+from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._heads.scoring import respond
@@ -77,7 +78,8 @@ def photographs(
     place, recipe = folder / "classifiers", options.recipe
     train_all(plan.tasks, images, labels, place, recipe=recipe, workers=workers, progress=progress)
     classifiers = [load_confounded(task.one, place) for task in plan.tasks]
-    settings = AuditOptions(limit=options.limit, seed=options.seed, shown=0)
+    search = SearchOptions(residual=options.residual)
+    settings = AuditOptions(limit=options.limit, seed=options.seed, shown=0, search=search)
     held_out = images.subset(labels.in_split(options.split))
     shared = bank(
         held_out, reference, autoencoder=autoencoder, out=folder / "bank", options=settings, progress=progress

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cfalign._errors import BadInput
+from cfalign._types import Residual
 from cfalign._validation import Count, Share, Whole, options
 from cfalign.training import ClassifierTraining
 from cfalign.training.recipes.confounded_subsets import RECIPE
@@ -43,6 +44,8 @@ class PhotographsOptions:
     train_split: str = "train"
     split: str = "val"
     """Split of the images for effects and gaps."""
+    residual: Residual | None = None
+    """What becomes of what the autoencoder cannot draw of an image, as of ``SearchOptions``."""
     seed: Whole = 0
     recipe: ClassifierTraining = field(default=RECIPE)
 
