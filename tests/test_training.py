@@ -43,7 +43,7 @@ from cfalign.training.augmentation import augmented, moved
 from cfalign.training.decoded_images import DecodedImages, decode_all
 from cfalign.training.held_out import mean_auroc, psnr
 from cfalign.training.loop import TrainingState, schedule
-from cfalign.training.principal_components import principal_components
+from cfalign.training.principal_components import components_of
 from cfalign.training.processes import in_processes
 from cfalign.training.splitting import split_images
 
@@ -690,14 +690,12 @@ def test_principal_components_are_those_of_the_exact_decomposition() -> None:
     )
     values = images.view(200, 3, 8, 8).mul(255).round().byte()
     pixels = DecodedImages(values, tuple(range(200)), ())
-    mean, directions, deviation = principal_components(
-        pixels, torch.arange(200), count=4, mirrored=False, progress=lambda *_: None
-    )
+    found = components_of(pixels, torch.arange(200), count=4, mirrored=False, progress=lambda *_: None)
     exact = values.flatten(1).double() / 255
     _, strength, right = torch.linalg.svd(exact - exact.mean(0), full_matrices=False)
-    torch.testing.assert_close(mean.double(), exact.mean(0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(deviation.double(), strength[:4] / 200**0.5, atol=1e-3, rtol=1e-3)
-    overlap = (directions.double() * right[:4].T).sum(0).abs()
+    torch.testing.assert_close(found.mean.double(), exact.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.deviations.double(), strength[:4] / 200**0.5, atol=1e-3, rtol=1e-3)
+    overlap = (found.directions.double() * right[:4].T).sum(0).abs()
     assert (overlap > 0.99).all()
 
 

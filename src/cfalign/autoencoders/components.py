@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfalign._models.components import Components
+
 
 class ComponentAutoencoder(nn.Module):
     """Images [n, channels, size, size] in [0, 1] ↔ latents [n, latent]."""
@@ -33,13 +35,24 @@ class ComponentAutoencoder(nn.Module):
         self.register_buffer("basis", torch.zeros(pixels, latent))
         self.register_buffer("scale", torch.ones(latent))
 
+    @property
+    def components(self) -> Components:
+        """The components of images, whitened as far as they are."""
+        return Components(self.mean, self.basis, self.scale)
+
+    def take(self, found: Components) -> None:
+        """Work on these components of images from now on."""
+        self.mean.copy_(found.mean)
+        self.basis.copy_(found.directions)
+        self.scale.copy_(found.deviations)
+
     def encode(self, images: Tensor) -> Tensor:
         """Latents [n, latent]."""
-        return (images.flatten(1) - self.mean) @ self.basis / self.scale
+        return self.components.coordinates(images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [0, 1]."""
-        flat = (latents * self.scale) @ self.basis.T + self.mean
+        flat = self.components.away(latents) + self.mean
         return flat.view(-1, *self.shape).clamp(0, 1)
 
     def forward(self, images: Tensor) -> Tensor:

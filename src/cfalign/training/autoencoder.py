@@ -29,14 +29,12 @@ from cfalign.training.loop import TrainingState, fit, seeded
 from cfalign.training.options import AutoencoderTraining
 from cfalign.training.output_folder import OutputFolder
 from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
-from cfalign.training.principal_components import principal_components
+from cfalign.training.principal_components import components_of
 from cfalign.training.splitting import split_images
 
 Network = ComponentAutoencoder | VectorAutoencoder
 
 _SQUARED, _EDGES = 4.0, 0.5
-_LEAST_DEVIATION = 1e-3  # of the strongest component: images without that many directions have none to whiten
-_LEAST_SCALE = 1e-6  # images that are all the same have no deviation at all
 _BATCH = 128
 
 
@@ -160,15 +158,11 @@ def _trained(
 def _components(material: TrainingImages, options: AutoencoderTraining, *, progress: Progress) -> _Made:
     began = time.perf_counter()
     latent = options.latent_length(len(material.train))
-    mean, directions, deviation = principal_components(
+    found = components_of(
         material.pixels, material.train, count=latent, mirrored=options.horizontal_flip, progress=progress
     )
     network = ComponentAutoencoder(size=options.size, latent=latent)
-    network.mean.copy_(mean)
-    network.basis.copy_(directions)
-    highest = deviation[min(options.whiten_from, latent - 1)]
-    least = max(_LEAST_DEVIATION * float(deviation[0]), _LEAST_SCALE)
-    network.scale.copy_(deviation.clamp_max(highest).clamp_min(least))
+    network.take(found.capped(options.whiten_from))
     return _Made(network.eval().to(options.device), 0, time.perf_counter() - began)
 
 
