@@ -1,12 +1,13 @@
 """Images before any walk, and how a point of the latent space becomes one of them again.
 
-An autoencoder cannot draw all of an image x. What it leaves out, the residual x − D(z0), is kept by default, but for
-the places where the walk itself changes the picture:
+An autoencoder cannot draw all of an image x. What it leaves out, the residual x − D(z0), is kept by default, as far as
+the structure that it belongs to is still there:
 
-    x_λ = D(z_λ) + (1 − m) (x − D(z0)),   m = s² / (s² + 0.05²)
+    x_λ = D(z_λ) + (1 − m) (x − D(z0)),   1 − m = (cov + ε²) / (var + ε²), within [0, 1]
 
-where s is the largest change |D(z_λ) − D(z0)| over the channels, blurred. So a counterfactual starts at the image
-itself, and old detail does not stay on top of new content.
+where var is the variance of D(z0) around a pixel, and cov its covariance with D(z_λ) there, both summed over the
+channels. So a counterfactual starts at the image itself; skin stays sharp where only its shade changes, and old detail,
+such as teeth, goes with the structure that carried it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from cfalign._errors import BadModel
 from cfalign._models.autoencoding import decoded, encoded
 from cfalign._types import Autoencoder, Residual
 
-HALF = 0.05
-"""Change of a pixel, of 1, at which half of the residual stays."""
-BLUR = 1.5 / 64
-"""Standard deviation of the blur, as a share of the shorter side."""
+WINDOW = 1.5 / 64
+"""Standard deviation of the Gaussian that weighs the surroundings of a pixel, as a share of the shorter side."""
+EPSILON = 0.02
+"""Contrast, of 1, below which there is no structure that could go."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Origins:
         rows = rows.to(drawn.device)
         before = self.drawn[rows]
         left_out = self.images[rows] - before
-        stays = 1 - gate(drawn.detach() - before) if self.residual == "gated" else 1.0
+        stays = 1 - gate(before, drawn.detach()) if self.residual == "gated" else 1.0
         return (drawn + stays * left_out).clamp(0, 1)
 
 
@@ -72,18 +73,20 @@ def joined(parts: Sequence[Origins]) -> Origins:
     return Origins(latents, images, drawn, parts[0].residual)
 
 
-def gate(change: Tensor) -> Tensor:
-    """m, the share of the residual that goes where the drawing changed by ``change`` [k, c, h, w]: [k, 1, h, w]."""
-    s = blurred(change.abs().amax(dim=1, keepdim=True))
-    return s**2 / (s**2 + HALF**2)
+def gate(before: Tensor, after: Tensor) -> Tensor:
+    """m, the share of the residual that goes where ``before`` is drawn as ``after``, [k, c, h, w] each: [k, 1, h, w]."""
+    here, there = before - blurred(before), after - blurred(after)
+    variance, covariance = (blurred((here * other).sum(dim=1, keepdim=True)) for other in (here, there))
+    return 1 - ((covariance + EPSILON**2) / (variance + EPSILON**2)).clamp(0, 1)
 
 
 def blurred(maps: Tensor) -> Tensor:
-    """Maps [k, 1, h, w] under a Gaussian of ``BLUR``; edges are repeated outwards."""
-    kernel = _kernel(BLUR * min(maps.shape[-2:])).to(maps)
+    """Maps [k, c, h, w] under the Gaussian of ``WINDOW``; edges are repeated outwards."""
+    kernel = _kernel(WINDOW * min(maps.shape[-2:])).to(maps)
     reach = len(kernel) // 2
-    maps = functional.pad(maps, (reach,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(maps, kernel[None, None, None]), kernel[None, None, :, None])
+    one = functional.pad(maps.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    one = functional.conv2d(functional.conv2d(one, kernel[None, None, None]), kernel[None, None, :, None])
+    return one.view_as(maps)
 
 
 @cache

@@ -11,17 +11,19 @@ from torch import Tensor
 
 from cfalign._audit.bank import Bank
 from cfalign._audit.chunk import pixels
-from cfalign._counterfactuals.origins import gate
+from cfalign._counterfactuals.origins import blurred
 from cfalign._results import Outcome
 from cfalign._runs.codec import read_parquet
 
 ENDS = ("counterfactual", "off")
+CHANGED = 0.05
+"""Change of a pixel, of 1, from which on it counts."""
 
 
 def detail(bank: Bank) -> Mapping[tuple[str, str], float]:
     """By (attribute, end of the walk): gradient energy Σ‖∇x_λ‖² per Σ‖∇x‖² of the image, where the walk changed it.
 
-    A pixel changed where the largest change over the channels, blurred, is above 0.05. Only searches that landed count.
+    A pixel changed where the largest change over the channels, blurred, is above ``CHANGED``. Only searches that landed count.
     """
     sums: dict[tuple[str, str], Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
     for shard in bank.run.shards("tensors"):
@@ -49,7 +51,7 @@ def _by_base(rows: pl.DataFrame, count: int) -> dict[str, list[int]]:
 
 def _energies(image: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Gradient energy of the image and of the end of its walk, where that differs from the start, [2]."""
-    changed = (gate(end - start) > 0.5)[:, 0, :-1, :-1]
+    changed = (blurred((end - start).abs().amax(dim=1, keepdim=True)) > CHANGED)[:, 0, :-1, :-1]
     return torch.stack([(_energy(x) * changed).sum() for x in (image, end)]).double()
 
 
