@@ -152,7 +152,7 @@ def test_the_weights_are_those_that_were_measured(tmp_path: Path, options: Autoe
     assert content["psnr"]["sd"] == pytest.approx(report.psnr_sd) == pytest.approx(psnr(errors).std(ddof=1), abs=1e-3)
     assert content["latent"] == content["options"]["latent"] == options.latent
     learnt = sum(p.numel() for p in network.parameters())
-    assert content["parameters"] == (learnt or 3 * SIZE**2 * 13 + 12)
+    assert content["parameters"] == (learnt or 3 * SIZE**2 * 13 + 2 * 12)
     assert content["split"] == "column split"
 
 
@@ -218,7 +218,8 @@ def test_without_a_latent_the_components_are_an_eighth_of_the_images(tmp_path: P
     report = train_autoencoder(faces(), out=tmp_path / "ae", options=AutoencoderTraining(size=SIZE))
     assert json.loads(report.measurement.read_text())["latent"] == 108 // 8
     assert reopened(report).encode(faces(2)).shape == (2, 13)
-    assert AutoencoderTraining().latent_length(100_000) == 512
+    assert AutoencoderTraining().latent_length(100_000) == 192
+    assert AutoencoderTraining().known_components(100_000) == 512
     assert AutoencoderTraining(size=4).latent_length(100_000) == 47
     assert AutoencoderTraining(architecture="convolutional").latent_length(100) == 256
 
@@ -652,7 +653,7 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="multiple of 8"):
         train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
     many = replace(COMPONENTS, latent=108, horizontal_flip=False)
-    with pytest.raises(BadInput, match=r"latent is 108, but there are only 108 images of 768 values .* below 108"):
+    with pytest.raises(BadInput, match=r"108 components were asked for, but there are only 108 images of 768 values .* below 108"):
         train_autoencoder(faces(), out=out, options=many)
     with pytest.raises(BadInput, match=r"only 216 images and mirror images .* below 216"):
         train_autoencoder(faces(), out=out, options=replace(COMPONENTS, latent=300))

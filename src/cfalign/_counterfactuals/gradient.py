@@ -36,6 +36,8 @@ class Start:
     """Whether the score is sigmoid(value) or value itself."""
     norm: Floats
     """‖z0‖."""
+    reach: Floats | None = None
+    """Distance at which the ray ends; None for one without an end."""
 
     def score(self, value: Floats, rows: Rows | slice = slice(None)) -> Floats:
         """Scores of values that belong to ``rows``."""

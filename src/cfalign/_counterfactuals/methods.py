@@ -5,6 +5,7 @@
 ``iterated``        the gradient is taken anew after every step
 ``latent-cf``       z is optimised: distance of the score from its aim plus distance from z0 (Latent-CF)
 ``pixels``          the same in pixel space, without the autoencoder (Wachter et al.): the adversarial baseline
+``completion``      the smallest region that switches the base off is filled with what images of the kind have there
 ==================  =====================================================================================
 
 Pairs of different bases share batches: a pair is a row of weights over the concatenated heads of the classifiers, so
@@ -20,15 +21,17 @@ import numpy as np
 from torch import Tensor
 
 from cfalign._counterfactuals.batch import Batch, Models, PixelSpace, check_images, norms, pairs_of, times
+from cfalign._counterfactuals.completion import pictures_of, rays_to_completions
 from cfalign._counterfactuals.gradient import Rays, find_rays
 from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
-from cfalign._counterfactuals.ray import Ends, walk_rays
+from cfalign._counterfactuals.ray import Ends, ends_at, walk_rays
 from cfalign._counterfactuals.stepwise import descend
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition
+from cfalign._models.components import Components
 from cfalign._models.guard import device_of, undisturbed
-from cfalign._results import Counterfactuals
+from cfalign._results import Counterfactuals, Floats
 from cfalign._types import Autoencoder
 
 
@@ -41,7 +44,9 @@ class Walks:
     ends: tuple[Ends, ...]
     """One for every aim, in that order."""
     direction: Tensor
-    """Unit vectors from z0 to the first end, [pair, *latent]; for ``latent-shift`` the ray's, also without an end."""
+    """Unit vectors from z0 to the first end, [pair, *latent]; on rays those of the rays, also without an end."""
+    regions: Floats | None = None
+    """Of ``completion``: left, top, width and height of the completed region as shares of the sides, [pair, 4]."""
 
 
 def walk(batch: Batch, *aims: SearchOptions) -> Walks:
@@ -52,12 +57,24 @@ def walk(batch: Batch, *aims: SearchOptions) -> Walks:
     """
     method = aims[0].method
     if method == "latent-shift":
-        return _on_rays(batch, aims)
+        return _on_rays(batch, find_rays(batch), aims)
+    if method == "completion":
+        return _completed(batch.in_pixels(), aims, pictures_of(batch.models.autoencoder))
     return _in_steps(batch.in_pixels() if method == "pixels" else batch, aims)
 
 
-def _on_rays(batch: Batch, aims: Sequence[SearchOptions]) -> Walks:
-    rays = seen = find_rays(batch)
+def _completed(batch: Batch, aims: Sequence[SearchOptions], components: Components) -> Walks:
+    """The first end is searched on the way to the completion; a further one is the whole completion."""
+    rays, found = rays_to_completions(batch, aims[-1], components)
+    first = walk_rays(batch, rays, aims[0])
+    first = replace(first, evaluations=first.evaluations + found.looks)
+    whole = [ends_at(batch, rays, aim, found.values, found.images) for aim in aims[1:]]
+    ends = tuple(replace(one, lambdas=np.full(len(one), np.nan)) for one in (first, *whole))
+    return Walks(batch, ends, rays.direction, found.boxes)
+
+
+def _on_rays(batch: Batch, rays: Rays, aims: Sequence[SearchOptions]) -> Walks:
+    seen = rays
     ends: list[Ends] = []
     for aim in aims:
         ends.append(walk_rays(batch, seen, aim))

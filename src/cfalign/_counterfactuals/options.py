@@ -36,7 +36,9 @@ class EstimateOptions:
             refuse_idle(self, "evaluations", "step", "seed", needs="enabled=True")
 
 
-Method = Literal["latent-shift", "iterated", "latent-cf", "pixels"]
+Method = Literal["latent-shift", "iterated", "latent-cf", "pixels", "completion"]
+ON_RAYS: tuple[Method, ...] = ("latent-shift", "completion")
+"""Methods that walk along a straight line: one search along it, and no steps."""
 
 
 @options()
@@ -80,14 +82,15 @@ class SearchOptions:
     """Bound on Σ|x0 − x_λ| / Σ|x0|; ``schedule`` uses 0.05 when this is None."""
     method: Method = "latent-shift"
     """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
-    every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder."""
+    every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder. ``completion``:
+    the smallest region that switches the base off is filled with what images of the kind have there; for objects."""
     residual: Residual | None = None
     """What becomes of the part of an image that the autoencoder cannot draw. ``gated``: it stays, but where the walk
     changes the picture. ``kept``: it stays everywhere. With both, walks start at the image itself. ``dropped``: they
     start at the reconstruction (the paper's). By default ``gated``, unless the autoencoder says otherwise; the embedded
     one draws all of a face: ``dropped``."""
     descent: DescentOptions = field(default_factory=DescentOptions)
-    """Of the methods other than ``latent-shift``, which search with ``refined`` only."""
+    """Of the methods in steps. All methods but ``latent-shift`` search with ``refined`` only."""
 
     def __post_init__(self) -> None:
         if self.strategy == "schedule" and self.method != "latent-shift":
@@ -107,8 +110,8 @@ def refuse_idle_descent(options: Any) -> None:
 
     Not a rule of ``SearchOptions``: ``counterfactuals(…, method=…)`` replaces the method of its options.
     """
-    if options.search.method == "latent-shift":
-        refuse_idle(options, "search.descent", needs="a search.method other than 'latent-shift'")
+    if options.search.method in ON_RAYS:
+        refuse_idle(options, "search.descent", needs="search.method='iterated', 'latent-cf' or 'pixels'")
     if options.search.method == "iterated":
         of_optimisers = ("search.descent.optimiser", "search.descent.distance_weight")
         refuse_idle(options, *of_optimisers, needs="search.method='latent-cf' or 'pixels'")

@@ -93,6 +93,24 @@ def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
     return replace(ends, backwards=np.full(len(ends), rays.backwards, dtype=np.int64))
 
 
+def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images: Tensor) -> Ends:
+    """The ends of rays that have one, where the values [pair] and images [pair, c, h, w] are known: no search.
+
+    A pair whose value is at the aim there or beyond has met it.
+    """
+    assert rays.start.reach is not None
+    state = State(rays.start, (batch.before,), aim)
+    state.end_at_floor()
+    rows = state.active
+    index = torch.from_numpy(rows)
+    there = Probe(values[rows], batch.image_change(rows, images[index.to(images.device)]), (images[index],))
+    state.keep(rows, rays.start.reach[rows], there, np.isfinite(there.value))
+    beyond = rays.start.score(values[rows], rows) <= state.aim[rows] + aim.tolerance
+    state.outcome[rows] = np.where(beyond, state.met[rows], Outcome.LAMBDA_LIMIT)
+    state.outcome[rows[~np.isfinite(values[rows])]] = Outcome.NOT_FINITE
+    return state.ends()
+
+
 def search(start: Start, look: Look, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Ends:
     """Search every row.
 
@@ -140,7 +158,8 @@ class State:
     @property
     def limit(self) -> Floats:
         """Bound on the latent distance."""
-        return self.options.max_distance * np.where(self.start.norm > 0, self.start.norm, 1.0)
+        bound = self.options.max_distance * np.where(self.start.norm > 0, self.start.norm, 1.0)
+        return bound if self.start.reach is None else np.minimum(bound, self.start.reach)
 
     def end_at_floor(self) -> None:
         """End rows that start at their aim or below it."""

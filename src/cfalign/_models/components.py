@@ -40,6 +40,10 @@ class Components:
         """How far from the mean, or from any vector, so many standard deviations lead."""
         return (coordinates * self.deviations) @ self.directions.T
 
+    def first(self, count: int) -> Components:
+        """The strongest ``count`` alone."""
+        return Components(self.mean, self.directions[:, :count], self.deviations[:count])
+
     def capped(self, strongest: int) -> Components:
         """The same with the ``strongest`` components counted as no wider than the next one.
 

@@ -1,6 +1,7 @@
 """The autoencoder that needs no training steps: principal components with capped whitening.
 
-z = Wᵀ(x − mean) / scale, D(z) = W(z · scale) + mean, clipped to [0, 1]. README.md in this folder says why.
+z = Wᵀ(x − mean) / scale, D(z) = W(z · scale) + mean, clipped to [0, 1]. README.md in this folder says why. Weaker
+components than those of the latent serve to complete regions that are left out of an image.
 """
 
 from __future__ import annotations
@@ -19,40 +20,48 @@ class ComponentAutoencoder(nn.Module):
     mean: Tensor
     basis: Tensor
     scale: Tensor
+    deviations: Tensor
 
-    def __init__(self, *, size: int = 64, channels: int = 3, latent: int = 512) -> None:
+    def __init__(self, *, size: int = 64, channels: int = 3, latent: int = 192, components: int | None = None) -> None:
         super().__init__()
-        pixels = channels * size * size
+        pixels, known = channels * size * size, latent if components is None else components
         self.config: dict[str, Any] = {
             "kind": "autoencoder",
             "architecture": "components",
             "size": size,
             "channels": channels,
             "latent": latent,
+            "components": known,
         }
-        self.size, self.shape = size, (channels, size, size)
+        self.size, self.shape, self.latent = size, (channels, size, size), latent
         self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("basis", torch.zeros(pixels, latent))
+        self.register_buffer("basis", torch.zeros(pixels, known))
         self.register_buffer("scale", torch.ones(latent))
+        self.register_buffer("deviations", torch.ones(known))
 
     @property
-    def components(self) -> Components:
-        """The components of images, whitened as far as they are."""
-        return Components(self.mean, self.basis, self.scale)
+    def pictures(self) -> Components:
+        """What images differ in: all components, with their own deviations."""
+        return Components(self.mean, self.basis, self.deviations)
 
-    def take(self, found: Components) -> None:
-        """Work on these components of images from now on."""
+    def take(self, found: Components, *, whiten_from: int) -> None:
+        """Work on these components of images from now on, the strongest capped."""
         self.mean.copy_(found.mean)
         self.basis.copy_(found.directions)
-        self.scale.copy_(found.deviations)
+        self.deviations.copy_(found.deviations)
+        self.scale.copy_(found.first(self.latent).capped(whiten_from).deviations)
+
+    @property
+    def _walked(self) -> Components:
+        return Components(self.mean, self.basis[:, : self.latent], self.scale)
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents [n, latent]."""
-        return self.components.coordinates(images)
+        return self._walked.coordinates(images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in [0, 1]."""
-        flat = self.components.away(latents) + self.mean
+        flat = self._walked.away(latents) + self.mean
         return flat.view(-1, *self.shape).clamp(0, 1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ def from_weights(path: Path, *, name: str, residual: Residual | None = None) -> 
     kind.
     """
     state, config = read_weights(path, kind="autoencoder")
+    if "scale" in state:
+        state.setdefault("deviations", state["scale"])  # older files do not tell them
     network = built(build, config, path)
     load_into(network, state, path)
     return wrap(network, size=network.size, name=name, residual=residual)
@@ -32,7 +34,8 @@ def build(config: dict[str, Any]) -> VectorAutoencoder | ComponentAutoencoder:
     """
     architecture = config.get("architecture", "convolutional")  # the oldest files do not name it
     if architecture == "components":
-        return ComponentAutoencoder(**{key: config[key] for key in ("size", "channels", "latent")})
+        keys = ("size", "channels", "latent", *(["components"] if "components" in config else []))
+        return ComponentAutoencoder(**{key: config[key] for key in keys})
     if architecture != "convolutional":
         raise BadInput(f"unknown architecture {architecture!r}")
     return VectorAutoencoder(**{key: config[key] for key in ("size", "channels", "latent", "encoder", "decoder")})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cfalign._errors import BadInput, BadModel
+from cfalign._models.components import Components
 from cfalign._models.guard import user_code
 from cfalign._types import Autoencoder, Residual
 
@@ -47,6 +48,12 @@ class WrappedAutoencoder:
     def __repr__(self) -> str:
         size = "any size" if self.size is None else f"size {self.size}"
         return f"WrappedAutoencoder({self.name!r}, {type(self.module).__name__}, {size})"
+
+    @property
+    def pictures(self) -> Components | None:
+        """The principal components of images, where the object knows them."""
+        found: Components | None = getattr(self.module, "pictures", None)
+        return found
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [n, c, h, w] in [0, 1] to latents [n, ...].

@@ -157,12 +157,13 @@ def _trained(
 @torch.no_grad()
 def _components(material: TrainingImages, options: AutoencoderTraining, *, progress: Progress) -> _Made:
     began = time.perf_counter()
-    latent = options.latent_length(len(material.train))
+    images = len(material.train)
+    latent, known = options.latent_length(images), options.known_components(images)
     found = components_of(
-        material.pixels, material.train, count=latent, mirrored=options.horizontal_flip, progress=progress
+        material.pixels, material.train, count=known, mirrored=options.horizontal_flip, progress=progress
     )
-    network = ComponentAutoencoder(size=options.size, latent=latent)
-    network.take(found.capped(options.whiten_from))
+    network = ComponentAutoencoder(size=options.size, latent=latent, components=known)
+    network.take(found, whiten_from=options.whiten_from)
     return _Made(network.eval().to(options.device), 0, time.perf_counter() - began)
 
 

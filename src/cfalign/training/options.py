@@ -99,9 +99,12 @@ class AutoencoderTraining(Training):
     ``cfalign/autoencoders`` compares them.
     """
     latent: Count | None = None
-    """Length of the latent vector; by default 512 for components (an eighth of the training images where that is
+    """Length of the latent vector; by default 192 for components (an eighth of the training images where that is
     less), and 256 for ``convolutional``.
     """
+    components: Count | None = None
+    """Number of components that are known in all; the method ``completion`` fills left-out regions with them. By
+    default 512, an eighth of the training images where that is less, and never fewer than ``latent``."""
     whiten_from: Whole = 30
     """Number of the strongest components that are divided by the deviation of the next one instead of their own, so
     that brightness does not drift; 0 whitens all (``components``).
@@ -119,7 +122,9 @@ class AutoencoderTraining(Training):
         if self.architecture == "components":
             refuse_idle(self, *_OF_STEPS, "encoder", "decoder", "noise", needs="architecture='convolutional'")
         else:
-            refuse_idle(self, "whiten_from", needs="architecture='components'")
+            refuse_idle(self, "whiten_from", "components", needs="architecture='components'")
+        if self.latent is not None and self.components is not None and self.components < self.latent:
+            raise BadInput(f"components: expected at least latent = {self.latent}, got {self.components}.")
 
     def total_steps(self, images: int) -> int:
         """Number of batches for so many training images: none for components."""
@@ -129,14 +134,23 @@ class AutoencoderTraining(Training):
         """Raise BadInput where so many training images are too few for these settings."""
         super().require_enough(images)
         if self.architecture == "components":
-            count, values = self.latent_length(images), 3 * self.size**2
+            count, values = self.known_components(images), 3 * self.size**2
             enough_images(images, count=count, values=values, mirrored=self.horizontal_flip)
 
     def latent_length(self, images: int) -> int:
         """The latent length for so many training images."""
         if self.latent is not None:
             return self.latent
-        return max(1, min(512, images // 8, 3 * self.size**2 - 1)) if self.architecture == "components" else 256
+        return self._at_most(192, images) if self.architecture == "components" else 256
+
+    def known_components(self, images: int) -> int:
+        """The number of components that are known in all, for so many training images."""
+        if self.components is not None:
+            return self.components
+        return max(self.latent_length(images), self._at_most(512, images))
+
+    def _at_most(self, count: int, images: int) -> int:
+        return max(1, min(count, images // 8, 3 * self.size**2 - 1))
 
 
 @options(kw_only=True)

@@ -44,6 +44,6 @@ def enough_images(images: int, *, count: int, values: int, mirrored: bool) -> No
     if count >= min(counted, values):
         kind = "images and mirror images" if mirrored else "images"
         raise BadInput(
-            f"latent is {count}, but there are only {counted} {kind} of {values} values to take principal components "
-            f"from; give a latent below {min(counted, values)}."
+            f"{count} components were asked for, but there are only {counted} {kind} of {values} values to take them "
+            f"from; give a latent (and components) below {min(counted, values)}."
         )
