@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from cfalign._audit.bank import bank, load_bank
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift, walk
-from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, Method, SearchOptions
+from cfalign._counterfactuals.options import OF_A_WALK, DescentOptions, EstimateOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import origins
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._explanation.explanation import explain
@@ -41,7 +41,7 @@ from linear_world import (
     linear_images,
 )
 
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS = OF_A_WALK
 STEPPING = METHODS[1:]
 WEIGHTS = directions(3, overlap=0.4)
 BIAS = (0.8, 0.3, -0.2)
@@ -407,5 +407,5 @@ def test_a_bad_name_on_the_command_line_is_one_sentence(tmp_path: Path) -> None:
         folder=tmp_path,
     )
     assert ended.code == 2
-    assert "expected one of latent-shift, iterated, latent-cf, pixels, got 'magic'" in ended.err
+    assert "expected one of latent-shift, iterated, latent-cf, pixels, completion, auto, got 'magic'" in ended.err
     assert len(ended.err.strip().splitlines()) == 1

@@ -125,7 +125,7 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
         (
             AuditOptions,
             {"search": SearchOptions(descent=DescentOptions(max_steps=3))},
-            r"search\.descent\.max_steps=3 has no effect without a search\.method other than 'latent-shift'",
+            r"search\.descent\.max_steps=3 has no effect without search\.method='iterated', 'latent-cf' or 'pixels'",
         ),
         (
             ExplainOptions,

@@ -653,7 +653,9 @@ def test_too_little_or_foreign_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="multiple of 8"):
         train_autoencoder(faces(), out=out, options=replace(TINY, size=20, encoder=(8, 8, 8), decoder=(8, 8, 8)))
     many = replace(COMPONENTS, latent=108, horizontal_flip=False)
-    with pytest.raises(BadInput, match=r"108 components were asked for, but there are only 108 images of 768 values .* below 108"):
+    with pytest.raises(
+        BadInput, match=r"108 components were asked for, but there are only 108 images of 768 values .* below 108"
+    ):
         train_autoencoder(faces(), out=out, options=many)
     with pytest.raises(BadInput, match=r"only 216 images and mirror images .* below 216"):
         train_autoencoder(faces(), out=out, options=replace(COMPONENTS, latent=300))

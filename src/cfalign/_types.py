@@ -19,6 +19,10 @@ Residual = Literal["gated", "kept", "dropped"]
 """What becomes of the part of an image that an autoencoder cannot draw."""
 
 
+MetricName = Literal["latent", "data"]
+"""In which metric a walk goes down."""
+
+
 @runtime_checkable
 class Autoencoder(Protocol):
     """Maps images in [0, 1] to latents of any shape and back.

@@ -12,6 +12,7 @@ from cfalign._audit.bank import OF_A_BANK, Bank, consult, decided_by_bank, kept_
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
+from cfalign._audit.preparation import prepared
 from cfalign._audit.shards import Shards
 from cfalign._audit.subject import (
     Audited,
@@ -102,14 +103,15 @@ def audit(
     plan, subject, standing, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
     with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         watch = Stopwatch(progress)
+        plan, chosen = prepared(plan, run, subject.judges, progress=watch)
         sweep(plan, run, progress=watch)
 
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             ends = extents(run.counterfactuals())
             panel, settings = subject.panel, plan.walk_settings
-            return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=autoencoder, settings=settings)
+            return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=plan.autoencoder, settings=settings)
 
-        finish({**_conclude(run, subject, standing, options, strips, watch), **watch.spent()})
+        finish({**_conclude(run, subject, standing, options, strips, watch), **chosen, **watch.spent()})
     return run
 
 
@@ -129,7 +131,7 @@ def _prepared(
     """What is swept, who is audited, what their effects rest on, and the identity of the run."""
     known = reference_for(owners, reference)
     heads = None if reference is None else known.classifier
-    wanted: dict[str, Any] = {"bases": bases, "downstream": downstream, "estimating": options.estimate.enabled}
+    wanted: dict[str, Any] = {"bases": bases, "downstream": downstream, "estimating": options.without_gradients}
     alone = against_own_heads(owners, **wanted) if heads is None else against_reference(owners, heads, **wanted)
     subject = alone.judged_by(known.judge)
     refuse_many(subject.attributes, instead=OF_OWN_HEADS if heads is None else OF_A_REFERENCE)

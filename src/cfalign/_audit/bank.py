@@ -20,6 +20,7 @@ from torch import Tensor
 from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions, differing_from_bank
 from cfalign._audit.pictures import Strip
+from cfalign._audit.preparation import prepared
 from cfalign._audit.reference import reference_of
 from cfalign._audit.subject import refuse_many
 from cfalign._audit.sweep import Plan, refuse_broken, sweep
@@ -134,7 +135,7 @@ def bank(
     reference, judge = known.classifier, known.judge
     heads = [head(reference, target) for target in reference.targets]
     bases = tuple(head(reference, target).name for target in dict.fromkeys(attributes or reference.targets))
-    if not reference.differentiable:
+    if not (reference.differentiable or options.without_gradients):
         raise BadInput(
             f"Classifier {reference.name!r} is a black box: no gradient flows through it, so a bank cannot be made of "
             "its heads; give a differentiable reference."
@@ -152,8 +153,9 @@ def bank(
         batch=options.batch,
     )
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
+        plan, chosen = prepared(plan, run, judges, progress=progress)
         sweep(plan, run, progress=progress)
-        finish({"heads": [h.name for h in heads], "bases": list(bases), "judges": judges})
+        finish({"heads": [h.name for h in heads], "bases": list(bases), "judges": judges, **chosen})
     return Bank(run)
 
 

@@ -25,6 +25,8 @@ from cfalign.datasets import Skipped
 
 SCORED = (Column.BEFORE, Column.AFTER, Column.NULL, Column.OFF, Column.OFF_NULL)
 """The images of a pair on which every head is scored, in the order of the columns."""
+REGION = ("region_left", "region_top", "region_width", "region_height")
+"""Columns of a completed region, as shares of the sides."""
 INELIGIBLE = {"image_id": pl.Categorical, "base": pl.Categorical, "base_before": pl.Float64}
 """The columns of ``ineligible``."""
 
@@ -88,6 +90,8 @@ class ResponseColumns:
     """(number of a base, panel scores [row, column]) → scores of that base [row]."""
     backwards: bool
     """Whether backward passes have columns; the method ``latent-shift`` takes one per counterfactual."""
+    regions: bool = False
+    """Whether completed regions have columns."""
 
 
 def response_table(chunk: Chunk | None, columns: ResponseColumns) -> pl.DataFrame:
@@ -136,6 +140,8 @@ def _walked_rows(walked: MeasuredPairs, chunk: Chunk, columns: ResponseColumns) 
         "backwards": ends.backwards,
         "off_backwards": walked.further_backwards,
     }
+    region = _blank(count, len(REGION)) if walked.regions is None else walked.regions
+    numbers |= dict(zip(REGION, region.T, strict=True))
     ids = [chunk.image_ids[i] for i in walked.image]
     return _rows(ids, walked.base, ends.outcomes, blocks, numbers, columns)
 
@@ -148,7 +154,7 @@ def _unknown_rows(
     blocks = {where: _blank(count, len(columns.labels)) for where in SCORED}
     blocks[Column.BEFORE] = scores[image]
     numbers: dict[str, Floats | Rows] = {
-        **{name: _blank(count) for name in ("lambda", "image_change", "distance", "off_distance")},
+        **{name: _blank(count) for name in ("lambda", "image_change", "distance", "off_distance", *REGION)},
         **dict.fromkeys(("evaluations", "off_evaluations", "backwards", "off_backwards"), np.zeros(count, np.int64)),
     }
     return _rows([image_ids[i] for i in image], base, [Outcome.NOT_FINITE] * count, blocks, numbers, columns)
@@ -167,6 +173,7 @@ def _rows(
     own = {f"base_{where}": _own_scores(base, blocks[where], columns) for where in (Column.BEFORE, Column.AFTER)}
     first, last = ("lambda", "evaluations", "image_change"), ("distance", "off_distance", "off_evaluations")
     counted = ("backwards", "off_backwards") if columns.backwards else ()
+    counted += REGION if columns.regions else ()
     scores = pl.DataFrame(
         np.concatenate(list(blocks.values()), axis=1),
         schema={where.of(label): pl.Float64 for where in blocks for label in columns.labels},

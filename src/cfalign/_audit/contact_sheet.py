@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from cfalign._audit.bank import Bank, kept_strips
+from cfalign._audit.informing import informed_for
 from cfalign._audit.measurement import WalkSettings, off_search
-from cfalign._audit.pictures import Strip, extents, kept, search_of, walked_again
+from cfalign._audit.pictures import Strip, extents, kept, methods_of, search_of, walked_again
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow
@@ -124,12 +125,14 @@ def _walked(
     strips: dict[tuple[str, str], Strip] = {}
     estimate = EstimateOptions(**run.record()["settings"].get("estimate", {}))
     ends = extents(run.counterfactuals())
+    seed = int(run.record()["seed"] or 0)
+    autoencoder = informed_for(search_of(run), autoencoder, source, folder=run.path, seed=seed)
     with undisturbed(autoencoder, *classifiers):
         for base in dict.fromkeys(base for _, base in pairs):
             table = Panel((base,), (_composition(base, run, classifiers),))
             search = off_search(search_of(run)) if base.startswith(RAISED) else search_of(run)
             mine = [pair for pair in pairs if pair[1] == base]
-            settings = WalkSettings(search, estimate)
+            settings = WalkSettings(search, estimate, methods=methods_of(run))
             strips |= walked_again(mine, ends, source, panel=table, autoencoder=autoencoder, settings=settings)
     for pair, strip in strips.items():
         facts, seen = known[pair], strip.scores[[0, -1], 0]

@@ -7,8 +7,8 @@ pass with every step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from cfalign._counterfactuals.batch import (
     shifted,
 )
 from cfalign._counterfactuals.methods import Walks, walk
-from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
+from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
 from cfalign._counterfactuals.ray import Ends
 from cfalign._heads.composition import Composition
@@ -62,11 +62,20 @@ class WalkSettings:
     """How the gradient of a black box is found."""
     seed: int = 0
     batch: int = 64
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    """By label of the base, where the search's method is ``auto``; a base without one is walked."""
 
-    def aims(self, to: Literal["drop", "off", "both"]) -> tuple[SearchOptions, ...]:
+    def of(self, label: str) -> WalkSettings:
+        """The same for one base, with the method that it has."""
+        if self.search.method != "auto":
+            return self
+        return replace(self, search=replace(self.search, method=self.methods.get(label, "latent-shift")))
+
+    def aims(self, base: Base) -> tuple[SearchOptions, ...]:
         """The searches of a base, one after the other."""
-        of = {"drop": (self.search,), "off": (off_search(self.search),)}
-        return of["drop"] + of["off"] if to == "both" else of[to]
+        search = self.of(base.label).search
+        of = {"drop": (search,), "off": (off_search(search),)}
+        return of["drop"] + of["off"] if base.to == "both" else of[base.to]
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,11 @@ class SeenImages:
     def reconstructions(self) -> Tensor:
         """x0 [image, c, h, w]."""
         return self.origins.images
+
+    def some(self, rows: Rows, columns: Sequence[int]) -> SeenImages:
+        """Some images, and their scores of some columns."""
+        scores = (self.image_scores, self.reconstruction_scores)
+        return SeenImages(self.origins[torch.from_numpy(rows)], *(s[np.ix_(rows, columns)] for s in scores))
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class MeasuredPairs:
     further: ScoredEnds | None
     """Where an attribute counts as switched, after the requested drop."""
     to: Literal["drop", "off", "both"]
+    regions: Floats | None = None
+    """Completed regions: left, top, width and height as shares of the sides, [pair, 4]; None without."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -169,27 +185,30 @@ def walk_all(
 ) -> Iterator[MeasuredPairs]:
     """Counterfactuals of the chosen pairs, in pools of bounded memory.
 
-    A pool holds bases of the same modules that are walked to the same ends.
+    A pool holds bases of the same modules that are walked to the same ends by the same method.
     """
-    for pool in _pools(seen, chosen, bases, settings.batch):
+    for pool in _pools(seen, chosen, bases, settings):
         image, base = np.array(pool, dtype=np.int64).T
         some = [bases[b] for b in base]
         models = Models(autoencoder, some[0].composition.classifiers, settings.batch)
         table = weights([b.composition for b in some], models.classifiers)
         pairs = Pairs(torch.from_numpy(image), table)
         batch = Batch(seen.origins, pairs, models, settings.estimate)
-        walks = walk(batch, *settings.aims(some[0].to))
+        walks = walk(batch, *settings.aims(some[0]))
         names = [(image_ids[i], b.label) for i, b in zip(image, some, strict=True)]
         ends = [_scored(end, walks, names, panel, settings.seed) for end in walks.ends]
-        yield MeasuredPairs(image, base, ends[0], ends[1] if len(ends) > 1 else None, some[0].to)
+        yield MeasuredPairs(image, base, ends[0], ends[1] if len(ends) > 1 else None, some[0].to, walks.regions)
 
 
-def _pools(seen: SeenImages, chosen: Sequence[Pair], bases: Sequence[Base], batch: int) -> Iterator[list[Pair]]:
+def _pools(
+    seen: SeenImages, chosen: Sequence[Pair], bases: Sequence[Base], settings: WalkSettings
+) -> Iterator[list[Pair]]:
     groups: dict[tuple[object, ...], list[Pair]] = {}
     for image, base in chosen:
-        alike = (bases[base].to, *bases[base].composition.classifiers)
+        one = bases[base]
+        alike = (one.to, settings.of(one.label).search.method, *one.composition.classifiers)
         groups.setdefault(alike, []).append((image, base))
-    size = max(batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
+    size = max(settings.batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
     for group in groups.values():
         yield from (group[at : at + size] for at in range(0, len(group), size))
 

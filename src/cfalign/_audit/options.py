@@ -48,6 +48,11 @@ class AuditOptions:
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
     effects: EffectOptions = field(default_factory=EffectOptions)
 
+    @property
+    def without_gradients(self) -> bool:
+        """Whether black boxes may be bases."""
+        return self.estimate.enabled or self.search.method == "completion"
+
     def __post_init__(self) -> None:
         refuse_idle_descent(self)
         if self.estimate.enabled and self.search.method != "latent-shift":

@@ -16,7 +16,7 @@ from cfalign._audit.measurement import WalkSettings
 from cfalign._counterfactuals.batch import Batch, Models, Pairs, along, evaluate, every_logit
 from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import walk
-from cfalign._counterfactuals.options import DescentOptions, SearchOptions
+from cfalign._counterfactuals.options import DescentOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import origins
 from cfalign._findings import Finding, Sample
 from cfalign._heads.panel import Panel, weights
@@ -98,20 +98,22 @@ def walked_again(
         x = loaded.images.to(device_of(autoencoder))
         start = origins(x, autoencoder, search=settings.search, batch=settings.batch)
         row = {source.ids[i]: number for number, i in enumerate(loaded.indices)}
-        for group in _groups([pair for pair in pairs if pair[0] in row], panel):
+        for group in _groups([pair for pair in pairs if pair[0] in row], panel, settings):
             models = Models(autoencoder, panel[group[0][1]].classifiers, settings.batch)
             table = weights([panel[base] for _, base in group], models.classifiers)
             images = torch.tensor([row[image_id] for image_id, _ in group])
             batch = Batch(start, Pairs(images, table), models, settings.estimate)
-            strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, settings), strict=True)
+            mine = settings.of(group[0][1])
+            strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, mine), strict=True)
     return {pair: strips[pair] for pair in pairs if pair in strips}
 
 
-def _groups(pairs: Sequence[tuple[str, str]], panel: Panel) -> Iterable[list[tuple[str, str]]]:
-    """The pairs by the modules that their bases need."""
+def _groups(pairs: Sequence[tuple[str, str]], panel: Panel, settings: WalkSettings) -> Iterable[list[tuple[str, str]]]:
+    """The pairs by the modules that their bases need, and by method."""
     groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for pair in pairs:
-        groups.setdefault(panel[pair[1]].classifiers, []).append(pair)
+        method = settings.of(pair[1]).search.method
+        groups.setdefault((method, *panel[pair[1]].classifiers), []).append(pair)
     return groups.values()
 
 
@@ -141,6 +143,11 @@ def _strips(
             scores=scores[i],
             lambdas=end.lambda_ * fractions,
         )
+
+
+def methods_of(run: Run) -> dict[str, Method]:
+    """The method of every base that has one of its own."""
+    return {label: one["method"] for label, one in run.record().get("methods", {}).items()}
 
 
 def search_of(run: Run) -> SearchOptions:

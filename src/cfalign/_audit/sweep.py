@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ from cfalign._audit.chunk import (
 from cfalign._audit.measurement import Base, Pair, SeenImages, WalkSettings, examined, look, walk_all
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.batch import Flags, Rows
+from cfalign._counterfactuals.options import ON_RAYS, Method
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import complement
 from cfalign._heads.panel import Panel
@@ -59,6 +60,8 @@ class Plan:
     options: AuditOptions
     keep_images: bool = False
     """Whether shards of images are written too, which makes the run a bank."""
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    """By label of the base, where the method is ``auto``."""
 
     def __post_init__(self) -> None:
         taken = {raised_label(a) for a in self.attributes} & set(self.panel.labels)
@@ -81,7 +84,7 @@ class Plan:
     def walk_settings(self) -> WalkSettings:
         """How the pairs of a chunk are walked."""
         options = self.options
-        return WalkSettings(options.search, options.estimate, seed=options.seed, batch=options.batch)
+        return WalkSettings(options.search, options.estimate, options.seed, options.batch, self.methods)
 
     @property
     def columns(self) -> ResponseColumns:
@@ -90,7 +93,8 @@ class Plan:
             labels=self.panel.labels,
             bases=[base.label for base in self.walks],
             own=self.score,
-            backwards=self.options.search.method != "latent-shift",
+            backwards=self.options.search.method not in (*ON_RAYS, "auto"),
+            regions=self.options.search.method in ("completion", "auto"),
         )
 
     @cached_property
@@ -116,6 +120,10 @@ class Plan:
         found = scores[..., columns]
         return np.where(raised, 1 - found, found)
 
+    def order(self) -> Rows:
+        """Positions of all images in the source, in the order in which they are taken."""
+        return np.asarray(generator(self.options.seed, "order").permutation(len(self.source.ids)), dtype=np.int64)
+
     def score(self, number: int, scores: Floats) -> Floats:
         """Scores of a base, by its number, from those of the panel [..., column]."""
         columns, raised = self._own
@@ -125,8 +133,7 @@ class Plan:
 
 def sweep(plan: Plan, run: Run, *, progress: Progress = silent) -> None:
     """Measure every chunk that has no shard yet. Raises BadInput when not one image can be read."""
-    count = len(plan.source.ids)
-    order = generator(plan.options.seed, "order").permutation(count)
+    count, order = len(plan.source.ids), plan.order()
     chunks = [order[at : at + plan.options.chunk] for at in range(0, count, plan.options.chunk)]
     remaining = np.full(len(plan.walks), plan.options.limit)
     met = False  # whether an image was read: the first ones tell of broken models

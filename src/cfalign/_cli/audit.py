@@ -45,6 +45,8 @@ def audit(
     batch: flags.Batch = None,
     drop: flags.Drop = None,
     method: flags.Method = None,
+    metric: flags.Metric = None,
+    residual: flags.Residuals = None,
     strategy: flags.Strategy = None,
     estimate: Annotated[
         bool,
@@ -66,7 +68,8 @@ def audit(
     cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
     """
     given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
-    given |= {"search.method": method, "estimate.enabled": estimate or None}
+    given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
+    given |= {"estimate.enabled": estimate or None}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = names_in(bases, flag="--bases")

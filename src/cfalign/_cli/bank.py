@@ -36,6 +36,8 @@ def bank(
     batch: flags.Batch = None,
     drop: flags.Drop = None,
     method: flags.Method = None,
+    metric: flags.Metric = None,
+    residual: flags.Residuals = None,
     size: flags.Size = None,
     bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
@@ -44,7 +46,8 @@ def bank(
     as_json: flags.Json = False,
 ) -> None:
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
-    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.method": method}
+    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
+    given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     encoder = autoencoders.load(autoencoder, trust=trust)
     table = asked(labels, id_column=id_column, splits_only=True)

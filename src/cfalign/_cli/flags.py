@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cfalign._types import Residual
+from cfalign._types import MetricName, Residual
 from cfalign.datasets import SPEC as DATA_SET
 
 MODEL = "embedded, a folder or .safetensors file from `cfalign train`, or path/to/file.py:factory"
@@ -114,6 +114,13 @@ Residuals = Annotated[
         "(gated), everywhere (kept), or nowhere.  \\[default: what the autoencoder says, else gated]"
     ),
 ]
+Metric = Annotated[
+    MetricName | None,
+    typer.Option(
+        help="In which metric a walk goes down: latent, or data, that of the differences between images, for latents "
+        "without a scale of their own.  \\[default: latent]"
+    ),
+]
 Limit = Annotated[int | None, typer.Option(help="Counterfactuals per base.  \\[default: 200]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.  \\[default: 0]")]
 Batch = Annotated[int | None, typer.Option(help="Images per forward pass.  \\[default: 64]")]
@@ -124,8 +131,9 @@ Strategy = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="How counterfactuals are made: latent-shift, iterated, latent-cf, or pixels, the adversarial baseline.  "
-        "\\[default: latent-shift]"
+        help="How counterfactuals are made: latent-shift, iterated, latent-cf, completion (a region is filled with what "
+        "such images have there; for objects), auto (latent-shift or completion, per base, as the judge follows), or "
+        "pixels, the adversarial baseline.  \\[default: latent-shift]"
     ),
 ]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._counterfactuals.options import EstimateOptions
-from cfalign._counterfactuals.origins import Origins, decode
+from cfalign._counterfactuals.origins import Origins
 from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
@@ -118,7 +118,7 @@ class Points:
 
     def images(self, rows: Tensor, latents: Tensor, autoencoder: Autoencoder) -> Tensor:
         """x of points ``rows`` [part], whose latents are given again, [part, c, h, w] in [0, 1]."""
-        return self.origins.completed(self.image[rows], decode(latents, autoencoder))
+        return self.origins.decoded(self.image[rows], latents, autoencoder)
 
 
 class PixelSpace:

@@ -56,6 +56,8 @@ def walk(batch: Batch, *aims: SearchOptions) -> Walks:
     BadInput for a black box whose gradient may not be estimated, or not by this method.
     """
     method = aims[0].method
+    if method == "auto":
+        raise BadInput("The method auto chooses per base in audits and banks; name one method here.")
     if method == "latent-shift":
         return _on_rays(batch, find_rays(batch), aims)
     if method == "completion":

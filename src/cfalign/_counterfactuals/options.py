@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cfalign._errors import BadInput
 from cfalign._results import StartsAt
-from cfalign._types import Residual
+from cfalign._types import MetricName, Residual
 from cfalign._validation import Count, Positive, Whole, options, refuse_idle
 
 MOST = 1024
@@ -36,7 +36,9 @@ class EstimateOptions:
             refuse_idle(self, "evaluations", "step", "seed", needs="enabled=True")
 
 
-Method = Literal["latent-shift", "iterated", "latent-cf", "pixels", "completion"]
+Method = Literal["latent-shift", "iterated", "latent-cf", "pixels", "completion", "auto"]
+OF_A_WALK: tuple[Method, ...] = ("latent-shift", "iterated", "latent-cf", "pixels")
+"""Methods that follow gradients."""
 ON_RAYS: tuple[Method, ...] = ("latent-shift", "completion")
 """Methods that walk along a straight line: one search along it, and no steps."""
 
@@ -83,12 +85,17 @@ class SearchOptions:
     method: Method = "latent-shift"
     """``latent-shift``: one direction, the gradient at z0 (the paper's). ``iterated``: the gradient is taken anew after
     every step. ``latent-cf``: z is optimised. ``pixels``: the image itself is, without the autoencoder. ``completion``:
-    the smallest region that switches the base off is filled with what images of the kind have there; for objects."""
+    the smallest region that switches the base off is filled with what images of the kind have there; for objects.
+    ``auto``, of audits and banks: ``latent-shift`` or ``completion``, per base, whichever the judge follows further."""
     residual: Residual | None = None
     """What becomes of the part of an image that the autoencoder cannot draw. ``gated``: it stays, but where the walk
     changes the picture. ``kept``: it stays everywhere. With both, walks start at the image itself. ``dropped``: they
     start at the reconstruction (the paper's). By default ``gated``, unless the autoencoder says otherwise; the embedded
     one draws all of a face: ``dropped``."""
+    metric: MetricName | None = None
+    """In which metric a walk goes down. ``latent``: that of the latent (the paper's). ``data``: that of the differences
+    between images, so that a step goes where images really differ (z_λ = z0 − λ Σ ∂s/∂z, Σ the covariance of latents).
+    By default ``latent``, unless the autoencoder was told how latents differ (``autoencoders.informed``)."""
     descent: DescentOptions = field(default_factory=DescentOptions)
     """Of the methods in steps. All methods but ``latent-shift`` search with ``refined`` only."""
 

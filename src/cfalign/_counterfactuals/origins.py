@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._errors import BadModel
+from cfalign._errors import BadInput, BadModel
 from cfalign._models.autoencoding import decoded, encoded
+from cfalign._models.components import Components
 from cfalign._types import Autoencoder, Residual
 
 WINDOW = 1.5 / 64
@@ -37,12 +38,14 @@ class Origins:
     """Images before any walk."""
 
     latents: Tensor
-    """z0 [image, *latent]."""
+    """z0 [image, *latent], where walks start."""
     images: Tensor
     """x0, where walks start, [image, c, h, w]: D(z0), or the image itself where its residual is kept."""
     drawn: Tensor
     """D(z0) [image, c, h, w]."""
     residual: Residual = "dropped"
+    metric: Metric | None = None
+    """Of the data: then ``latents`` are coordinates in it."""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -50,11 +53,17 @@ class Origins:
     def __getitem__(self, rows: Tensor) -> Origins:
         """Some of the images."""
         latents, images, drawn = (t[rows.to(t.device)] for t in (self.latents, self.images, self.drawn))
-        return Origins(latents, images, drawn, self.residual)
+        metric = None if self.metric is None else self.metric[rows]
+        return Origins(latents, images, drawn, self.residual, metric)
 
     def in_pixels(self) -> Origins:
         """The same where every image is its own latent: nothing is left out of it."""
         return Origins(self.images, self.images, self.images)
+
+    def decoded(self, rows: Tensor, latents: Tensor, autoencoder: Autoencoder) -> Tensor:
+        """x of points [k, *latent] on the walks of the images ``rows`` [k], [k, c, h, w] in [0, 1]."""
+        points = latents if self.metric is None else self.metric.points(rows, latents - self.latents[rows])
+        return self.completed(rows, decode(points, autoencoder))
 
     def completed(self, rows: Tensor, drawn: Tensor) -> Tensor:
         """Images [k, c, h, w] of which the autoencoder drew ``drawn``, with the residuals of ``rows`` [k]."""
@@ -67,10 +76,33 @@ class Origins:
         return (drawn + stays * left_out).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class Metric:
+    """The metric of the data: a walk moves where latents of images differ, and leaves all else of z0 as it was.
+
+    z_λ = z0 − λ Σ ∂s/∂z, with Σ = W S² Wᵀ of the principal components of E(x): latent shift in the coordinates
+    u = S⁻¹ Wᵀ (z − mean), in which λ has the unit that it has without.
+    """
+
+    components: Components
+    origins: Tensor
+    """z0 [image, *latent]."""
+
+    def __getitem__(self, rows: Tensor) -> Metric:
+        return Metric(self.components, self.origins[rows.to(self.origins.device)])
+
+    def points(self, rows: Tensor, away: Tensor) -> Tensor:
+        """z [k, *latent] at distances ``away`` [k, component] from z0 of images ``rows`` [k]."""
+        z0 = self.origins[rows.to(self.origins.device)]
+        return z0 + self.components.away(away).view_as(z0)
+
+
 def joined(parts: Sequence[Origins]) -> Origins:
     """All images of several, which are treated alike."""
     latents, images, drawn = (torch.cat([getattr(p, name) for p in parts]) for name in ("latents", "images", "drawn"))
-    return Origins(latents, images, drawn, parts[0].residual)
+    metrics = [part.metric for part in parts if part.metric is not None]
+    metric = Metric(metrics[0].components, torch.cat([m.origins for m in metrics])) if metrics else None
+    return Origins(latents, images, drawn, parts[0].residual, metric)
 
 
 def gate(before: Tensor, after: Tensor) -> Tensor:
@@ -102,17 +134,39 @@ def decode(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
 
 
 def settled(search: SearchOptions, autoencoder: Autoencoder) -> SearchOptions:
-    """The search with what it leaves to the autoencoder: what becomes of residuals."""
-    return replace(search, residual=search.residual or getattr(autoencoder, "residual", None) or "gated")
+    """The search with what it leaves to the autoencoder: what becomes of residuals, and the metric.
+
+    The metric is that of the data for an autoencoder that knows one (``autoencoders.informed``).
+    """
+    residual = search.residual or getattr(autoencoder, "residual", None) or "gated"
+    known = "latent" if getattr(autoencoder, "metric", None) is None else "data"
+    return replace(search, residual=residual, metric=search.metric or known)
 
 
 @torch.no_grad()
 def origins(images: Tensor, autoencoder: Autoencoder, *, search: SearchOptions, batch: int = 64) -> Origins:
     """Where walks of images [n, c, h, w] start. Raises BadModel as ``reconstruct``."""
-    residual = settled(search, autoencoder).residual
+    search = settled(search, autoencoder)
+    residual = search.residual
     assert residual is not None
     latents, drawn = reconstruct(images, autoencoder, batch=batch)
-    return Origins(latents, drawn if residual == "dropped" else images, drawn, residual)
+    start = drawn if residual == "dropped" else images
+    if search.metric == "latent":
+        return Origins(latents, start, drawn, residual)
+    components = metric_of(autoencoder).to(latents)
+    return Origins(components.coordinates(latents), start, drawn, residual, Metric(components, latents))
+
+
+def metric_of(autoencoder: Autoencoder) -> Components:
+    """The principal components of latents that an autoencoder knows. Raises BadInput where it knows none."""
+    found: Components | None = getattr(autoencoder, "metric", None)
+    if found is None:
+        name = getattr(autoencoder, "name", type(autoencoder).__name__)
+        raise BadInput(
+            f"The metric of the data needs to know how latents differ, which autoencoder {name!r} does not: let images "
+            'tell it (autoencoders.informed), or walk in the metric of the latent (search.metric = "latent").'
+        )
+    return found
 
 
 @torch.no_grad()

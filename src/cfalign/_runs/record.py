@@ -32,7 +32,15 @@ from cfalign.datasets.label_reading import remembered
 IDENTITY = ("schema", "settings", "models", "data")
 KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images")
 _TABLES = ("matrix.csv", "effects.csv", "joint.csv", "gaps.csv")
-WRITTEN = (*_TABLES, "findings.json", "report.html", "report.json", "report.md")
+WRITTEN = (
+    *_TABLES,
+    "components.safetensors",
+    "methods.json",
+    "findings.json",
+    "report.html",
+    "report.json",
+    "report.md",
+)
 """The folders and files of a run, but for ``run.json``."""
 AGAIN = "Give another --out, or remove that folder to start again (--fresh does so where a command has it)."
 

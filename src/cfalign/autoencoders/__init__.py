@@ -9,6 +9,7 @@
 ``trained``             weight files of ``cfalign train autoencoder``, and the embedded one
 ``components``          the architecture without training steps: principal components
 ``convolutional``       the architecture that is trained
+``informed_autoencoder`` one that images have told how they differ
 ``families``            one module per family of ``FAMILY:NAME``
 ======================  ====================================================================================
 
@@ -16,6 +17,7 @@ README.md in this folder compares them and says which to take.
 """
 
 from cfalign.autoencoders.by_spec import load
+from cfalign.autoencoders.informed_autoencoder import InformedAutoencoder, informed
 from cfalign.autoencoders.wrapped_autoencoder import WrappedAutoencoder, side_of, wrap
 
-__all__ = ["WrappedAutoencoder", "load", "side_of", "wrap"]
+__all__ = ["InformedAutoencoder", "WrappedAutoencoder", "informed", "load", "side_of", "wrap"]

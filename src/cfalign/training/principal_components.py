@@ -16,9 +16,7 @@ _CHUNK = 512
 _MOST = 16_384  # images; more change little and cost time
 
 
-def components_of(
-    pixels: DecodedImages, rows: Tensor, *, count: int, mirrored: bool, progress: Progress
-) -> Components:
+def components_of(pixels: DecodedImages, rows: Tensor, *, count: int, mirrored: bool, progress: Progress) -> Components:
     """The ``count`` strongest components of these images; ``mirrored`` adds every image's mirror image.
 
     Draws from the global random state. Raises BadInput where there are too few images for so many components.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +13,7 @@ from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, in_split, names_in, opened
 from cfalign._cli.output import progress, tell
+from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
 from cfalign.benchmarks.semantics.models import trained
 
@@ -42,7 +42,10 @@ def semantics(
     size: flags.Size = None,
     train_split: Annotated[str, typer.Option(help="What models are trained on, where none are given.")] = "train",
     split: Annotated[str, typer.Option(help="What everything is measured on.")] = "val",
+    method: flags.Method = None,
+    metric: flags.Metric = None,
     residual: flags.Residuals = None,
+    drop: flags.Drop = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Counterfactuals per head.  \\[default: 100, or 30 with --quick]")
     ] = None,
@@ -61,9 +64,9 @@ def semantics(
     cfalign benchmark semantics --images photos/ --labels labels.csv --out runs/semantics
     """
     refuse_conflicts(context)
-    options = AuditOptions(seed=seed, limit=limit or (30 if quick else 100))
-    if residual is not None:
-        options = replace(options, search=replace(options.search, residual=residual))
+    asked_for = {"method": method, "metric": metric, "residual": residual, "drop": drop}
+    search: dict[str, Any] = {name: value for name, value in asked_for.items() if value is not None}
+    options = AuditOptions(seed=seed, limit=limit or (30 if quick else 100), search=SearchOptions(**search))
     if images is None:
         with progress() as bars:
             tell(benchmarks.embedded_semantics(options=options, progress=bars), as_json=as_json)

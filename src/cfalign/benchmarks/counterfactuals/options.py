@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
-from cfalign._counterfactuals.options import Method, SearchOptions
+from cfalign._counterfactuals.options import OF_A_WALK, Method, SearchOptions
 from cfalign._errors import BadInput
 from cfalign._validation import Count, Whole, options
 
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS = OF_A_WALK
 
 
 @options()
