@@ -189,7 +189,8 @@ def test_a_pair_does_not_depend_on_the_others() -> None:
     images = badged(5)
     together = walk(scene(images), SearchOptions(method="completion"))
     alone = walk(scene(images[2:3]), SearchOptions(method="completion"))
-    assert together.regions is not None and alone.regions is not None
+    assert together.regions is not None
+    assert alone.regions is not None
     np.testing.assert_allclose(together.regions[2], alone.regions[0], atol=1e-6)
     torch.testing.assert_close(together.ends[0].images[2], alone.ends[0].images[0], atol=1e-5, rtol=0)
 
@@ -221,5 +222,5 @@ def test_images_must_be_those_that_the_components_know() -> None:
 
         decode = encode
 
-    with pytest.raises(BadInput, match="'Ignorant' does not know"):
+    with pytest.raises(BadInput, match="autoencoder 'Ignorant' knows none"):
         cfa.counterfactuals(badged(1), CLF["badge"], autoencoder=Ignorant(), method="completion")

@@ -172,8 +172,7 @@ def _rows(
     names = {"image_id": ids, "base": [columns.bases[b] for b in base], "outcome": [o.value for o in outcomes]}
     own = {f"base_{where}": _own_scores(base, blocks[where], columns) for where in (Column.BEFORE, Column.AFTER)}
     first, last = ("lambda", "evaluations", "image_change"), ("distance", "off_distance", "off_evaluations")
-    counted = ("backwards", "off_backwards") if columns.backwards else ()
-    counted += REGION if columns.regions else ()
+    counted = (*(("backwards", "off_backwards") if columns.backwards else ()), *(REGION if columns.regions else ()))
     scores = pl.DataFrame(
         np.concatenate(list(blocks.values()), axis=1),
         schema={where.of(label): pl.Float64 for where in blocks for label in columns.labels},

@@ -96,7 +96,7 @@ class SeenImages:
     def some(self, rows: Rows, columns: Sequence[int]) -> SeenImages:
         """Some images, and their scores of some columns."""
         scores = (self.image_scores, self.reconstruction_scores)
-        return SeenImages(self.origins[torch.from_numpy(rows)], *(s[np.ix_(rows, columns)] for s in scores))
+        return SeenImages(self.origins[torch.from_numpy(rows)], *(s[rows][:, list(columns)] for s in scores))
 
 
 @dataclass(frozen=True)

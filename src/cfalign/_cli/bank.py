@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def bank(
     as_json: flags.Json = False,
 ) -> None:
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
-    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
+    given: dict[str, Any] = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     encoder = autoencoders.load(autoencoder, trust=trust)

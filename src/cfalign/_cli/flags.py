@@ -131,9 +131,9 @@ Strategy = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="How counterfactuals are made: latent-shift, iterated, latent-cf, completion (a region is filled with what "
-        "such images have there; for objects), auto (latent-shift or completion, per base, as the judge follows), or "
-        "pixels, the adversarial baseline.  \\[default: latent-shift]"
+        help="How counterfactuals are made: latent-shift, iterated, latent-cf, completion (a region is filled with "
+        "what such images have there; for objects), auto (latent-shift or completion, per base, as the judge "
+        "follows), or pixels, the adversarial baseline.  \\[default: latent-shift]"
     ),
 ]
 

@@ -6,8 +6,8 @@ of images. Given the pixels outside a region, the posterior mean of u completes 
     u = argmin ‖(1 − M) (x − mean − W S u)‖² / noise² + ‖u‖²
 
 The region is the smallest rectangle, with soft edges, whose completion switches the base off. It is searched with
-forward passes alone, so a base may be a black box. The counterfactuals of a pair lie on the straight line from the image
-to its completion.
+forward passes alone, so a base may be a black box. The counterfactuals of a pair lie on the straight line from the
+image to its completion.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from cfalign._results import Floats
 from cfalign._types import Autoencoder
 
 NOISE = 0.2
-"""Standard deviation of a pixel that the components do not explain. A smaller one trusts the edge of the region too much
-and draws faces that nobody has."""
+"""Standard deviation of a pixel that the components do not explain. A smaller one trusts the edge of the region too
+much and draws faces that nobody has."""
 SOLVING = 12
 """Steps of conjugate gradients."""
 EDGE = 1 / 64
@@ -69,7 +69,7 @@ def pictures_of(autoencoder: Autoencoder) -> Components:
     if found is None:
         name = getattr(autoencoder, "name", type(autoencoder).__name__)
         raise BadInput(
-            f"The method completion needs the principal components of images, which autoencoder {name!r} does not know: "
+            f"The method completion needs the principal components of images, and autoencoder {name!r} knows none: "
             "give one from `cfalign train autoencoder`, or let images tell them (autoencoders.informed)."
         )
     return found
@@ -78,8 +78,8 @@ def pictures_of(autoencoder: Autoencoder) -> Components:
 def _fitting(images: Tensor, components: Components) -> None:
     if images[0].numel() != len(components.mean):
         raise BadInput(
-            f"The principal components are those of images with {len(components.mean)} values, but the images have shape "
-            f"{list(images.shape[1:])}; give images of the size that the autoencoder was trained on."
+            f"The principal components are those of images with {len(components.mean)} values, but the images have "
+            f"shape {list(images.shape[1:])}; give images of the size that the autoencoder was trained on."
         )
 
 

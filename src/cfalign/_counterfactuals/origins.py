@@ -25,7 +25,7 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput, BadModel
 from cfalign._models.autoencoding import decoded, encoded
 from cfalign._models.components import Components
-from cfalign._types import Autoencoder, Residual
+from cfalign._types import Autoencoder, MetricName, Residual
 
 WINDOW = 1.5 / 64
 """Standard deviation of the Gaussian that weighs the surroundings of a pixel, as a share of the shorter side."""
@@ -106,7 +106,7 @@ def joined(parts: Sequence[Origins]) -> Origins:
 
 
 def gate(before: Tensor, after: Tensor) -> Tensor:
-    """m, the share of the residual that goes where ``before`` is drawn as ``after``, [k, c, h, w] each: [k, 1, h, w]."""
+    """m [k, 1, h, w], the share of the residual that goes where ``before`` is drawn as ``after``, [k, c, h, w] each."""
     here, there = before - blurred(before), after - blurred(after)
     variance, covariance = (blurred((here * other).sum(dim=1, keepdim=True)) for other in (here, there))
     return 1 - ((covariance + EPSILON**2) / (variance + EPSILON**2)).clamp(0, 1)
@@ -139,7 +139,7 @@ def settled(search: SearchOptions, autoencoder: Autoencoder) -> SearchOptions:
     The metric is that of the data for an autoencoder that knows one (``autoencoders.informed``).
     """
     residual = search.residual or getattr(autoencoder, "residual", None) or "gated"
-    known = "latent" if getattr(autoencoder, "metric", None) is None else "data"
+    known: MetricName = "latent" if getattr(autoencoder, "metric", None) is None else "data"
     return replace(search, residual=residual, metric=search.metric or known)
 
 

@@ -77,7 +77,7 @@ def principal_components(
     generator: torch.Generator | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Components:
-    """The ``count`` strongest components of so many ``vectors`` of so many ``values``, by randomised subspace iteration.
+    """The ``count`` strongest components of ``vectors`` with so many ``values``, by randomised subspace iteration.
 
     Memory holds one part beside ``count`` + 32 vectors. ``generator``: of the random start, by default the global one.
     ``progress`` is called with the stage ``components``.

@@ -23,7 +23,7 @@ from cfalign._results import Floats
 from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._types import Autoencoder
-from cfalign.benchmarks.semantics.realism import detail
+from cfalign.benchmarks.semantics.realism import detail, told_apart
 from cfalign.benchmarks.semantics.result import AttributeSemantics, JudgedEnd, Semantics
 from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
 
@@ -87,10 +87,10 @@ def semantics(
         options=options,
         progress=progress,
     )
-    return read(made, options)
+    return read(made, options, progress=progress)
 
 
-def read(made: Bank, options: AuditOptions) -> Semantics:
+def read(made: Bank, options: AuditOptions, *, progress: Progress = silent) -> Semantics:
     """What the judge says of a bank."""
     judges, shards, details = made.judges, Shards.of(made.run), detail(made)
     without = [a for a in made.attributes if a not in judges]
@@ -118,7 +118,7 @@ def read(made: Bank, options: AuditOptions) -> Semantics:
                 ),
             )
         )
-    return Semantics(tuple(found), options.seed)
+    return Semantics(tuple(found), options.seed, told_apart(made, seed=options.seed, progress=progress))
 
 
 def _mean_of(column: pl.Series) -> float:

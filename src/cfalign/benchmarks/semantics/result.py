@@ -61,6 +61,9 @@ class Semantics:
 
     attributes: tuple[AttributeSemantics, ...]
     seed: int
+    told_apart: float
+    """How often a small network is right that says which of a changed and an untouched image is the changed one; 0.5
+    is chance."""
 
     @property
     def headline(self) -> dict[str, float]:
@@ -74,6 +77,7 @@ class Semantics:
             "landed": _mean([a.landed for a in some]),
             "score_kept": _mean([abs(a.judge_at_start - a.judge_on_images) for a in some]),
             "detail": _mean([a.off.detail for a in some]),
+            "told_apart": self.told_apart,
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,7 +104,8 @@ class Semantics:
             f"The judge sees the head's own attribute move most in {one['rank1_heads']} of {one['heads']} heads. It "
             f"follows {one['share_mean']:.2f} of the change at the drop and {one['share_off_mean']:.2f} where switched "
             f"off. Before any walk its probability is off by {one['score_kept']:.3f}. Changed parts keep "
-            f"{one['detail']:.2f} of their detail.",
+            f"{one['detail']:.2f} of their detail, and a network tells a changed image from an untouched one in "
+            f"{one['told_apart']:.0%} of pairs.",
         ]
 
 
