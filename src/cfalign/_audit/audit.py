@@ -195,7 +195,8 @@ def _audit_bank(
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             return kept_strips(bank, pairs, run, labels=panel.labels)
 
-        finish({**_conclude(run, subject, standing, options, strips, watch), **watch.spent()})
+        methods = {key: value for key, value in bank.run.record().items() if key == "methods"}
+        finish({**_conclude(run, subject, standing, options, strips, watch), **methods, **watch.spent()})
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cfalign._findings import Finding
 from cfalign._results import Conclusions, Counts, Followed, StartsAt
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run, residual_of
-from cfalign.report.evidence import controls, walks
+from cfalign.report.evidence import Region, controls, regions, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
 
@@ -61,6 +61,10 @@ class ReportData:
     """Per path relative to the run, [height, width, 3], at most 256 px a side; unreadable and absent files are not in
     it.
     """
+    methods: Mapping[str, str] = field(default_factory=dict)
+    """Why each base has the method that it has, in sentences; empty where all have the one of the settings."""
+    regions: Mapping[tuple[str, str], Region] = field(default_factory=dict)
+    """The completed region of (image_id, base) behind a finding, where it was made by completion."""
     image_warnings: tuple[str, ...] = ()
     """What was odd about the images when they were opened, in sentences."""
 
@@ -154,6 +158,8 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         controls=controls(responses, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
         pictures=_pictures(run, conclusions.findings),
+        methods={str(label): str(one["why"]) for label, one in (record.get("methods") or {}).items()},
+        regions=regions(responses, pairs=pairs),
         image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),
     )
 

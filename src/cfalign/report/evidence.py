@@ -12,6 +12,8 @@ from cfalign._figures.svg import Control, Walk
 from cfalign._results import Outcome
 from cfalign._runs.columns import Column, raised_label
 
+Region = tuple[float, float, float, float]
+"""Left, top, width and height as shares of the sides."""
 _NO_COUNTERFACTUAL = [o.value for o in Outcome if not o.walked]
 
 
@@ -72,6 +74,16 @@ def walks(
         if walk is not None:
             found[pair] = walk
     return found
+
+
+def regions(responses: pl.DataFrame, *, pairs: AbstractSet[tuple[str, str]]) -> dict[tuple[str, str], Region]:
+    """The completed region of each (image_id, base) that has one."""
+    columns = ("region_left", "region_top", "region_width", "region_height")
+    if not set(columns) <= set(responses.columns):
+        return {}
+    rows = responses.filter(pl.col("image_id").is_in([image_id for image_id, _ in pairs]))
+    found = {(i, b): (le, t, w, h) for i, b, le, t, w, h in rows.select("image_id", "base", *columns).iter_rows()}
+    return {pair: box for pair, box in found.items() if pair in pairs and all(map(math.isfinite, box))}
 
 
 def _of(table: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:

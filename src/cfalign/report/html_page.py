@@ -113,6 +113,7 @@ def _context(data: ReportData) -> dict[str, Any]:
             for attribute, f in data.followed
         ],
         "followed_words": wording.followed_words(),
+        "methods": [(label, why) for label, why in data.methods.items() if label in data.shown],
         "controls": controls,
         "in_strips": wording.in_strips(data),
         "drift_words": wording.drift_words(data),
@@ -213,6 +214,8 @@ class _Strip:
     kind: str
     pictures: list[_Picture]
     sentence: Markup
+    believed: Markup
+    """How far a judge follows what the base shows; empty without one."""
     plot: Markup
     ends_only: bool
 
@@ -265,6 +268,7 @@ def _strip(data: ReportData, finding: Finding, sample: Sample, budget: _Budget) 
         kind="outgoing" if sample.base == finding.audited else "incoming",
         pictures=_strip_pictures(data, sample, budget),
         sentence=_whole(wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)),
+        believed=_whole(wording.believed(data, sample.base, code)),
         plot=Markup(figures.alignment_plot(walk, start=data.start, marked=(sample.downstream,)))
         if walk
         else Markup(""),
@@ -296,9 +300,11 @@ def _strip_pictures(data: ReportData, sample: Sample, budget: _Budget) -> list[_
             _Picture("difference", None, f"it needs the {first} and the counterfactual in one size"),
         ]
     changed, factor = page_images.difference(before, after)
+    region = data.regions.get((sample.image_id, sample.base))
+    changed = changed if region is None else page_images.framed(changed, region)
     key = f"{sample.files[first]} to {sample.files['counterfactual']}"
     source = budget.spend(key, changed)
-    note = "red brighter, blue darker"
+    note = "red brighter, blue darker" + ("" if region is None else "; frame: the completed region")
     reason = "" if source else "left out to keep this page small"
     return [*shown, _Picture(f"difference ×{factor}" if factor > 1 else "difference", source, reason, note)]
 

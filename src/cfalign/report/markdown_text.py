@@ -87,7 +87,9 @@ def _strip(data: ReportData, sample: Sample) -> str:
     cells = [f"![{k}]({quote(sample.files[k], safe='/')})" for k in kinds]
     scores = (sample.base_before, sample.base_after, sample.downstream_before, sample.downstream_after)
     words = wording.sample_sentence(sample.base, sample.downstream, scores, sample.psi, code)
-    return _table(kinds, [cells], numbers_from=len(kinds)) + f"\n\nImage {code(sample.image_id)}: {words}."
+    believed = wording.believed(data, sample.base, code)
+    told = f"Image {code(sample.image_id)}: {words}." + (f" {believed}" if believed else "")
+    return _table(kinds, [cells], numbers_from=len(kinds)) + f"\n\n{told}"
 
 
 def _effects(effects: Sequence[Effect]) -> str:

@@ -16,6 +16,8 @@ Pixels = NDArray[np.uint8]
 LARGEST = 256
 """Side in px above which an image is scaled down; the page shows it smaller than that."""
 _LOSSLESS = 128
+FRAME = (90, 90, 90)
+"""Colour of a frame."""
 
 
 def read_small(path: Path) -> Pixels | None:
@@ -61,6 +63,18 @@ def difference(before: Pixels, after: Pixels) -> tuple[Pixels, int]:
     table = np.array([_rgb(style.diverging(v)) for v in np.linspace(-1.0, 1.0, 255)], dtype=np.uint8)
     index = np.clip(np.round((signed * factor + 1.0) * 127.0), 0, 254).astype(np.int64)
     return table[index], factor
+
+
+def framed(pixels: Pixels, region: tuple[float, float, float, float]) -> Pixels:
+    """The image with a frame around a region: left, top, width and height as shares of the sides."""
+    height, width = pixels.shape[:2]
+    left, top, across, down = region
+    columns = np.clip(np.round(np.array([left, left + across]) * width), 0, width - 1).astype(int)
+    rows = np.clip(np.round(np.array([top, top + down]) * height), 0, height - 1).astype(int)
+    found = pixels.copy()
+    found[rows, columns[0] : columns[1] + 1] = FRAME
+    found[rows[0] : rows[1] + 1, columns] = FRAME
+    return found
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cfalign._figures import style
 from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind, StartsAt
+from cfalign._runs.columns import attribute_of
 from cfalign.report import verdict
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
@@ -161,12 +162,25 @@ def beginning(data: ReportData) -> str:
         "Walking through the code space against the gradient of one head, the *base*, redraws the image so that this "
         "head's score falls: the *counterfactual* x_λ."
     )
+    walk += _completion(data)
     if data.start is StartsAt.RECONSTRUCTION:
         return f"An autoencoder turns an image into a short code and back into an image x0, its reconstruction. {walk}"
     stays = "stays" + (", except where the walk changes the picture" if data.residual == "gated" else "")
     return (
         f"An autoencoder turns an image x0, the original, into a short code and back into an image. {walk} What the "
         f"autoencoder cannot draw of the original {stays}, so that the walk starts at the original itself."
+    )
+
+
+def _completion(data: ReportData) -> str:
+    search = data.settings.get("search")
+    method = search.get("method") if isinstance(search, Mapping) else None
+    if method not in ("completion", "auto"):
+        return ""
+    some = "For some heads no walk is made:" if method == "auto" else "Here no walk is made:"
+    return (
+        f" {some} the smallest region of the image that switches the head off is *completed*, filled with what such "
+        "images have there."
     )
 
 
@@ -195,6 +209,21 @@ def gap_sentence(g: GroupGap, mark: Mark) -> str:
         f"{style.interval(g.ci_low, g.ci_high)} ({parts}); observed {style.signed(g.observed)}, {g.n_with} images with "
         f"and {g.n_without} without"
     )
+
+
+def believed(data: ReportData, base: str, mark: Mark) -> str:
+    """How far the judge follows the counterfactuals of a base, in a sentence or two; empty where no judge looked."""
+    found = data.counts.controls.get(attribute_of(base))
+    if found is None or not math.isfinite(found.judge_share):
+        return ""
+    interval = style.interval(found.ci_low, found.ci_high)
+    sentence = (
+        f"An independent judge follows {style.number(found.judge_share)} {interval} of what counterfactuals of "
+        f"{mark(base)} change (n = {found.n})."
+    )
+    if found.judge_share < _FOLLOWED:
+        sentence += " That is less than half: do not believe what this strip shows."
+    return sentence
 
 
 def followed_words() -> str:
