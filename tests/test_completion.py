@@ -180,7 +180,7 @@ def test_the_further_end_is_the_whole_completion() -> None:
     walks = walk(scene(images), SearchOptions(method="completion"), SearchOptions(method="completion", drop=0.85))
     assert walks.regions is not None
     whole = complete(images, rectangles(torch.from_numpy(walks.regions).float(), SIDE, SIDE), KNOWN)
-    torch.testing.assert_close(walks.ends[1].images, whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(walks.ends[1].images, whole, atol=1e-3, rtol=0)
     assert (walks.ends[1].distances >= walks.ends[0].distances).all()
     assert all(outcome.landed for outcome in walks.ends[1].outcomes)
 

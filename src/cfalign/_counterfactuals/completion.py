@@ -12,15 +12,16 @@ image to its completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
-from cfalign._counterfactuals.batch import Batch, Rows, float64, norms, times
+from cfalign._counterfactuals.batch import Batch, float64, norms, times
 from cfalign._counterfactuals.gradient import Rays, Start
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._counterfactuals.ray import State
@@ -47,6 +48,7 @@ ROUNDS, TRIES = 4, 12
 SPREAD, NARROWER = 0.08, 0.7
 """Standard deviation of the first changes, and what it is multiplied with from round to round."""
 _ROWS = 128  # completions at once
+_TOUCHED = 1e-3  # of a soft region, below which a pixel is outside
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,18 @@ def _fitting(images: Tensor, components: Components) -> None:
 def complete(images: Tensor, regions: Tensor, components: Components, *, steps: int = SOLVING) -> Tensor:
     """Images [n, c, h, w] whose regions [n, 1, h, w], in [0, 1], hold the posterior mean given all else.
 
-    ``steps`` of preconditioned conjugate gradients; the few that suffice keep weak components near the mean.
+    One image may have many regions. ``steps`` of preconditioned conjugate gradients on what the regions take away, so
+    that small regions, and those that lie together, cost little.
     """
     known = components.to(images)
-    w, s = known.directions, known.deviations
-    trust = ((1 - regions).expand_as(images).flatten(1) / NOISE) ** 2
+    w, s, inside = _within(regions, known, images.shape)
+    gone = _gone(regions, images.shape[1])[:, inside]
+    r = _evidence(images, known, w, gone, inside)
+    scale = 1 / (1 + (s / NOISE) ** 2)
 
     def curvature(u: Tensor) -> Tensor:
-        return u + (((u * s) @ w.T * trust) @ w) * s
+        return u / scale - (((u * s) @ w.T * gone) @ w) * s / NOISE**2
 
-    r = (((images.flatten(1) - known.mean) * trust) @ w) * s
-    scale = 1 / (1 + (s / NOISE) ** 2)
     u, p = torch.zeros_like(r), r * scale
     fit = (r * p).sum(dim=1, keepdim=True)
     for _ in range(steps):
@@ -107,8 +110,81 @@ def complete(images: Tensor, regions: Tensor, components: Components, *, steps: 
         z = r * scale
         further = (r * z).sum(dim=1, keepdim=True)
         p, fit = z + further / fit.clamp_min(1e-30) * p, further
-    filled = (known.away(u) + known.mean).view_as(images).clamp(0, 1)
-    return images + regions * (filled - images)
+    return _filled(images, regions, known, u, w, inside)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """One region, solved once for all images."""
+
+    region: Tensor
+    """[1, 1, h, w]"""
+    inside: Tensor
+    factor: Tensor
+    """Cholesky factor of the normal equations, [component, component]."""
+
+
+_KNOWN: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""By the directions of components: the solved first boxes, by shape of the images."""
+
+
+def _first_solved(components: Components, shape: tuple[int, ...]) -> list[_Solved]:
+    """Every first box, for images of one shape; solved once for all images, and kept with the components."""
+    directions = components.directions
+    known = _KNOWN.setdefault(directions, {})
+    key = (shape, directions._version)
+    if key not in known:
+        known.clear()
+        known[key] = _solved(components, shape)
+    found: list[_Solved] = known[key]
+    return found
+
+
+def _solved(components: Components, shape: tuple[int, ...]) -> list[_Solved]:
+    solved = []
+    for box in first_boxes().to(components.mean):
+        region = rectangles(box[None], *shape[-2:])
+        w, s, inside = _within(region, components, shape)
+        gone = _gone(region, shape[-3])[0, inside]
+        curved = torch.diag(1 + (s / NOISE) ** 2) - s[:, None] * (w.T @ (gone[:, None] * w)) * s / NOISE**2
+        solved.append(_Solved(region, inside, torch.linalg.cholesky(curved)))
+    return solved
+
+
+def _complete_at(images: Tensor, one: _Solved, known: Components) -> Tensor:
+    """``complete`` for one region that is solved."""
+    w = known.directions[one.inside]
+    gone = _gone(one.region, images.shape[1])[:, one.inside]
+    r = _evidence(images, known, w, gone, one.inside)
+    u = torch.cholesky_solve(r.T, one.factor).T
+    return _filled(images, one.region, known, u, w, one.inside)
+
+
+def _within(regions: Tensor, known: Components, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Directions inside the regions [value, component], deviations, and which values of an image these are."""
+    touched = (regions > _TOUCHED).any(dim=0).expand(*shape[-3:]).flatten()
+    inside = touched.nonzero()[:, 0]
+    return known.directions[inside], known.deviations, inside
+
+
+def _gone(regions: Tensor, channels: int) -> Tensor:
+    """Share of the evidence that the regions take away, [n, value]."""
+    return (1 - (1 - regions) ** 2).expand(-1, channels, -1, -1).flatten(1)
+
+
+def _evidence(images: Tensor, known: Components, w: Tensor, gone: Tensor, inside: Tensor) -> Tensor:
+    """Right-hand side of the normal equations, [n, component]."""
+    away = images.flatten(1) - known.mean
+    return (away @ known.directions - (away[:, inside] * gone) @ w) * known.deviations / NOISE**2
+
+
+def _filled(images: Tensor, regions: Tensor, known: Components, u: Tensor, w: Tensor, inside: Tensor) -> Tensor:
+    """Images with the components u [n, component] inside the regions."""
+    flat = images.flatten(1).expand(len(u), -1).clone()
+    share = regions.expand(-1, images.shape[1], -1, -1).flatten(1)[:, inside]
+    drawn = ((u * known.deviations) @ w.T + known.mean[inside]).clamp(0, 1)
+    flat[:, inside] += share * (drawn - flat[:, inside])
+    return flat.view(-1, *images.shape[1:])
 
 
 def rectangles(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -156,48 +232,74 @@ def find_regions(batch: Batch, aim: SearchOptions, components: Components) -> Re
 
     ``batch``: pairs whose images are their own latents.
     """
-    x, count = batch.before, len(batch.pairs)
+    count = len(batch.pairs)
     if count:
-        _fitting(x, components)
-    start = _start(batch, float64(batch.evaluate(np.arange(count), x).values))
+        _fitting(batch.before, components)
+    start = _start(batch, float64(batch.evaluate(np.arange(count), batch.before).values))
     goal = State(start, (), replace(aim, drop=DROP, floor=min(aim.floor, FLOOR))).aim_value
     gap = np.where(start.value > goal, start.value - goal, 1.0)
 
-    def tried(boxes: Tensor) -> Floats:
-        """What boxes [pair, box, 4] cost, [pair, box]."""
-        rows = np.repeat(np.arange(count), boxes.shape[1])
-        parts = [_seen(batch, r, b, components) for r, b in _parts(rows, boxes.flatten(0, 1))]
-        values, areas = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
-        missed = np.maximum(values - goal[rows], 0) / gap[rows]
-        cost = np.where(np.isfinite(values), missed + AREA * areas, np.inf)
-        return np.asarray(cost.reshape(count, -1), dtype=np.float64)
+    def cost(values: Floats, areas: Floats) -> Floats:
+        """Of pairs [pair] or of several boxes of each [pair, box]."""
+        wide = (slice(None), *[None] * (values.ndim - 1))
+        missed = np.maximum(values - goal[wide], 0) / gap[wide]
+        return np.asarray(np.where(np.isfinite(values), missed + AREA * areas, np.inf))
 
-    first = first_boxes().to(x)
-    costs = tried(first.expand(count, -1, -1))
+    known = components.to(batch.before)
+    first = first_boxes().to(batch.before)
+    costs = cost(*_seen_first(batch, known))
     best, least = first[torch.from_numpy(costs.argmin(axis=1))], costs.min(axis=1)
-    for changes in _changes().to(x):
+    for changes in _changes().to(batch.before):
         boxes = _changed(best[:, None], changes)
-        costs = tried(boxes)
+        _, values, areas = _seen(batch, boxes, known)
+        costs = cost(values, areas)
         chosen = boxes[torch.arange(count), torch.from_numpy(costs.argmin(axis=1))]
         better = costs.min(axis=1) < least
-        best = torch.where(torch.from_numpy(better)[:, None].to(x.device), chosen, best)
+        best = torch.where(torch.from_numpy(better)[:, None].to(chosen.device), chosen, best)
         least = np.minimum(least, costs.min(axis=1))
-    parts = [_seen(batch, r, b, components) for r, b in _parts(np.arange(count), best)]
-    images, values = torch.cat([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-    return Regions(float64(best), images, values, looks=len(first) + ROUNDS * TRIES + 1)
+    images, values, _ = _seen(batch, best[:, None], known, keep=True)
+    return Regions(float64(best), images, values[:, 0], looks=len(first) + ROUNDS * TRIES + 1)
 
 
-def _parts(rows: Rows, boxes: Tensor) -> Iterator[tuple[Rows, Tensor]]:
-    for at in range(0, len(rows), _ROWS):
-        yield rows[at : at + _ROWS], boxes[at : at + _ROWS]
+def _seen_first(batch: Batch, known: Components) -> tuple[Floats, Floats]:
+    """Values of the bases on completions at the first boxes, and the areas of these, [pair, box] each.
+
+    An image is completed once for all of its bases.
+    """
+    owners, place = batch.pairs.image.unique(return_inverse=True)
+    x = batch.origins.images[owners.to(batch.origins.images.device)]
+    every = np.arange(len(batch.pairs))
+    solved = _first_solved(known, tuple(x.shape[1:])) if len(x) else []
+    values = np.zeros((len(every), len(first_boxes())))
+    for at, one in enumerate(solved):
+        completed = _complete_at(x, one, known)
+        values[:, at] = float64(batch.evaluate(every, completed[place.to(completed.device)]).values)
+    areas = np.array([float(one.region.mean()) for one in solved]).reshape(1, -1)
+    return values, np.broadcast_to(areas, values.shape) if len(x) else values
 
 
-def _seen(batch: Batch, rows: Rows, boxes: Tensor, components: Components) -> tuple[Tensor, Floats, Floats]:
-    """Completions of some pairs, the values of their bases there, and the areas of the regions, [k, ...]."""
-    x = batch.before[torch.from_numpy(rows).to(boxes.device)]
-    regions = rectangles(boxes, *x.shape[-2:])
-    images = complete(x, regions, components)
-    return images, float64(batch.evaluate(rows, images).values), float64(regions.mean(dim=(1, 2, 3)))
+def _seen(batch: Batch, boxes: Tensor, known: Components, *, keep: bool = False) -> tuple[Tensor, Floats, Floats]:
+    """Completions of every pair at its boxes [pair, box, 4], the values of its base there, and the areas.
+
+    Images [pair · box, c, h, w], no rows unless they are to be kept; the rest is [pair, box].
+    """
+    count, tries = boxes.shape[:2]
+    before = batch.before
+    kept: list[Tensor] = [before[:0]]
+    values, areas = np.zeros((2, count, tries))
+    step = max(1, _ROWS // tries)
+    for at in range(0, count, step):
+        pairs = np.arange(at, min(at + step, count))
+        made = []
+        for pair in pairs:
+            x = before[pair : pair + 1]
+            regions = rectangles(boxes[pair], *x.shape[-2:])
+            areas[pair] = float64(regions.mean(dim=(1, 2, 3)))
+            made.append(complete(x, regions, known))
+        images = torch.cat(made)
+        values[pairs] = float64(batch.evaluate(pairs.repeat(tries), images).values).reshape(-1, tries)
+        kept += [images] if keep else []
+    return torch.cat(kept), values, areas
 
 
 def _start(batch: Batch, values: Floats) -> Start:

@@ -21,7 +21,7 @@ LEAST_DEVIATION = 1e-3
 _LEAST_SCALE = 1e-6  # vectors that are all the same have no deviation at all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Components:
     """Mean, orthonormal directions, the strongest first, and the standard deviation along each."""
 
@@ -55,7 +55,9 @@ class Components:
         return Components(self.mean, self.directions, self.deviations.clamp_max(highest).clamp_min(least))
 
     def to(self, like: Tensor) -> Components:
-        """The same on the device and in the type of another tensor."""
+        """The same on the device and in the type of another tensor; itself where it is there already."""
+        if (self.mean.device, self.mean.dtype) == (like.device, like.dtype):
+            return self
         return Components(*(part.to(like) for part in (self.mean, self.directions, self.deviations)))
 
     def tensors(self) -> dict[str, Tensor]:
