@@ -50,7 +50,8 @@ def test_the_walk_goes_along_the_covariance_times_the_gradient(count: int) -> No
     expected = -covariance @ CLF.weight[0].detach()
     assert len(away) > 20
     assert (torch.cosine_similarity(away, expected[None]) > 1 - 1e-9).all()
-    np.testing.assert_allclose(found.base_after[found.base_before > 0.5], found.base_before[found.base_before > 0.5] - 0.3, atol=0.011)
+    able = found.base_before > 0.5
+    np.testing.assert_allclose(found.base_after[able], found.base_before[able] - 0.3, atol=0.011)
 
 
 def test_lambda_is_that_of_the_equation() -> None:
@@ -106,12 +107,9 @@ def test_images_tell_what_differs() -> None:
 
 
 def test_capped_components_count_as_the_next_one() -> None:
-    plain = principal_components(
-        lambda: [torch.randn(300, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([9.0, 4, 3, 2, 1, 0.5])],
-        vectors=300,
-        values=6,
-        count=6,
-    )
+    drawn = torch.randn(300, 6, generator=torch.Generator().manual_seed(1))
+    vectors = drawn * torch.tensor([9.0, 4, 3, 2, 1, 0.5])
+    plain = principal_components(lambda: [vectors], vectors=300, values=6, count=6)
     capped = plain.capped(2)
     assert torch.equal(capped.deviations[:3], plain.deviations[2].repeat(3))
     assert torch.equal(capped.deviations[3:], plain.deviations[3:])

@@ -22,7 +22,7 @@ from cfalign._results import Floats, Outcome
 from cfalign.benchmarks import Semantics, semantics
 from cfalign.benchmarks.semantics import AttributeSemantics, JudgedEnd
 from cfalign.benchmarks.semantics.measure import _followed
-from cfalign.benchmarks.semantics.realism import _energies, detail
+from cfalign.benchmarks.semantics.realism import _energies, detail, recognised
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
 JUDGED = ("judge:smiling", "judge:eyeglasses", "judge:young")
@@ -78,7 +78,7 @@ def test_nothing_that_counts_is_undefined_and_not_of_the_first_rank() -> None:
 def test_the_headline_is_over_attributes() -> None:
     first, second = seen(np.tile([-0.3, 0.1, 0.0], (3, 1))), seen(np.tile([-0.12, 0.5, 0.1], (3, 1)))
     some = [AttributeSemantics(str(i), 0.5 + i / 2, 0.9, 0.8, end, end) for i, end in enumerate((first, second))]
-    headline = Semantics(tuple(some), seed=0).headline
+    headline = Semantics(tuple(some), seed=0, told_apart=0.6).headline
     assert headline == {
         "heads": 2,
         "rank1_heads": 1,
@@ -87,7 +87,18 @@ def test_the_headline_is_over_attributes() -> None:
         "landed": pytest.approx(0.75),
         "score_kept": pytest.approx(0.1),
         "detail": pytest.approx(float("nan"), nan_ok=True),
+        "told_apart": 0.6,
     }
+
+
+def test_a_network_tells_a_blur_from_an_untouched_image_and_not_one_untouched_image_from_another() -> None:
+    images = torch.rand(400, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    changed = [i % 2 == 0 for i in range(400)]
+    split = ["train" if i < 240 else "val" for i in range(400)]
+    assert 0.3 < recognised(images, changed, split, seed=0) < 0.7
+    images[::2] = torch.nn.functional.avg_pool2d(images[::2], 3, stride=1, padding=1)
+    assert recognised(images, changed, split, seed=0) > 0.99
+    assert np.isnan(recognised(images[:40], changed[:40], split[:40], seed=0))
 
 
 def test_detail_is_the_energy_where_the_picture_changed() -> None:

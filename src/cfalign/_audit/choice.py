@@ -21,7 +21,7 @@ from cfalign._runs.progress import Progress, silent
 from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource
 
-TRIED = 16
+TRIED = 10
 """Images of each base."""
 MOST = 1024
 """Images looked at, at most."""

@@ -43,7 +43,7 @@ DROP, FLOOR = 10.0, 0.02
 """The region is chosen for a score of 0.02, whatever the aim: half a pair of glasses lowers a score already."""
 SHAPES = ((0.7, 0.25), (0.5, 0.25), (0.5, 0.45), (0.8, 0.45), (0.3, 0.3), (0.95, 0.35), (0.6, 0.7))
 """Width and height of the first rectangles, as shares of the sides; they stand an eighth of the height apart."""
-ROUNDS, TRIES = 4, 12
+ROUNDS, TRIES = 4, 8
 """Rounds of changes to the best rectangle, and changes in each."""
 SPREAD, NARROWER = 0.08, 0.7
 """Standard deviation of the first changes, and what it is multiplied with from round to round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -79,14 +79,20 @@ def told_apart(bank: Bank, *, seed: int, progress: Progress = silent) -> float:
     It learns from half of the images with their counterfactuals, at both ends of the walks, and is asked about the
     other half; nothing else knows it. 0.5 is chance. NaN where fewer than 64 images are there to learn from.
     """
-    images, changed, first = _changed_and_untouched(bank, generator(seed, "realism"))
-    learnt_from = int((np.array(first) == TRAIN).sum())
+    return recognised(*_changed_and_untouched(bank, generator(seed, "realism")), seed=seed, progress=progress)
+
+
+def recognised(
+    images: Tensor, changed: Sequence[bool], split: Sequence[str], *, seed: int, progress: Progress = silent
+) -> float:
+    """AUROC of a small network that learns from the ``train`` images which are changed, on the ``val`` ones."""
+    learnt_from = split.count(TRAIN)
     if learnt_from < LEAST_TRAIN or len(set(changed)) < 2:
         return float("nan")
     source = open_images(images)
     nothing = Leftover(0, ())
     values = np.array(changed, dtype=np.float64)[:, None]
-    labels = Labels(source.ids, ("changed",), values, tuple(first), {}, nothing, nothing, {})
+    labels = Labels(source.ids, ("changed",), values, tuple(split), {}, nothing, nothing, {})
     options = ClassifierTraining(
         size=images.shape[-1],
         widths=(16, 32, 64),
