@@ -14,6 +14,7 @@ from cfalign._counterfactuals.completion import (
     FLOOR,
     NOISE,
     complete,
+    completed_elsewhere,
     find_regions,
     first_boxes,
     rectangles,
@@ -193,6 +194,18 @@ def test_a_pair_does_not_depend_on_the_others() -> None:
     assert alone.regions is not None
     np.testing.assert_allclose(together.regions[2], alone.regions[0], atol=1e-6)
     torch.testing.assert_close(together.ends[0].images[2], alone.ends[0].images[0], atol=1e-5, rtol=0)
+
+
+def test_a_control_is_completed_elsewhere_by_as_much() -> None:
+    images = badged(3)
+    boxes = np.tile([0.2, 0.1, 0.5, 0.25], (3, 1))
+    places = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
+    found = completed_elsewhere(images, boxes, places, np.array([1.0, 0.5, 0.0]), KNOWN)
+    regions = rectangles(torch.tensor([[0.0, 0.75, 0.5, 0.25], [0.5, 0.0, 0.5, 0.25]]), SIDE, SIDE)
+    whole = torch.cat([complete(images[i : i + 1], regions[i : i + 1], KNOWN) for i in range(2)])
+    torch.testing.assert_close(found[0], whole[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], (images[1] + whole[1]) / 2, atol=1e-5, rtol=0)
+    assert torch.equal(found[2], images[2])
 
 
 def test_a_base_that_no_region_switches_off_ends_at_a_limit() -> None:

@@ -27,6 +27,7 @@ from cfalign._counterfactuals.batch import (
     every_logit,
     shifted,
 )
+from cfalign._counterfactuals.completion import completed_elsewhere, pictures_of
 from cfalign._counterfactuals.methods import Walks, walk
 from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
@@ -196,7 +197,7 @@ def walk_all(
         batch = Batch(seen.origins, pairs, models, settings.estimate)
         walks = walk(batch, *settings.aims(some[0]))
         names = [(image_ids[i], b.label) for i, b in zip(image, some, strict=True)]
-        ends = [_scored(end, walks, names, panel, settings.seed) for end in walks.ends]
+        ends = [_scored(end, walks, names, panel, settings.seed, autoencoder) for end in walks.ends]
         yield MeasuredPairs(image, base, ends[0], ends[1] if len(ends) > 1 else None, some[0].to, walks.regions)
 
 
@@ -213,10 +214,12 @@ def _pools(
         yield from (group[at : at + size] for at in range(0, len(group), size))
 
 
-def _scored(ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int) -> ScoredEnds:
+def _scored(
+    ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int, autoencoder: Autoencoder
+) -> ScoredEnds:
     batch = walks.batch
     models = replace(batch.models, classifiers=panel.classifiers)
-    points = batch.points(_control_points(batch, names, ends.distances, seed))
+    points = batch.points(_controls(walks, names, ends.distances, seed, autoencoder))
     controls = evaluate(points, models=models, read=every_logit)
     scores = _scores(ends.images, panel, models.batch)
     walked = ends.walked[:, None]
@@ -226,6 +229,18 @@ def _scored(ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: P
         control_scores=np.where(walked, panel.scores(controls.values), np.nan),
         controls=controls.images,
     )
+
+
+def _controls(
+    walks: Walks, names: Sequence[tuple[str, str]], distance: Floats, seed: int, autoencoder: Autoencoder
+) -> Tensor:
+    """Points that are changed as much for no reason: a random step, or the completion of a region elsewhere."""
+    if walks.regions is None or walks.reach is None:
+        return _control_points(walks.batch, names, distance, seed)
+    places = np.stack([generator(seed, "control", *name).random(2) for name in names])
+    shares = np.divide(distance, walks.reach, out=np.zeros_like(distance), where=walks.reach > 0)
+    known = pictures_of(autoencoder)
+    return completed_elsewhere(walks.batch.before, walks.regions, places, shares, known)
 
 
 def _control_points(batch: Batch, names: Sequence[tuple[str, str]], distance: Floats, seed: int) -> Tensor:

@@ -302,6 +302,25 @@ def _seen(batch: Batch, boxes: Tensor, known: Components, *, keep: bool = False)
     return torch.cat(kept), values, areas
 
 
+@torch.no_grad()
+def completed_elsewhere(
+    images: Tensor, boxes: Floats, places: Floats, shares: Floats, components: Components
+) -> Tensor:
+    """Images [n, c, h, w] on the way, by ``shares`` [n] of it, to completions of regions that lie elsewhere.
+
+    These are as large as ``boxes`` [n, 4] and lie at ``places`` [n, 2], in [0, 1], of where they may lie inside the
+    image: the control of a completion.
+    """
+    size = boxes[:, 2:]
+    moved = torch.from_numpy(np.concatenate([places * (1 - size), size], axis=1)).to(images)
+    known = components.to(images)
+    made = [images[:0]]
+    for i, share in enumerate(shares.tolist()):
+        x = images[i : i + 1]
+        made.append(x + share * (complete(x, rectangles(moved[i : i + 1], *x.shape[-2:]), known) - x))
+    return torch.cat(made)
+
+
 def _start(batch: Batch, values: Floats) -> Start:
     norm = norms(batch.before)
     return Start(values, np.ones_like(values), batch.pairs.weights.on_logit.numpy(), norm, norm)

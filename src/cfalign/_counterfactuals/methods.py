@@ -47,6 +47,8 @@ class Walks:
     """Unit vectors from z0 to the first end, [pair, *latent]; on rays those of the rays, also without an end."""
     regions: Floats | None = None
     """Of ``completion``: left, top, width and height of the completed region as shares of the sides, [pair, 4]."""
+    reach: Floats | None = None
+    """Of ``completion``: distance from the image to its whole completion, [pair]."""
 
 
 def walk(batch: Batch, *aims: SearchOptions) -> Walks:
@@ -72,7 +74,7 @@ def _completed(batch: Batch, aims: Sequence[SearchOptions], components: Componen
     first = replace(first, evaluations=first.evaluations + found.looks)
     whole = [ends_at(batch, rays, aim, found.values, found.images) for aim in aims[1:]]
     ends = tuple(replace(one, lambdas=np.full(len(one), np.nan)) for one in (first, *whole))
-    return Walks(batch, ends, rays.direction, found.boxes)
+    return Walks(batch, ends, rays.direction, found.boxes, rays.start.reach)
 
 
 def _on_rays(batch: Batch, rays: Rays, aims: Sequence[SearchOptions]) -> Walks:
