@@ -78,12 +78,13 @@ def choose(
     }
     trial = _Trial(judges, panel, autoencoder, settings)
     images = _images_of(watched, source, order, trial, progress)
-    walked = trial.of(watched, "latent-shift", images)
-    doubtful = [b for b in watched if walked[b.label].n >= FEWEST and not walked[b.label].share >= FOLLOWED]
-    completed = trial.of(doubtful, "completion", images)
-    progress("choosing methods", 2, 2)
-    for base in watched:
-        choices[base.label] = _choice(walked[base.label], completed.get(base.label))
+    for number, base in enumerate(watched):
+        progress("choosing methods", number, len(watched))
+        walk = trial.of(base, "latent-shift", images[base.label])
+        doubtful = walk.n >= FEWEST and not walk.share >= FOLLOWED
+        completion = trial.of(base, "completion", images[base.label]) if doubtful else None
+        choices[base.label] = _choice(walk, completion)
+    progress("choosing methods", len(watched), len(watched))
     return {base.label: choices[base.label] for base in bases}
 
 
@@ -107,14 +108,11 @@ class _Trial:
     autoencoder: Autoencoder
     settings: WalkSettings
 
-    def of(self, bases: Sequence[Base], method: Method, images: Mapping[str, Sequence[SeenImages]]) -> dict[str, Tried]:
-        """One method on all bases."""
+    def of(self, base: Base, method: Method, images: Sequence[SeenImages]) -> Tried:
+        """One method on the images of one base."""
         settings = replace(self.settings, search=replace(self.settings.search, method=method))
-        found = {}
-        for base in bases:
-            rows = [self._walked(base, settings, seen) for seen in images[base.label]]
-            found[base.label] = _summary(np.concatenate(rows) if rows else np.zeros((0, 3)))
-        return found
+        rows = [self._walked(base, settings, seen) for seen in images]
+        return _summary(np.concatenate(rows) if rows else np.zeros((0, 3)))
 
     def _walked(self, base: Base, settings: WalkSettings, seen: SeenImages) -> Floats:
         """Change of the base, change of the judge and whether it landed, where switched off, [image, 3]."""
@@ -151,7 +149,7 @@ def _images_of(
     found: dict[str, list[SeenImages]] = {base.label: [] for base in bases}
     left = {base.label: TRIED for base in bases}
     settings, last = trial.settings, list(order)[::-1][:MOST]
-    progress("choosing methods", 0, 2)
+    progress("choosing methods", 0, len(bases))
     for at in range(0, len(last), settings.batch):
         if not any(left.values()):
             break
@@ -167,5 +165,4 @@ def _images_of(
                 pair = [trial.panel.labels.index(n) for n in (base.label, trial.judges[base.label])]
                 found[base.label].append(seen.some(rows, pair))
                 left[base.label] -= len(rows)
-    progress("choosing methods", 1, 2)
     return found

@@ -13,15 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
+from cfalign._audit.informing import informed_for
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import names_in
+from cfalign._cli.inputs import names_in, opened
 from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._explanation.drawing import heading
 from cfalign._explanation.explained import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._explanation.writing import check_moving, write_explanation
+from cfalign._types import Autoencoder
 
 LISTED = 6  # heads per direction on the terminal; explain.json has all
 
@@ -46,6 +48,15 @@ def explain(
         float | None, typer.Option(help="Requested drop (or rise) of the base score.  \\[default: 0.6]")
     ] = None,
     method: flags.Method = None,
+    metric: flags.Metric = None,
+    residual: flags.Residuals = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="Images of the same kind, 64 or more, that tell how such images differ, for --method completion and "
+            "--metric data with an autoencoder that does not know."
+        ),
+    ] = None,
     difference: Annotated[
         str | None,
         typer.Option(help="Difference map over the frames: mean, max, first-last or int.  \\[default: mean]"),
@@ -73,17 +84,23 @@ def explain(
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
     given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "bit_depth": bit_depth}
-    given |= {"steps": steps, "search.drop": drop, "search.method": method, "saliency": None if saliency else False}
+    given |= {"steps": steps, "search.drop": drop, "saliency": None if saliency else False}
+    given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     settings = chosen(context, ExplainOptions, config=config, assignments=assignments, flags=given)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
     for path in moving:
         check_moving(path)
     with progress() as bars:
         bars("explain", 0, 1)
+        encoder: Autoencoder = autoencoders.load(autoencoder, trust=trust)
+        if like is not None:
+            side = autoencoders.side_of(encoder, asked=size)
+            source, _ = opened(like, size=side, bit_depth=bit_depth)
+            encoder = informed_for(settings.search, encoder, source, folder=None, seed=0, progress=bars)
         explanation = run_explain(
             image,
             base,
-            autoencoder=autoencoders.load(autoencoder, trust=trust),
+            autoencoder=encoder,
             classifier=classifiers.load(classifier, trust=trust),
             reference=None if reference is None else classifiers.load(reference, trust=trust),
             downstream=names_in(downstream, flag="--downstream"),
