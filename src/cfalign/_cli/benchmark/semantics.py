@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from cfalign import autoencoders, benchmarks, classifiers
+from cfalign._audit.bank import load_bank
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, in_split, names_in, opened
-from cfalign._cli.output import progress, tell
+from cfalign._cli.output import complain, progress, tell
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
 from cfalign.benchmarks.semantics.models import trained
+from cfalign.benchmarks.semantics.sheets import FOLDER, write_sheets
 
 
 def semantics(
@@ -102,4 +104,6 @@ def semantics(
             options=options,
             progress=bars,
         )
+        sheets = write_sheets(load_bank(out / "bank"), out / FOLDER)
     tell(result, as_json=as_json)
+    complain(f"Contact sheets of {len(sheets)} attributes: {out / FOLDER}.")

@@ -4,6 +4,7 @@
 ``models``    heads, judge and autoencoder, where none are given
 ``measure``   the bank, and what the judge answers to it
 ``realism``   how much detail the changed parts of the images have
+``sheets``    what a person sees: images of every attribute
 ``result``    numbers by attribute, and the headline
 ============  ============================================================
 """
