@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
@@ -676,5 +677,40 @@ def test_relations_and_the_judge_stand_in_page_and_text(run_dir: Path) -> None:
         assert "Used, but not correlated" not in content
         assert sentence in content
         assert "by less than 50%" in content, "a head that its judge does not follow is doubted"
+        assert "An independent judge follows 0.31 [0.20, 0.41] of what counterfactuals of " in content
+        assert "change (n = 38). That is less than half: do not believe what this strip shows." in content
     assert "| `eyeglasses` | 0.31 | [0.20, 0.41] | 38 |" in text
     assert text.index("`eyeglasses` | 0.31") < text.index("`young` | 0.97")
+
+
+def test_completed_regions_are_framed_and_each_method_has_its_reason(run_dir: Path) -> None:
+    sides = {"region_left": 0.25, "region_top": 0.5, "region_width": 0.5, "region_height": 0.25}
+    first = pl.col("image_id") == HOSTILE
+    with_regions = responses().with_columns(
+        pl.when(first).then(value).otherwise(math.nan).alias(name) for name, value in sides.items()
+    )
+    with_regions.write_parquet(run_dir / "responses" / "00000.parquet")
+
+    def completed(record: dict[str, Any]) -> None:
+        record["settings"]["search"]["method"] = "auto"
+        record["methods"] = {"eyeglasses": {"method": "completion", "why": "The judge follows it further."}}
+
+    change(run_dir, completed)
+    data = report.load(run_dir)
+    assert data.regions == {(HOSTILE, "eyeglasses"): (0.25, 0.5, 0.5, 0.25)}
+    page = text_of(report.html(data))
+    assert "frame: the completed region" in page
+    assert "How the counterfactuals of each head were made" in page
+    assert "The judge follows it further." in page
+    assert "For some heads no walk is made: the smallest region" in page
+
+
+def test_a_frame_stands_around_its_region_and_nowhere_else() -> None:
+    white = np.full((40, 60, 3), 255, dtype=np.uint8)
+    found = page_images.framed(white, (0.25, 0.5, 0.5, 0.25))
+    drawn = (found != 255).all(axis=2)
+    assert sorted(np.flatnonzero(drawn.any(axis=1))) == list(range(20, 31))
+    assert sorted(np.flatnonzero(drawn.any(axis=0))) == list(range(15, 46))
+    assert not drawn[21:30, 16:45].any()
+    assert (white == 255).all(), "the image itself is not drawn on"
+    page_images.framed(white, (-0.5, 0.5, 2.0, 1.0))  # beyond the image: cut
