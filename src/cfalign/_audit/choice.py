@@ -1,8 +1,8 @@
 """Which method makes the counterfactuals of a base: a walk, or a completion; the judge decides.
 
-A walk is tried first. Where the judge follows less than three quarters of it, as with glasses and hats, regions are
-completed on the same images, and the way that the judge follows further is taken, if it lands. Images come from the end
-of the run's order, where few bases still need any.
+A walk is tried first. Where the judge does not follow nearly all of it, regions are completed on the same images, on
+all of them if the first few can be switched off. The way that the judge follows further is taken, if it lands. Images
+come from the end of the run's order, where few bases still need any.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ TRIED = 10
 """Images of each base."""
 MOST = 1024
 """Images looked at, at most."""
-FOLLOWED = 0.75
+FOLLOWED = 0.85
 """Share of a walk that the judge follows, from which on no completion is tried."""
+FIRST, SOME = 4, 0.75
+"""Images that are completed first, and the share of them that must be switched off before the others are."""
 LANDS = 0.85
 """Share of the tried images that a completion must switch off."""
 FEWEST = 4
@@ -82,7 +84,7 @@ def choose(
         progress("choosing methods", number, len(watched))
         walk = trial.of(base, "latent-shift", images[base.label])
         doubtful = walk.n >= FEWEST and not walk.share >= FOLLOWED
-        completion = trial.of(base, "completion", images[base.label]) if doubtful else None
+        completion = trial.completed(base, images[base.label]) if doubtful else None
         choices[base.label] = _choice(walk, completion)
     progress("choosing methods", len(watched), len(watched))
     return {base.label: choices[base.label] for base in bases}
@@ -94,7 +96,8 @@ def _choice(walk: Tried, completion: Tried | None) -> Choice:
     followed = f"the judge follows {walk.share:.2f} of the walk"
     if completion is None:
         return Choice("latent-shift", f"{followed[0].upper()}{followed[1:]}, so it is walked.", walk)
-    other = f"{completion.share:.2f} of the completion, which switches off {completion.landed:.0%}"
+    tried = "" if completion.n == walk.n else f" of the first {completion.n}"
+    other = f"{completion.share:.2f} of the completion, which switches off {completion.landed:.0%}{tried}"
     better = completion.landed >= LANDS and completion.change < walk.change
     method: Method = "completion" if better else "latent-shift"
     way = "regions are completed" if better else "it is walked"
@@ -113,6 +116,11 @@ class _Trial:
         settings = replace(self.settings, search=replace(self.settings.search, method=method))
         rows = [self._walked(base, settings, seen) for seen in images]
         return _summary(np.concatenate(rows) if rows else np.zeros((0, 3)))
+
+    def completed(self, base: Base, images: Sequence[SeenImages]) -> Tried:
+        """Completions of the first few images, and of the others where these could be switched off."""
+        first = self.of(base, "completion", [images[0].some(np.arange(len(images[0].reconstructions))[:FIRST], (0, 1))])
+        return self.of(base, "completion", images) if first.landed >= SOME else first
 
     def _walked(self, base: Base, settings: WalkSettings, seen: SeenImages) -> Floats:
         """Change of the base, change of the judge and whether it landed, where switched off, [image, 3]."""
