@@ -32,17 +32,31 @@ class World:
     """What the audited head answers on average, per unit of the attribute ``a``; it does not use ``b``."""
     sizes: tuple[int, ...] = ()
     """Images of each person, where not all have as many."""
+    heads: int = 1
+    """Audited heads, each with answers of its own to the same counterfactuals: as many worlds in one."""
 
     @property
     def people(self) -> People:
         """The person of each image."""
         return np.repeat(np.arange(self.count), self.sizes or IMAGES).astype(np.int64)
 
+    @property
+    def audited(self) -> tuple[str, ...]:
+        """The names of the audited heads."""
+        return ("audited", *(f"audited {i}" for i in range(1, self.heads)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of all heads; ``HEADS`` where one is audited."""
+        return (*HEADS[:2], *self.audited)
+
     def answers(self, rng: np.random.Generator) -> Floats:
-        """What the audited head answers to each image beyond the mean, per unit of the attribute."""
-        who = self.people
-        shared, own = rng.normal(size=self.count)[who], rng.normal(size=len(who))
-        return np.asarray(SPREAD * (np.sqrt(self.icc) * shared + np.sqrt(1 - self.icc) * own))
+        """What each audited head answers to each image beyond the mean, per unit of the attribute, [image, head]."""
+        who, found = self.people, []
+        for _ in range(self.heads):
+            shared, own = rng.normal(size=self.count)[who], rng.normal(size=len(who))
+            found.append(SPREAD * (np.sqrt(self.icc) * shared + np.sqrt(1 - self.icc) * own))
+        return np.stack(found, axis=1)
 
     def rows(self, seed: int) -> list[Row]:
         """Each attribute lowered on the images that have it, and raised on the others; half of the images have it."""
@@ -62,11 +76,11 @@ class World:
 def _row(base: str, image: People, answers: Floats, lowered: bool, rng: np.random.Generator) -> Row:
     """Counterfactuals of one attribute and one way; the controls move nothing but by chance."""
     way, column = (-1.0 if lowered else 1.0), HEADS.index(base)
-    before = np.full((len(image), 3), 0.5 - 0.4 * way)
-    before[:, 2] = 0.5
+    before = np.full((len(image), 2 + answers.shape[1]), 0.5 - 0.4 * way)
+    before[:, 2:] = 0.5
     change = np.zeros_like(before)
     change[:, column] = way * rng.uniform(0.7, 0.85, size=len(image))
-    change[:, 2] = change[:, column] * answers[image]
+    change[:, 2:] = change[:, [column]] * answers[image]
     after = before + change
     null = before + rng.normal(0, 0.01, size=before.shape)
     outcomes = (Outcome.REACHED,) * len(image)

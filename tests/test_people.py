@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,13 +22,18 @@ from cfalign._analysis.statistics import (
     variances_over_people,
     widening,
 )
+from cfalign._analysis.unmixing import Problem, solved
 from cfalign._audit.head_checks import followed
-from cfalign._results import Cell, Effect, Followed
+from cfalign._results import Cell, Effect, Floats, Followed
 from people_world import HEADS, World
 
 CELLS = AlignmentOptions(resamples=400, draws=200)
 EXACT = EffectOptions(samples=300, draws=200, switch_error=0.0, misfit=0.005)
 """For a world whose judge sees all, and whose attributes explain all but chance."""
+DRAWN_OFTEN = replace(EXACT, draws=1000)
+"""For p-values: few people can be exchanged in few ways, and chance must not hide an effect that is beyond doubt."""
+TOGETHER = 20
+"""Audited heads of one world where intervals or p-values are counted."""
 HELD = 0.93
 """The least share of 95 % intervals that must hold the truth."""
 CHANCE = 0.01
@@ -49,34 +55,54 @@ def share_of(rows: list[Row], people: People | None, *, seed: int = 0) -> Follow
     return followed(rows, HEADS, "a", "audited", seed=seed, people=people)
 
 
-Measured = Callable[[World, int, People | None], tuple[float, float, float]]
+Intervals = list[tuple[float, float, float]]
+"""Low end, truth and high end, of every audited head."""
+Measured = Callable[[World, int, bool], Intervals]
+"""Of a world by its seed, over people or over images."""
 
 
-def _cell(world: World, seed: int, people: People | None) -> tuple[float, float, float]:
-    cell = cell_of(world.row(seed), people, seed=seed)
-    return cell.ci_low, world.truth, cell.ci_high
+def people_of(world: World, grouped: bool) -> People | None:
+    return world.people if grouped else None
 
 
-def _effect(world: World, seed: int, people: People | None) -> tuple[float, float, float]:
-    effect = effects_of(world.rows(seed), people, seed=seed)["a"]
-    return effect.ci_low, world.truth, effect.ci_high
+def cells_of(world: World, seed: int, grouped: bool) -> list[Cell]:
+    """Of every audited head."""
+    people = people_of(world, grouped)
+    found = alignment([world.row(seed)], world.columns, logit_scale={}, options=CELLS, seed=seed, people=people)
+    return [cell for cell in found if cell.downstream in world.audited]
 
 
-def _nothing(world: World, seed: int, people: People | None) -> tuple[float, float, float]:
-    effect = effects_of(world.rows(seed), people, seed=seed)["b"]
-    return effect.ci_low, 0.0, effect.ci_high
+def _cell(world: World, seed: int, grouped: bool) -> Intervals:
+    return [(cell.ci_low, world.truth, cell.ci_high) for cell in cells_of(world, seed, grouped)]
 
 
-def _share(world: World, seed: int, people: People | None) -> tuple[float, float, float]:
-    share = share_of(world.rows(seed), people, seed=seed)
-    return share.ci_low, world.truth, share.ci_high
+@cache
+def _effects(world: World, seed: int, grouped: bool) -> tuple[Effect, ...]:
+    people = people_of(world, grouped)
+    found = effects(world.rows(seed), world.columns, world.audited, options=EXACT, seed=seed, people=people)
+    return tuple(found.effects)
+
+
+def _effect(world: World, seed: int, grouped: bool) -> Intervals:
+    return [(e.ci_low, world.truth, e.ci_high) for e in _effects(world, seed, grouped) if e.attribute == "a"]
+
+
+def _nothing(world: World, seed: int, grouped: bool) -> Intervals:
+    return [(e.ci_low, 0.0, e.ci_high) for e in _effects(world, seed, grouped) if e.attribute == "b"]
+
+
+def _share(world: World, seed: int, grouped: bool) -> Intervals:
+    rows, people = world.rows(seed), people_of(world, grouped)
+    shares = [followed(rows, world.columns, "a", judge, seed=seed, people=people) for judge in world.audited]
+    return [(share.ci_low, world.truth, share.ci_high) for share in shares]
 
 
 def held(world: World, measured: Measured, times: int, *, grouped: bool = True) -> float:
     """The share of intervals that hold the truth."""
-    people = world.people if grouped else None
-    parts = [measured(world, seed, people) for seed in range(times)]
-    return float(np.mean([low <= truth <= high for low, truth, high in parts]))
+    many = replace(world, heads=TOGETHER)
+    found = [part for seed in range(times // TOGETHER) for part in measured(many, seed, grouped)]
+    assert len(found) == times
+    return float(np.mean([low <= truth <= high for low, truth, high in found]))
 
 
 # --- what an interval promises ------------------------------------------------------------------------------
@@ -108,7 +134,8 @@ def test_intervals_over_images_of_people_do_not(world: World, measured: Measured
 def test_intervals_over_people_hold_the_truth_in_many_worlds(count: int, icc: float, measured: Measured) -> None:
     """Effects of ten people hold it somewhat less often: how far each way of an attribute counts is estimated too."""
     few = count == 10 and measured is _effect
-    assert held(World(count, icc), measured, 1000) >= (0.89 if few else HELD - CHANCE)
+    times = 400 if count == 200 and measured is _share else 1000
+    assert held(World(count, icc), measured, times) >= (0.89 if few else HELD - CHANCE)
 
 
 @pytest.mark.slow
@@ -119,19 +146,38 @@ def test_people_of_whom_there_are_many_images_and_few(count: int, icc: float) ->
     assert held(World(count, icc, sizes=sizes), _cell, 1000) >= HELD - CHANCE
 
 
-def wrongly_found(count: int, icc: float, times: int, *, grouped: bool = True) -> tuple[float, float]:
-    """How often p < 0.05 where there is nothing: in a cell, and of an effect.
+def p_of_effects(world: World, seed: int, grouped: bool) -> tuple[Floats, Floats]:
+    """The p-values of the effects of ``a`` and of ``b`` on every audited head: before they become q-values together."""
+    names, people = HEADS[:2], people_of(world, grouped)
+    problem = Problem(
+        rows=world.rows(seed),
+        heads=world.columns,
+        attributes=names,
+        watched=names,
+        audited=world.audited,
+        spans=np.ones(2),
+        together=np.full((2, 2), np.nan),
+        same={},
+        groups=(),
+        reach=np.ones(world.heads),
+        people=people,
+    )
+    found = solved(problem, DRAWN_OFTEN, seed).of_attributes
+    a, b = (np.array([found[head, name].p for head in world.audited]) for name in names)
+    return a, b
 
-    Beside an effect that is beyond doubt, q of the other one, of two, is its p.
-    """
-    world, nothing = World(count, icc, truth=0.8), World(count, icc, truth=0.0)
-    people, p = world.people if grouped else None, []
-    for seed in range(times):
-        found = effects_of(world.rows(seed), people, seed=seed)
-        assert found["a"].q < 0.05
-        p.append((cell_of(nothing.row(seed), people, seed=seed).p, found["b"].q))
-    cells, wrong = (np.array(p) < 0.05).mean(axis=0)
-    return float(cells), float(wrong)
+
+def wrongly_found(count: int, icc: float, times: int, *, grouped: bool = True) -> tuple[float, float]:
+    """How often p < 0.05 where there is nothing: in a cell, and of an effect beside one that is beyond doubt."""
+    world, nothing = (World(count, icc, truth=truth, heads=TOGETHER) for truth in (0.8, 0.0))
+    cells, wrong = [], []
+    for seed in range(times // TOGETHER):
+        used, unused = p_of_effects(world, seed, grouped)
+        assert used.max() < 0.025
+        wrong.extend(unused)
+        cells.extend(cell.p for cell in cells_of(nothing, seed, grouped))
+    assert len(cells) == len(wrong) == times
+    return float((np.array(cells) < 0.05).mean()), float((np.array(wrong) < 0.05).mean())
 
 
 @pytest.mark.parametrize("icc", [0.5, 0.9])
