@@ -7,7 +7,6 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,20 +27,31 @@ class Demo:
     printed: dict[str, Any]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """As a user starts it."""
+    folder = tmp_path_factory.mktemp("demo")
+    words = [sys.executable, "-m", "cfalign", "demo", "--out", "run", "--json"]
+    ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return Demo(Run(folder / "run"), json.loads(ended.stdout))
+
+
 @pytest.fixture(scope="module", params=["few faces", pytest.param("as it is", marks=pytest.mark.slow)])
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    if request.param == "as it is":
+        found: Demo = request.getfixturevalue("whole")
+        return found
     folder = tmp_path_factory.mktemp("demo")
-    few = ["--faces", 200, "--limit", 8] if request.param == "few faces" else []
-    ended = worlds.cfalign("demo", "--out", "run", "--json", *few, folder=folder)
+    ended = worlds.cfalign("demo", "--out", "run", "--json", "--faces", 200, "--limit", 8, folder=folder)
     assert ended.code == 0, ended.err
     return Demo(Run(folder / "run"), json.loads(ended.out))
 
 
 @pytest.mark.slow
-def test_it_takes_little_memory(tmp_path: Path) -> None:
-    """As a user starts it. How long it takes is no test: machines differ; how many passes it needs is one, below."""
-    ended = subprocess.run([sys.executable, "-m", "cfalign", "demo", "--out", str(tmp_path / "run")], check=False)
-    assert ended.returncode == 0
+@pytest.mark.usefixtures("whole")
+def test_it_takes_little_memory() -> None:
+    """How long it takes is no test: machines differ; how many passes it needs is one, below."""
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of all processes that were waited for
     assert largest * (1 if sys.platform == "darwin" else 1024) < 2 * 2**30
 
