@@ -274,7 +274,8 @@ def cautions(data: ReportData, mark: Mark) -> list[str]:
     if doubtful:
         found.append(
             f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
-            "they fool the reference head more than they change the attribute, so its effects are uncertain."
+            "they fool the reference head more than they change the attribute, so its effects are uncertain. Objects, "
+            "such as glasses, come off where regions are completed (`--method auto`)."
         )
     found += verdict.alike(data, mark)
     return found
