@@ -186,6 +186,17 @@ def test_the_further_end_is_the_whole_completion() -> None:
     assert all(outcome.landed for outcome in walks.ends[1].outcomes)
 
 
+def test_the_whole_completion_keeps_to_the_bound_on_the_image() -> None:
+    images = badged(4)
+    free, bound = (SearchOptions(method="completion", drop=0.85, max_image_change=most) for most in (None, 1e-4))
+    found = walk(scene(images), SearchOptions(method="completion"), free).ends[1]
+    kept = walk(scene(images), SearchOptions(method="completion"), bound).ends[1]
+    assert (found.image_change > 1e-4).all()
+    assert [outcome.value for outcome in kept.outcomes] == ["image_limit"] * 4
+    assert torch.equal(kept.images, images)
+    assert (kept.distances == 0).all()
+
+
 def test_a_pair_does_not_depend_on_the_others() -> None:
     images = badged(5)
     together = walk(scene(images), SearchOptions(method="completion"))

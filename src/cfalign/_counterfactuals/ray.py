@@ -96,7 +96,7 @@ def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
 def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images: Tensor) -> Ends:
     """The ends of rays that have one, where the values [pair] and images [pair, c, h, w] are known: no search.
 
-    A pair whose value is at the aim there or beyond has met it.
+    A pair whose value is at the aim there or beyond has met it. One whose image changes more than it may stays at z0.
     """
     assert rays.start.reach is not None
     state = State(rays.start, (batch.before,), aim)
@@ -104,9 +104,11 @@ def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images
     rows = state.active
     index = torch.from_numpy(rows)
     there = Probe(values[rows], batch.image_change(rows, images[index.to(images.device)]), (images[index],))
-    state.keep(rows, rays.start.reach[rows], there, np.isfinite(there.value))
+    inside = there.image_change <= (np.inf if aim.max_image_change is None else aim.max_image_change)
+    state.keep(rows, rays.start.reach[rows], there, np.isfinite(there.value) & inside)
     beyond = rays.start.score(values[rows], rows) <= state.aim[rows] + aim.tolerance
     state.outcome[rows] = np.where(beyond, state.met[rows], Outcome.LAMBDA_LIMIT)
+    state.outcome[rows[~inside]] = Outcome.IMAGE_LIMIT
     state.outcome[rows[~np.isfinite(values[rows])]] = Outcome.NOT_FINITE
     return state.ends()
 
