@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("training", ("training",)),
     ("counterfactuals", ("_counterfactuals",)),
     ("analysis", ("_analysis",)),
-    ("edges", ("classifiers", "autoencoders", "datasets", "synthetic", "_runs")),
+    ("edges", ("classifiers", "autoencoders", "datasets", "engines", "synthetic", "_runs")),
     ("heads and model files", ("_heads", "_models")),
     ("values", ("_results", "_findings", "_validation", "_errors", "_types")),
 )

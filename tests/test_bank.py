@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import worlds
-from cfalign._audit import bank as bank_module
+from cfalign._audit import consulting
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import COLUMNS, Bank, bank, load_bank
 from cfalign._audit.chunk import pixels
@@ -218,7 +218,7 @@ def test_where_walks_start_at_the_image_a_bank_keeps_and_scores_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: dict[str, int] = {}
-    passed = bank_module.respond
+    passed = consulting.respond
 
     for name, options in (("gated", GATED), ("dropped", DROPPED)):
         made = bank_of(options, tmp_path / name)
@@ -230,7 +230,7 @@ def test_where_walks_start_at_the_image_a_bank_keeps_and_scores_it_once(
             scored[name] += len(images)
             return passed(images, *given, **more)
 
-        monkeypatch.setattr(bank_module, "respond", counting)
+        monkeypatch.setattr(consulting, "respond", counting)
         run = audit(made, worlds.torch_box(), out=tmp_path / f"{name}-run")
         scores, rows = run.scores(), run.counterfactuals()
         same = scores["image.friendly"].to_list() == scores["reconstruction.friendly"].to_list()

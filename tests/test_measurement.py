@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cfalign._audit import measurement
-from cfalign._audit.measurement import Base, ScoredEnds, WalkSettings, examined, look, walk_all
+from cfalign._audit.choosing import examined
+from cfalign._audit.measurement import Base, ScoredEnds, WalkSettings, look, walk_all
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._heads.panel import Panel, panel

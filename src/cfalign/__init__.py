@@ -5,6 +5,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ======================  ==============================================================================
 ``audit``               the main job: alignment matrix, effects of every attribute, findings, a run directory
 ``bank``                counterfactuals of trusted heads, kept, so that any model is audited by forward passes
+``merge``               parts of a run that several machines made, in one folder
 ``latent_shift``        counterfactual images of one head or composition
 ``counterfactuals``     the same by any of four methods
 ``explain``             one image: its counterfactuals, what changed, which heads moved along, saliency beside it
@@ -15,6 +16,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``check``               the effects of a run that nobody expected
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
+``engines``             where an audit or a bank runs: this process, a Ray cluster, or in parts
 ``autoencoders``        ``load``, ``wrap`` any object with encode and decode
 ``report``              ``write`` the report of a run
 ``synthetic``           faces whose attributes are known causes, for ground truth
@@ -26,7 +28,7 @@ import typing
 
 __version__ = "0.1.0"
 
-from cfalign import autoencoders, classifiers, report, synthetic
+from cfalign import autoencoders, classifiers, engines, report, synthetic
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank, load_bank
@@ -44,6 +46,7 @@ from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify
 from cfalign._rectification.rectified import Rectified
 from cfalign._results import Cell, Counterfactuals, Effect, GroupGap, Outcome
+from cfalign._runs.merging import merge
 from cfalign._runs.run import Run
 
 if typing.TYPE_CHECKING:
@@ -86,9 +89,11 @@ __all__ = [
     "classifiers",
     "counterfactuals",
     "datasets",
+    "engines",
     "explain",
     "latent_shift",
     "load_bank",
+    "merge",
     "read_relations",
     "rectify",
     "report",

@@ -8,10 +8,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from cfalign._audit.bank import OF_A_BANK, Bank, consult, decided_by_bank, kept_strips
+from cfalign._audit.bank import OF_A_BANK, Bank, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
+from cfalign._audit.consulting import consult
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
+from cfalign._audit.plan import Plan
 from cfalign._audit.preparation import prepared
 from cfalign._audit.shards import Shards
 from cfalign._audit.subject import (
@@ -27,7 +29,7 @@ from cfalign._audit.subject import (
     refuse_many,
     roles,
 )
-from cfalign._audit.sweep import Plan, sweep
+from cfalign._audit.sweep import sweep
 from cfalign._audit.witness import Watched, standings
 from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
@@ -43,6 +45,7 @@ from cfalign._runs.record import Stopwatch, opened, record
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
+from cfalign.engines import Engine, Local
 
 Pairs = Sequence[tuple[str, str]]
 """(image id, base)."""
@@ -62,6 +65,7 @@ def audit(
     downstream: Sequence[str] | None = None,
     options: AuditOptions | None = None,
     out: str | Path | None = None,
+    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Which features do the audited heads really use?
@@ -80,6 +84,8 @@ def audit(
             given.
         options: limits, seed, search, statistics.
         out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
+        engine: where the work runs, see ``engines``: in this process by default. An engine that does a part of it
+            leaves the run to be finished by another call.
         progress: called with (stage, done, total).
 
     Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. The models are left as they came. Raises
@@ -97,14 +103,17 @@ def audit(
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
-        return _audit_bank(images, owners, bases, options, _folder(out), progress)
+        return _audit_bank(images, owners, bases, options, _folder(out), engine or Local(), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
     plan, subject, standing, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
     with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         watch = Stopwatch(progress)
         plan, chosen = prepared(plan, run, subject.judges, progress=watch)
-        sweep(plan, run, progress=watch)
+        engine = engine or Local()
+        sweep(plan, run, engine=engine, progress=watch)
+        if not engine.part.whole:
+            return run
 
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             ends = extents(run.counterfactuals())
@@ -169,6 +178,7 @@ def _audit_bank(
     bases: Sequence[str] | None,
     options: AuditOptions,
     out: str | Path,
+    engine: Engine,
     progress: Progress,
 ) -> Run:
     refuse_many(bank.attributes, instead=OF_A_BANK)
@@ -190,7 +200,9 @@ def _audit_bank(
     standing = standings(fresh, bank.watched, known=bank.heads)
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
-        consult(bank, audited, run, batch=options.batch, progress=watch)
+        consult(bank, audited, run, batch=options.batch, engine=engine, progress=watch)
+        if not engine.part.whole:
+            return run
 
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             return kept_strips(bank, pairs, run, labels=panel.labels)

@@ -20,27 +20,27 @@ from torch import Tensor
 from cfalign._audit.chunk import pixels
 from cfalign._audit.options import AuditOptions, differing_from_bank
 from cfalign._audit.pictures import Strip
+from cfalign._audit.plan import Plan
 from cfalign._audit.preparation import prepared
 from cfalign._audit.reference import reference_of
 from cfalign._audit.subject import refuse_many
-from cfalign._audit.sweep import Plan, refuse_broken, sweep
+from cfalign._audit.sweep import sweep
 from cfalign._audit.witness import Watched
 from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
 from cfalign._heads.composition import head
-from cfalign._heads.panel import Panel, panel
+from cfalign._heads.panel import panel
 from cfalign._heads.reference import Reference, judged
-from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
-from cfalign._results import Floats, Outcome
-from cfalign._runs.codec import read_parquet, write_parquet
+from cfalign._runs.codec import read_parquet
 from cfalign._runs.columns import Column
 from cfalign._runs.probes import REAL, first_images
-from cfalign._runs.progress import Progress, in_order, silent
+from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import opened, record
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
+from cfalign.engines import Engine, Local
 
 COLUMNS = {
     Column.AFTER: "counterfactual.images",
@@ -122,12 +122,14 @@ def bank(
     out: str | Path,
     attributes: Sequence[str] | None = None,
     options: AuditOptions | None = None,
+    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Bank:
     """Make (or resume) a bank of counterfactuals of the reference heads.
 
     ``images``: a folder, a data set, a tensor [n, c, h, w] in [0, 1], or an image source. ``attributes``: the heads
-    that get counterfactuals, all by default. Images are kept in 8 bits, four per counterfactual.
+    that get counterfactuals, all by default. ``engine``: where the work runs, see ``engines``: in this process by
+    default. Images are kept in 8 bits, four per counterfactual.
     """
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
@@ -154,7 +156,10 @@ def bank(
     )
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
         plan, chosen = prepared(plan, run, judges, progress=progress)
-        sweep(plan, run, progress=progress)
+        engine = engine or Local()
+        sweep(plan, run, engine=engine, progress=progress)
+        if not engine.part.whole:
+            return Bank(run)
         finish({"heads": [h.name for h in heads], "bases": list(bases), "judges": judges, **chosen})
     return Bank(run)
 
@@ -182,69 +187,6 @@ def decided_by_bank(made: Mapping[str, Any], options: AuditOptions) -> AuditOpti
         )
     search = replace(options.search, eligible=made["search"]["eligible"])
     return replace(options, both_ways=made["both_ways"], search=search)
-
-
-def consult(bank: Bank, audited: Panel, run: Run, *, batch: int, progress: Progress = silent) -> None:
-    """Score the audited heads on the images of every shard of the bank, and write shards that hold both. No decoder."""
-
-    met = False  # whether an image was scored: the first ones tell of broken models
-
-    def work(shard: Path) -> None:
-        nonlocal met
-        if (run.path / "responses" / shard.name).exists():
-            return
-        scores = read_parquet(bank.run.path / "scores" / shard.name)
-        known = scores.filter(pl.col("skipped").is_null())
-        scored = _scored(bank, audited, shard.stem, batch) if len(known) else _nothing(bank, audited)
-        if not met:
-            refuse_broken(scored["originals"], audited.labels)
-        met = met or len(known) > 0
-        columns = {
-            kind.of(label): values[:, i]
-            for kind, values in (
-                (Column.IMAGE, scored["originals"]),
-                (Column.RECONSTRUCTION, scored[bank.start]),
-            )
-            for i, label in enumerate(audited.labels)
-        }
-        known = known.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
-        write_parquet(
-            run.path / "scores" / shard.name,
-            pl.concat([known, scores.filter(pl.col("skipped").is_not_null())], how="diagonal"),
-        )
-        rest = bank.run.path / "ineligible" / shard.name
-        if rest.exists():
-            write_parquet(run.path / "ineligible" / shard.name, read_parquet(rest))
-        responses = read_parquet(shard)
-        place = {image_id: i for i, image_id in enumerate(known["image_id"].to_list())}
-        image = np.array([place[i] for i in responses["image_id"].to_list()], dtype=int)
-        on_pairs = {**scored, Column.BEFORE: scored[bank.start][image]}
-        write_parquet(run.path / "responses" / shard.name, _extended(responses, on_pairs, audited.labels))
-
-    list(in_order(bank.run.shards("responses"), work, stage="responses", progress=progress))
-
-
-def _scored(bank: Bank, audited: Panel, name: str, batch: int) -> dict[str, Floats]:
-    tensors = bank.run.tensors(bank.run.path / "tensors" / f"{name}.safetensors")
-    return {k: audited.scores(respond(pixels(tensors[k]), audited.classifiers, batch=batch)) for k in bank.tensors}
-
-
-def _nothing(bank: Bank, audited: Panel) -> dict[str, Floats]:
-    return dict.fromkeys(bank.tensors, np.zeros((0, len(audited.labels))))
-
-
-def _extended(responses: pl.DataFrame, scored: Mapping[str, Floats], labels: Sequence[str]) -> pl.DataFrame:
-    """Responses with the audited heads' columns; rows without a counterfactual have only those on x0, ``before``."""
-    walked = np.array([Outcome(o).walked for o in responses["outcome"].to_list()], dtype=bool)
-    rows = np.arange(len(responses))
-    columns: dict[str, Floats] = {}
-    for kind, key in COLUMNS.items():
-        values = np.full((len(rows), len(labels)), np.nan)
-        values[: len(scored[key])] = scored[key]
-        values[~walked] = np.nan
-        columns |= {kind.of(label): values[:, i] for i, label in enumerate(labels)}
-    columns |= {Column.BEFORE.of(label): scored[Column.BEFORE][:, i] for i, label in enumerate(labels)}
-    return responses.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))
 
 
 def kept_strips(

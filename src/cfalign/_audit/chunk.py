@@ -37,7 +37,6 @@ class Chunk:
 
     image_ids: tuple[str, ...]
     """Of the images that could be read."""
-    skipped: Sequence[Skipped]
     seen: SeenImages
     walked: Sequence[MeasuredPairs]
     """Pairs that the base predicts positive."""
@@ -56,15 +55,17 @@ def skipped_table(skipped: Sequence[Skipped], labels: Sequence[str]) -> pl.DataF
     return table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in _score_columns(labels))
 
 
-def score_table(chunk: Chunk, labels: Sequence[str]) -> pl.DataFrame:
+def score_table(
+    image_ids: Sequence[str], seen: SeenImages, skipped: Sequence[Skipped], labels: Sequence[str]
+) -> pl.DataFrame:
     """The rows of ``scores``: the images that could be read, then the skipped ones."""
     names = pl.DataFrame(
-        {"image_id": list(chunk.image_ids), "skipped": [None] * len(chunk.image_ids)},
+        {"image_id": list(image_ids), "skipped": [None] * len(image_ids)},
         schema={"image_id": pl.String, "skipped": pl.String},
     )
-    values = np.concatenate([chunk.seen.image_scores, chunk.seen.reconstruction_scores], axis=1)
+    values = np.concatenate([seen.image_scores, seen.reconstruction_scores], axis=1)
     table = names.hstack(pl.DataFrame(values, schema=_score_columns(labels)))
-    return pl.concat([table, skipped_table(chunk.skipped, labels)]) if chunk.skipped else table
+    return pl.concat([table, skipped_table(skipped, labels)]) if skipped else table
 
 
 def with_groups(scores: pl.DataFrame, groups: Mapping[str, str | None] | None) -> pl.DataFrame:

@@ -13,13 +13,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._analysis.statistics import generator
 from cfalign._counterfactuals.batch import (
     Batch,
-    Flags,
     Models,
     Pairs,
     Rows,
@@ -166,12 +164,6 @@ def look(
 
 def _scores(images: Tensor, panel: Panel, batch: int) -> Floats:
     return panel.scores(respond(images, panel.classifiers, batch=batch))
-
-
-def examined(eligible: Flags, remaining: Sequence[int]) -> Flags:
-    """Which (image, base) pairs are looked at: every image in order until a base has its number of eligible ones."""
-    before: NDArray[np.int64] = np.cumsum(eligible, axis=0) - eligible
-    return np.asarray(before < np.asarray(remaining)[None, :])
 
 
 def walk_all(

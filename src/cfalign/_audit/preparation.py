@@ -8,7 +8,7 @@ from typing import Any
 
 from cfalign._audit.choice import choose
 from cfalign._audit.informing import informed_for
-from cfalign._audit.sweep import Plan
+from cfalign._audit.plan import Plan
 from cfalign._runs.codec import plain, read_json, write_json
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run

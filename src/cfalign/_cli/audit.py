@@ -11,6 +11,7 @@ import cfalign
 from cfalign import autoencoders, classifiers
 from cfalign._audit.bank import load_bank
 from cfalign._audit.options import AuditOptions
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge, refuse_other_groups
@@ -59,6 +60,10 @@ def audit(
     size: flags.Size = None,
     bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Workers = None,
+    shard: where.Shard = None,
     config: flags.Config = None,
     assignments: flags.Set = None,
     as_json: flags.Json = False,
@@ -71,6 +76,7 @@ def audit(
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     given |= {"estimate.enabled": estimate or None}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
+    crew = where.chosen_engine(engine, address, workers, shard)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]
     heads = names_in(bases, flag="--bases")
     table = asked(labels, id_column=id_column, splits_only=True)
@@ -81,7 +87,7 @@ def audit(
             refuse_other_groups(made, group)
             if fresh:
                 start_again(out, kept=bank)
-            run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, progress=bars)
+            run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, engine=crew, progress=bars)
         else:
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
@@ -100,10 +106,14 @@ def audit(
                 downstream=names_in(downstream, flag="--downstream"),
                 options=settings,
                 out=out,
+                engine=crew,
                 progress=bars,
             )
     models = {"autoencoder": autoencoder, "classifier": classifier, "reference": reference, "bank": bank}
     remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models})
+    if not crew.part.whole:
+        where.tell_part(run, crew.part, out=out, as_json=as_json)
+        return
     finish(run, as_json=as_json)
     if reference is None and bank is None:
         offer(run, known, given=given_flags(context), shape=source.shape)

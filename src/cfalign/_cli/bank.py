@@ -10,6 +10,7 @@ import typer
 import cfalign
 from cfalign import autoencoders
 from cfalign._audit.options import AuditOptions
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
@@ -41,6 +42,10 @@ def bank(
     size: flags.Size = None,
     bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Workers = None,
+    shard: where.Shard = None,
     config: flags.Config = None,
     assignments: flags.Set = None,
     as_json: flags.Json = False,
@@ -49,6 +54,7 @@ def bank(
     given: dict[str, Any] = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
+    crew = where.chosen_engine(engine, address, workers, shard)
     encoder = autoencoders.load(autoencoder, trust=trust)
     table = asked(labels, id_column=id_column, splits_only=True)
     with progress() as bars:
@@ -62,8 +68,12 @@ def bank(
             attributes=names_in(attributes, flag="--attributes"),
             options=settings,
             out=out,
+            engine=crew,
             progress=bars,
         )
+    if not crew.part.whole:
+        where.tell_part(made.run, crew.part, out=out, as_json=as_json)
+        return
     if as_json:
         print_json({"bank": str(out), "heads": list(made.heads), "attributes": list(made.attributes)})
         return

@@ -52,6 +52,10 @@ CONFLICTS = (
         beside="bank",
     ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
+    *(
+        Conflict(command, idle=("address", "workers"), because="only Ray has workers (--engine ray)", without="engine")
+        for command in ("audit", "bank")
+    ),
     Conflict("bank", idle=("labels",), because="a bank reads splits and groups only", without=("split", "group")),
     Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
     Conflict(

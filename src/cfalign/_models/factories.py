@@ -16,6 +16,8 @@ from torch import nn
 from cfalign._errors import BadInput, nearest
 from cfalign._models.guard import described
 
+_PREFIX = "_cfalign_user_"
+
 
 def is_factory(spec: str) -> bool:
     """Whether a model spec names a Python file."""
@@ -47,6 +49,11 @@ def call_factory(spec: str) -> Any:
         raise BadInput(f"{spec} raised {_described(error, path)}.") from error
 
 
+def modules_of_files() -> list[ModuleType]:
+    """The Python files that were named so far, as modules; no other process can import them by their names."""
+    return [module for name, module in list(sys.modules.items()) if name.startswith(_PREFIX)]
+
+
 def _is_model(found: Any) -> bool:
     model = isinstance(found, nn.Module) or hasattr(found, "decode") or hasattr(found, "logits")
     return model and not isinstance(found, type)
@@ -63,7 +70,7 @@ class _AsWritten(SourceFileLoader):
 
 
 def _imported(path: Path) -> ModuleType:
-    name = f"_cfalign_user_{path.stem}_{sha256(bytes(path.resolve())).hexdigest()[:8]}"
+    name = f"{_PREFIX}{path.stem}_{sha256(bytes(path.resolve())).hexdigest()[:8]}"
     specification = importlib.util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
     if specification is None or specification.loader is None:
         raise BadInput(f"{path} cannot be imported as Python; expected path/to/file.py:factory.")

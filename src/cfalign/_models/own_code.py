@@ -57,6 +57,17 @@ def _own_file(name: str) -> bool:
     return not any(path.is_relative_to(place) for place in _PLACES)
 
 
+def own_places() -> list[str]:
+    """The folders of ``sys.path`` from which code of the user's, or cfalign, is imported."""
+    found = [str(PACKAGE.parent)]
+    for place in sys.path:
+        path = Path(place).resolve()
+        installed = any(part in _INSTALLED for part in path.parts) or path.suffix == ".zip"
+        if not installed and not any(path.is_relative_to(there) for there in _PLACES):
+            found.append(str(path))
+    return list(dict.fromkeys(found))
+
+
 def package_of(code: FunctionType | type | ModuleType) -> str:
     """The full name of the module that a function, class or module belongs to."""
     if isinstance(code, FunctionType):

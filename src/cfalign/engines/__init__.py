@@ -1,0 +1,13 @@
+"""Where the work of an audit or a bank runs: in this process, on the workers of a Ray cluster, or in parts.
+
+A unit of work is a chunk of images, and its result a shard of the run's folder. The bytes of a shard follow from its
+chunk alone, so they are the same whatever engine made it, in whatever order; only the number of threads per process may
+change their last bits, as everywhere in PyTorch.
+"""
+
+from cfalign.engines.crew import Crew, Engine
+from cfalign.engines.local import Local
+from cfalign.engines.part import Part
+from cfalign.engines.ray_cluster import Ray
+
+__all__ = ["Crew", "Engine", "Local", "Part", "Ray"]
