@@ -26,6 +26,7 @@ from cfalign._counterfactuals.batch import (
     shifted,
 )
 from cfalign._counterfactuals.completion import completed_elsewhere, pictures_of
+from cfalign._counterfactuals.gradient import find_rays
 from cfalign._counterfactuals.methods import Walks, walk
 from cfalign._counterfactuals.options import EstimateOptions, Method, SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins
@@ -178,19 +179,24 @@ def walk_all(
 ) -> Iterator[MeasuredPairs]:
     """Counterfactuals of the chosen pairs, in pools of bounded memory.
 
-    A pool holds bases of the same modules that are walked to the same ends by the same method.
+    A pool holds bases of the same modules that are walked by the same method; those of it that go to the same ends are
+    walked together.
     """
     for pool in _pools(seen, chosen, bases, settings):
         image, base = np.array(pool, dtype=np.int64).T
         some = [bases[b] for b in base]
         models = Models(autoencoder, some[0].composition.classifiers, settings.batch)
         table = weights([b.composition for b in some], models.classifiers)
-        pairs = Pairs(torch.from_numpy(image), table)
-        batch = Batch(seen.origins, pairs, models, settings.estimate)
-        walks = walk(batch, *settings.aims(some[0]))
-        names = [(image_ids[i], b.label) for i, b in zip(image, some, strict=True)]
-        ends = [_scored(end, walks, names, panel, settings.seed, autoencoder) for end in walks.ends]
-        yield MeasuredPairs(image, base, ends[0], ends[1] if len(ends) > 1 else None, some[0].to, walks.regions)
+        batch = Batch(seen.origins, Pairs(torch.from_numpy(image), table), models, settings.estimate)
+        rays = find_rays(batch) if settings.of(some[0].label).search.method == "latent-shift" else None
+        for to in dict.fromkeys(b.to for b in some):
+            rows = np.flatnonzero([b.to == to for b in some])
+            aims = settings.aims(some[rows[0]])
+            walks = walk(batch.some(rows), *aims, rays=None if rays is None else rays.some(rows))
+            names = [(image_ids[image[r]], some[r].label) for r in rows]
+            ends = [_scored(end, walks, names, panel, settings.seed, autoencoder) for end in walks.ends]
+            further = ends[1] if len(ends) > 1 else None
+            yield MeasuredPairs(image[rows], base[rows], ends[0], further, to, walks.regions)
 
 
 def _pools(
@@ -199,11 +205,31 @@ def _pools(
     groups: dict[tuple[object, ...], list[Pair]] = {}
     for image, base in chosen:
         one = bases[base]
-        alike = (one.to, settings.of(one.label).search.method, *one.composition.classifiers)
+        alike = (settings.of(one.label).search.method, *one.composition.classifiers)
         groups.setdefault(alike, []).append((image, base))
     size = max(settings.batch, POOL_BYTES // max(1, 4 * seen.reconstructions[:1].numel()))
     for group in groups.values():
-        yield from (group[at : at + size] for at in range(0, len(group), size))
+        yield from _divided(group, size)
+
+
+def _divided(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
+    """The pairs in pools of at most ``size``, with all pairs of an image in one pool where that can be."""
+    if len(pairs) <= size:
+        yield pairs
+        return
+    by_image: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        by_image.setdefault(pair[0], []).append(pair)
+    pool: list[Pair] = []
+    for some in by_image.values():
+        if pool and len(pool) + len(some) > size:
+            yield pool
+            pool = []
+        pool += some
+        while len(pool) > size:
+            yield pool[:size]
+            pool = pool[size:]
+    yield pool
 
 
 def _scored(

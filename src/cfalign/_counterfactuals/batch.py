@@ -47,6 +47,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.image)
 
+    def some(self, rows: Rows) -> Pairs:
+        """Some of the pairs."""
+        index = torch.from_numpy(rows)
+        return Pairs(self.image[index], self.weights[index])
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -72,6 +77,10 @@ class Batch:
     def before(self) -> Tensor:
         """x0 of every pair, [pair, c, h, w]."""
         return self.origins.images[self.pairs.image.to(self.origins.images.device)]
+
+    def some(self, rows: Rows) -> Batch:
+        """Some of the pairs."""
+        return replace(self, pairs=self.pairs.some(rows))
 
     def in_pixels(self) -> Batch:
         """The same pairs where every image is its own latent: the autoencoder is left out."""
@@ -180,13 +189,14 @@ def _evaluated(
     with torch.set_grad_enabled(gradient):
         images = points.images(rows, z, models.autoencoder)
         value = read(rows, logits(images, models.classifiers))
-    slope = _gradient(value, z) if gradient else z[:0]
+    slope = gradient_at(value, z) if gradient else z[:0]
     return value.detach(), images.detach() if keep_images else images[:0].detach(), slope
 
 
-def _gradient(value: Tensor, z: Tensor) -> Tensor:
-    flows = value.requires_grad
-    (gradient,) = torch.autograd.grad(value, z, torch.ones_like(value), allow_unused=True) if flows else (None,)
+def gradient_at(value: Tensor, z: Tensor, *, again: bool = False) -> Tensor:
+    """Σ ∂value/∂z. ``again``: another gradient of what led to the values follows. Raises BadModel where none flows."""
+    flows, one = value.requires_grad, torch.ones_like(value)
+    (gradient,) = torch.autograd.grad(value, z, one, allow_unused=True, retain_graph=again) if flows else (None,)
     if gradient is None:
         raise BadModel(
             "No gradient flows from the classifier's logits to the latent: the classifier or the autoencoder's decode "

@@ -20,6 +20,7 @@ from torch import Tensor
 from cfalign._analysis.statistics import generator
 from cfalign._counterfactuals.batch import Batch, Flags, Points, Rows, evaluate, float64
 from cfalign._counterfactuals.options import MOST, EstimateOptions
+from cfalign._counterfactuals.origin_gradients import at_origins
 from cfalign._errors import BadInput
 from cfalign._results import Floats
 
@@ -38,6 +39,11 @@ class Start:
     """‖z0‖."""
     reach: Floats | None = None
     """Distance at which the ray ends; None for one without an end."""
+
+    def some(self, rows: Rows) -> Start:
+        """Some of the pairs."""
+        reach = None if self.reach is None else self.reach[rows]
+        return Start(self.value[rows], self.slope[rows], self.on_logit[rows], self.norm[rows], reach)
 
     def score(self, value: Floats, rows: Rows | slice = slice(None)) -> Floats:
         """Scores of values that belong to ``rows``."""
@@ -58,9 +64,14 @@ class Rays:
     backwards: int = 1
     """Backward passes that each direction took: 0 where it was estimated."""
 
+    def some(self, rows: Rows) -> Rays:
+        """Some of the pairs."""
+        index = torch.from_numpy(rows).to(self.direction.device)
+        return Rays(self.start.some(rows), self.direction[index], self.backwards)
+
 
 def find_rays(batch: Batch) -> Rays:
-    """Directions of steepest descent at z0 of every pair: one decoder forward and one backward each.
+    """Directions of steepest descent at z0 of every pair: one backward pass each, and one decoder forward per image.
 
     Where a classifier is a black box its gradient is estimated, if ``batch.estimate`` allows it: ``evaluations``
     decoder forwards per image, whatever the number of bases. Raises BadInput otherwise.
@@ -74,10 +85,8 @@ def find_rays(batch: Batch) -> Rays:
         )
     if black_boxes and batch.estimate:
         return _estimated(batch, batch.estimate)
-    origin = batch.origin
-    seen = batch.evaluate(np.arange(len(batch.pairs)), origin, gradient=True)
-    slope = seen.gradients.flatten(1).double().norm(dim=1)
-    return _rays(batch, seen.values, slope, seen.gradients)
+    value, gradient = at_origins(batch)
+    return _rays(batch, value, gradient.flatten(1).double().norm(dim=1), gradient)
 
 
 def _rays(batch: Batch, value: Tensor, slope: Tensor, gradient: Tensor) -> Rays:

@@ -51,17 +51,18 @@ class Walks:
     """Of ``completion``: distance from the image to its whole completion, [pair]."""
 
 
-def walk(batch: Batch, *aims: SearchOptions) -> Walks:
+def walk(batch: Batch, *aims: SearchOptions, rays: Rays | None = None) -> Walks:
     """Counterfactuals of every pair by the method that the first of ``aims`` names, for one drop after another.
 
-    The drops come from small to large: a later walk goes on where the earlier one ended, or on the same ray. Raises
+    The drops come from small to large: a later walk goes on where the earlier one ended, or on the same ray. ``rays``:
+    those of ``latent-shift``, where they are known. Raises
     BadInput for a black box whose gradient may not be estimated, or not by this method.
     """
     method = aims[0].method
     if method == "auto":
         raise BadInput("The method auto chooses per base in audits and banks; name one method here.")
     if method == "latent-shift":
-        return _on_rays(batch, find_rays(batch), aims)
+        return _on_rays(batch, rays or find_rays(batch), aims)
     if method == "completion":
         return _completed(batch.in_pixels(), aims, pictures_of(batch.models.autoencoder))
     return _in_steps(batch.in_pixels() if method == "pixels" else batch, aims)
