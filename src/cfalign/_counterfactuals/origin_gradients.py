@@ -26,7 +26,7 @@ def at_origins(batch: Batch) -> tuple[Tensor, Tensor]:
     Raises BadModel where no gradient flows.
     """
     count, latents = len(batch.pairs), batch.latents
-    values = torch.zeros(count, device=latents.device)
+    values = torch.zeros(count, dtype=torch.float64, device=latents.device)
     gradients = torch.zeros(count, *latents.shape[1:], dtype=latents.dtype, device=latents.device)
     alone: list[Rows] = []
     for block in _blocks(batch.pairs.image.numpy(), batch.models.batch):

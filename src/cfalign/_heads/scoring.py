@@ -22,7 +22,7 @@ def logits(images: Tensor, classifiers: Sequence[Classifier]) -> Tensor:
     columns = []
     for classifier in classifiers:
         with user_code(f"Classifier {classifier.name!r}, given images of shape {list(images.shape)},"):
-            out = classifier.logits(images.clone())
+            out = classifier.logits(images.clone(memory_format=torch.contiguous_format))
         expected = (len(images), len(classifier.targets))
         found = in_columns(out, images=expected[0], targets=expected[1]) if isinstance(out, Tensor) else None
         if found is None:

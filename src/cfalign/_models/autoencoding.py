@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
 from cfalign._errors import BadModel
 from cfalign._models.guard import user_code
@@ -18,14 +18,14 @@ def encoded(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     """
     with user_code(f"{_method(autoencoder, 'encode')}, given images of shape {list(images.shape)},"):
         found = autoencoder.encode(images.clone())
-    return _tensor(found, autoencoder, "encode", images).clone()
+    return _tensor(found, autoencoder, "encode", images).clone(memory_format=contiguous_format)
 
 
 def decoded(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
-    """D(z) of latents [n, ...]. Raises BadModel as ``encoded``."""
+    """D(z) of latents [n, ...], contiguous. Raises BadModel as ``encoded``."""
     with user_code(f"{_method(autoencoder, 'decode')}, given latents of shape {list(latents.shape)},"):
         found = autoencoder.decode(latents.clone())
-    return _tensor(found, autoencoder, "decode", latents)
+    return _tensor(found, autoencoder, "decode", latents).contiguous()
 
 
 def _method(autoencoder: Any, name: str) -> str:
