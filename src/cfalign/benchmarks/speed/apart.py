@@ -41,7 +41,7 @@ class Counted:
     seconds: float
     """Of the whole run, counting included."""
     memory: float
-    """By how much the peak of the process grew over models and images, in MB."""
+    """The peak of the process over what models and images took before, in MB."""
     peak: float
     """Of the whole process, in MB."""
 
@@ -59,7 +59,7 @@ def counted(contestant: str, make: Make, options: SpeedOptions) -> Counted:
     pairs = plain.pairs() if contestant != AUDIT else []
     setting, counter = plain.counted()
     package = authors_package() if contestant == AUTHORS else None
-    before, began = peak_memory(), time.perf_counter()
+    before, began = memory_now(), time.perf_counter()
     if package is not None:
         most = max(LEAST, options.authors_pairs)
         some = pairs[:: -(-len(pairs) // most)] if pairs else []
@@ -83,12 +83,24 @@ def peak_memory() -> float:
 
     Linux tells it in /proc; what it tells by ``getrusage`` includes the process that this one came from.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        if "VmHWM" in lines:
-            return int(lines["VmHWM"].split()[0]) / 1024
+    told = _told_by_linux("VmHWM")
+    if told is not None:
+        return told
     import resource  # Windows has none
 
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def memory_now() -> float:
+    """The memory that this process takes now, in MB; where the system does not tell, the most so far."""
+    told = _told_by_linux("VmRSS")
+    return peak_memory() if told is None else told
+
+
+def _told_by_linux(name: str) -> float | None:
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return int(lines[name].split()[0]) / 1024 if name in lines else None

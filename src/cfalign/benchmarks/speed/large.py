@@ -1,17 +1,19 @@
 """The networks of the paper in their size, with random weights: a VQ-GAN of 256 px and a classifier of 40 attributes.
 
-Seconds and memory do not depend on what the weights are. How many steps a search takes does, so the heads are scaled:
-on the image that is walked every head starts at the same logit, and the base falls at the rate at which the authors'
-fixed steps of λ take about as many evaluations as on trained networks.
+Seconds and memory do not depend on what the weights are. How many steps a search takes does, so heads and latents are
+scaled. Every head starts at the same logit. The base falls at the rate at which the authors' fixed steps of λ take about
+as many evaluations as on trained networks, over a way on which random networks are nearly straight.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from scipy.special import expit
 from torch import Tensor, nn
 
-from cfalign import classifiers
+from cfalign import autoencoders, classifiers
 from cfalign._models.guard import undisturbed
 from cfalign.autoencoders.families.taming import FACES_HQ, untrained
 from cfalign.benchmarks.speed.options import SpeedOptions
@@ -24,6 +26,8 @@ START = 1.5
 """Logit of every head at x0."""
 LAMBDA = 35.0
 """λ at which the base has lost 0.6 if it falls as at z0."""
+STRETCH = 10.0
+"""By which latents are multiplied."""
 
 
 def one_image(options: SpeedOptions) -> Setting:
@@ -37,7 +41,8 @@ def four_images(options: SpeedOptions) -> Setting:
 
 
 def _setting(seed: int, *, images: int) -> Setting:
-    autoencoder = untrained(FACES_HQ, seed=seed, name="faceshq_untrained")
+    inside = untrained(FACES_HQ, seed=seed)
+    autoencoder = autoencoders.wrap(_Stretched(inside.module), size=inside.size, value_range=(-1.0, 1.0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = BranchedNetwork()
@@ -48,6 +53,24 @@ def _setting(seed: int, *, images: int) -> Setting:
     setting = Setting(image.repeat(images, 1, 1, 1), autoencoder, classifier, (BASE,), batch=images)
     heads.scale_by(setting, image)
     return setting
+
+
+class _Stretched(nn.Module):
+    """An autoencoder whose latents are multiplied by ``STRETCH``."""
+
+    def __init__(self, inside: Any) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents of images."""
+        latents: Tensor = self.inside.encode(images) * STRETCH
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents."""
+        images: Tensor = self.inside.decode(latents / STRETCH)
+        return images
 
 
 class _ScaledHeads(nn.Module):
