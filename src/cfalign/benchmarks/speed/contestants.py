@@ -41,7 +41,7 @@ class Answers:
 
 def bare(setting: Setting, pairs: Sequence[Pair], *, strategy: Strategy = "refined") -> Answers:
     """``latent_shift`` for one base after another, and the answers of all heads."""
-    search = SearchOptions(strategy=strategy)
+    search = SearchOptions(strategy=strategy, residual="dropped")  # the paper's start, which the authors' package has
     known: dict[int, Floats] = {}  # scores at x0 are the same for all bases of an image
     parts = []
     for base, rows in rows_by_base(pairs).items():
