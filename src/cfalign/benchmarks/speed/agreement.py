@@ -24,7 +24,7 @@ class Agreement:
     pairs: int
     """Pairs of both packages."""
     same_drop: int
-    """Those that land on the same drop, which is all that is compared."""
+    """Those that move the base enough and land on the same drop, which is all that is compared."""
     tolerance: float
     """Within which two drops are the same."""
     cells: int

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from cfalign._figures import style
 from cfalign._figures.plots.pixels import new_figure
@@ -18,13 +19,13 @@ HINTS = ("dashed: the floor", "forward and backward; dashed: the floor", "dashed
 
 
 def speed_figure(result: Speed) -> Figure:
-    """Four panels on logarithmic scales, with a dot and the range over the rounds per contestant."""
+    """Four panels with a dot per contestant, and the range over the rounds; the scale of decoder passes is linear."""
     part = result.embedded
     figure = new_figure(11.0, 2.4)
     panels = figure.subplots(1, len(TITLES))
     figure.subplots_adjust(0.12, 0.25, 0.985, 0.78, wspace=0.18)
     for number, axes in enumerate(panels):
-        _dots(axes, _values(part, number))
+        _dots(axes, _values(part, number), logarithmic=number != 1)
         axes.set_yticks(range(len(CONTESTANTS)), CONTESTANTS if number == 0 else [""] * len(CONTESTANTS))
         _dressed(axes, TITLES[number], HINTS[number])
     for axes, least in zip(panels, _floors(part), strict=False):
@@ -51,8 +52,10 @@ def _floors(part: EmbeddedPart) -> tuple[float, float, float]:
     return 1e3 * Spread.of(part.floors(CONTESTANTS[0])).median, 2 + share, 1 + 2 * share
 
 
-def _dots(axes: Axes, values: Mapping[str, Spread]) -> None:
-    axes.set_xscale("log")
+def _dots(axes: Axes, values: Mapping[str, Spread], *, logarithmic: bool) -> None:
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     for y, spread in enumerate(values.values()):
         if not math.isfinite(spread.median) or spread.median <= 0:
             continue
@@ -65,7 +68,7 @@ def _dots(axes: Axes, values: Mapping[str, Spread]) -> None:
 
 
 def _dressed(axes: Axes, title: str, hint: str) -> None:
-    axes.set_title(f"{title}", fontsize=8, color=style.INK, pad=3)
+    axes.set_title(title, fontsize=8, color=style.INK, pad=3)
     axes.set_xlabel(hint, fontsize=7, color=style.MUTED, labelpad=1)
     axes.tick_params(labelsize=7, colors=style.INK, length=2)
     axes.grid(axis="x", color=style.FAINT, linewidth=0.8)

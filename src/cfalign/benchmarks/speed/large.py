@@ -1,8 +1,8 @@
 """The networks of the paper in their size, with random weights: a VQ-GAN of 256 px and a classifier of 40 attributes.
 
 Seconds and memory do not depend on what the weights are. How many steps a search takes does, so heads and latents are
-scaled. Every head starts at the same logit. The base falls so fast that the authors' fixed steps of λ take about as many
-evaluations as on trained networks, over a way on which random networks are nearly straight.
+scaled. Every head starts at the same logit. The base falls so fast that the authors' fixed steps of λ take about as
+many evaluations as on trained networks, over a way on which random networks are nearly straight.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from cfalign._runs.codec import plain
-from cfalign.benchmarks.speed.agreement import Agreement
+from cfalign.benchmarks.speed.agreement import LEAST_CHANGE, Agreement
 from cfalign.benchmarks.speed.apart import AUDIT, AUTHORS, BARE, CONTESTANTS, Counted
 from cfalign.benchmarks.speed.counting import Passes
 from cfalign.benchmarks.speed.floor import PassTimes
@@ -222,8 +222,8 @@ def _floor_line(part: EmbeddedPart) -> str:
 
 def _agreement_line(one: Agreement) -> str:
     return (
-        f"Strategy {one.strategy}: {one.same_drop} of {one.pairs} pairs land on the drop of the authors' package "
-        f"(within {one.tolerance:g}); mean ψ of {one.cells} cells differs by at most {one.largest:.2g}, on average by "
+        f"Strategy {one.strategy}: {one.same_drop} of {one.pairs} pairs move the base by more than {LEAST_CHANGE:g} and "
+        f"land on the drop of the authors' package (within {one.tolerance:g}); mean ψ of {one.cells} cells differs by at most {one.largest:.2g}, on average by "
         f"{one.mean:.2g}."
     )
 
