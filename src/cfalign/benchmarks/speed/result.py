@@ -222,9 +222,9 @@ def _floor_line(part: EmbeddedPart) -> str:
 
 def _agreement_line(one: Agreement) -> str:
     return (
-        f"Strategy {one.strategy}: {one.same_drop} of {one.pairs} pairs move the base by more than {LEAST_CHANGE:g} and "
-        f"land on the drop of the authors' package (within {one.tolerance:g}); mean ψ of {one.cells} cells differs by at most {one.largest:.2g}, on average by "
-        f"{one.mean:.2g}."
+        f"Strategy {one.strategy}: {one.same_drop} of {one.pairs} pairs move the base by more than {LEAST_CHANGE:g} "
+        f"and land on the drop of the authors' package (within {one.tolerance:g}); mean ψ of {one.cells} cells differs "
+        f"by at most {one.largest:.2g}, on average by {one.mean:.2g}."
     )
 
 
@@ -244,7 +244,7 @@ def _large_lines(part: LargePart) -> list[str]:
 
 
 def _line(title: str, cells: Sequence[str]) -> str:
-    return f"{title:<36}" + "".join(f"{cell:>28}" for cell in cells)
+    return f"{title:<36}" + "".join(f"{cell:>30}" for cell in cells)
 
 
 def _ms(seconds: Sequence[float]) -> str:
