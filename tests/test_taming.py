@@ -28,6 +28,7 @@ from autoencoder_files import (
 )
 from cfalign._errors import BadInput
 from cfalign.autoencoders import WrappedAutoencoder, load
+from cfalign.autoencoders.families import taming
 from cfalign.classifiers import wrap
 
 pytest.importorskip("diffusers", reason="needs the extra diffusers")
@@ -257,3 +258,19 @@ def test_specs_that_name_no_file(tmp_path: Path) -> None:
     file = write_vqgan(tmp_path)
     with pytest.raises(BadInput, match=r"there is no .*other\.yaml; put it there"):
         load(f"taming:{file}:{tmp_path}/other.yaml")
+
+
+def test_an_untrained_network_has_the_layout_and_codes_of_a_trained_size() -> None:
+    layout = taming.VQGANLayout("VQModel", 3, 32, (1, 2), 1, (16,), 32, 16, 64, 8)
+    before = torch.get_rng_state()
+    found = taming.untrained(layout, seed=3, name="random")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (found.size, found.stride, found.name) == (32, 2, "random")
+    x = images(2, 32)
+    with torch.no_grad():
+        z = found.encode(x)
+        assert z.shape == (2, 8, 16, 16)
+        assert 0.5 < z.std() < 2
+        assert torch.equal(taming.untrained(layout, seed=3).encode(x), z)
+        assert not torch.equal(taming.untrained(layout, seed=4).encode(x), z)
+    is_differentiable(found, x)

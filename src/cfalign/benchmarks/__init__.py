@@ -5,7 +5,8 @@
 ``robustness``: do effects follow the worst-group gap under robust training? ·
 ``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
 ``references``: how accurate are effects when the reference heads learnt from confounded images? ·
-``truth``: what is the true effect of every attribute on a classifier?
+``truth``: what is the true effect of every attribute on a classifier? ·
+``speed``: what does a counterfactual cost?
 """
 
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, Comparison, counterfactuals
@@ -14,6 +15,7 @@ from cfalign.benchmarks.photographs import Photographs, PhotographsOptions, phot
 from cfalign.benchmarks.references import References, ReferencesOptions, references
 from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, embedded_semantics, semantics
+from cfalign.benchmarks.speed import Speed, SpeedOptions, speed
 from cfalign.benchmarks.truth import Truth, truth
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "ReferencesOptions",
     "Robustness",
     "Semantics",
+    "Speed",
+    "SpeedOptions",
     "Truth",
     "counterfactuals",
     "detection",
@@ -35,5 +39,6 @@ __all__ = [
     "references",
     "robustness",
     "semantics",
+    "speed",
     "truth",
 ]

@@ -10,10 +10,11 @@ from cfalign._cli.benchmark.photographs import photographs
 from cfalign._cli.benchmark.references import references
 from cfalign._cli.benchmark.robustness import robustness
 from cfalign._cli.benchmark.semantics import semantics
+from cfalign._cli.benchmark.speed import speed
 from cfalign._cli.benchmark.truth import truth
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
-for command in (semantics, counterfactuals, detection, robustness, photographs, references, truth):
+for command in (semantics, counterfactuals, detection, robustness, photographs, references, truth, speed):
     app.command()(command)
 
 __all__ = ["app"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cfalign._errors import BadInput
@@ -58,6 +59,21 @@ class VQGANLayout:
     length: int
 
 
+FACES_HQ = VQGANLayout(
+    target="VQModel",
+    channels=3,
+    width=128,
+    multipliers=(1, 1, 2, 2, 4),
+    blocks=2,
+    attention=(16,),
+    resolution=256,
+    latent=256,
+    codes=1024,
+    length=256,
+)
+"""That of the faces of the paper: images of 256 px, latents [256, 16, 16]."""
+
+
 def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
     """The VQ-GAN in the file.
 
@@ -70,6 +86,26 @@ def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
     network = QuantisedAutoencoder(_built(layout, config))
     state = converted(_tensors(file, trust=trust), network.model, file=file, config=config)
     load_into(network.model, state, file)
+    return _wrapped(network, layout, name=file.stem)
+
+
+def untrained(layout: VQGANLayout, *, seed: int = 0, name: str = "untrained") -> WrappedAutoencoder:
+    """A VQ-GAN of this layout with random weights, for measurements of time and memory.
+
+    The codes are as large as trained ones: standard normal numbers. The global generators are left as they were. Raises
+    BadInput without the extra ``diffusers``.
+    """
+    imported("diffusers", extra="diffusers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = QuantisedAutoencoder(_built(layout, Path(name)))
+        with torch.no_grad():
+            for codes in network.model.quantize.parameters():
+                codes.normal_()
+    return _wrapped(network, layout, name=name)
+
+
+def _wrapped(network: QuantisedAutoencoder, layout: VQGANLayout, *, name: str) -> WrappedAutoencoder:
     network.eval().requires_grad_(False)
     return wrap(
         network,
@@ -77,7 +113,7 @@ def load(name: str, *, trust: bool = False) -> WrappedAutoencoder:
         value_range=(-1.0, 1.0),
         stride=2 ** (len(layout.multipliers) - 1),
         grey=layout.channels == 1,
-        name=file.stem,
+        name=name,
     )
 
 
