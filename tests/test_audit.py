@@ -132,7 +132,8 @@ def test_the_record_says_what_the_run_is(run: Run) -> None:
     assert switched_off["off_distance"].is_not_nan().all()
     assert cost["decoder_forwards"] == (
         record["images"]
-        + 2 * len(walked)
+        + walked["image_id"].n_unique()  # the gradients at z0 of all bases of an image
+        + len(walked)
         + walked["evaluations"].sum()
         + len(switched_off)
         + switched_off["off_evaluations"].sum()

@@ -14,7 +14,7 @@ import pytest
 import cfalign as cfa
 import worlds
 from cfalign._runs.run import Run
-from cfalign.engines import Local, Part, Ray
+from cfalign.engines import Engine, Local, Part, Ray, using
 
 WORLDS = Path(worlds.__file__)
 OPTIONS = cfa.AuditOptions(limit=20, chunk=8)
@@ -26,17 +26,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return worlds.write_images(tmp_path_factory.mktemp("images"), 120)
 
 
-def audited(images: Path, out: Path, engine: Any = None, **more: Any) -> Run:
-    return cfa.audit(
-        images,
-        worlds.audited(),
-        reference=worlds.bent_heads(),
-        autoencoder=worlds.slow_autoencoder(),
-        options=OPTIONS,
-        out=out,
-        engine=engine,
-        **more,
-    )
+def audited(images: Path, out: Path, engine: Engine | None = None, **more: Any) -> Run:
+    with using(engine or Local()):
+        return cfa.audit(
+            images,
+            worlds.audited(),
+            reference=worlds.bent_heads(),
+            autoencoder=worlds.slow_autoencoder(),
+            **{"options": OPTIONS, **more},
+            out=out,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +88,8 @@ def test_a_part_that_is_missing_is_made_at_the_end(images: Path, whole: Path, tm
 
 def test_parts_of_two_runs_are_not_merged(images: Path, tmp_path: Path) -> None:
     one = audited(images, tmp_path / "one", Local(part=Part(0, 2))).path
-    other = cfa.audit(
-        images,
-        worlds.audited(),
-        reference=worlds.bent_heads(),
-        autoencoder=worlds.slow_autoencoder(),
-        options=cfa.AuditOptions(limit=19, chunk=8),
-        out=tmp_path / "other",
-        engine=Local(part=Part(1, 2)),
-    ).path
+    options = cfa.AuditOptions(limit=19, chunk=8)
+    other = audited(images, tmp_path / "other", Local(part=Part(1, 2)), options=options).path
     with pytest.raises(cfa.RunMismatch, match="limit"):
         cfa.merge([one, other], out=tmp_path / "both")
     assert not (tmp_path / "both").exists()
@@ -105,14 +97,14 @@ def test_parts_of_two_runs_are_not_merged(images: Path, tmp_path: Path) -> None:
 
 def test_a_bank_and_its_audit_in_parts(images: Path, tmp_path: Path) -> None:
     def made(name: str, engine: Local | None = None) -> cfa.Bank:
-        return cfa.bank(
-            images,
-            worlds.bent_heads(),
-            autoencoder=worlds.slow_autoencoder(),
-            options=OPTIONS,
-            out=tmp_path / name,
-            engine=engine,
-        )
+        with using(engine or Local()):
+            return cfa.bank(
+                images,
+                worlds.bent_heads(),
+                autoencoder=worlds.slow_autoencoder(),
+                options=OPTIONS,
+                out=tmp_path / name,
+            )
 
     plain = made("plain")
     for number in range(2):
@@ -123,7 +115,8 @@ def test_a_bank_and_its_audit_in_parts(images: Path, tmp_path: Path) -> None:
             assert ours.read_bytes() == theirs.read_bytes()
     runs = [cfa.audit(plain, worlds.torch_box(), out=tmp_path / "run")]
     for number in range(2):
-        cfa.audit(plain, worlds.torch_box(), out=tmp_path / "again", engine=Local(part=Part(number, 2)))
+        with using(Local(part=Part(number, 2))):
+            cfa.audit(plain, worlds.torch_box(), out=tmp_path / "again")
     runs.append(cfa.audit(plain, worlds.torch_box(), out=tmp_path / "again"))
     assert (runs[0].path / "effects.csv").read_bytes() == (runs[1].path / "effects.csv").read_bytes()
 
@@ -179,7 +172,7 @@ def test_two_workers_make_the_same_bytes(images: Path, whole: Path, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_worker_that_is_killed_is_replaced(images: Path, tmp_path: Path, cluster: Any) -> None:
+def test_a_worker_that_is_killed_is_replaced(images: Path, whole: Path, tmp_path: Path, cluster: Any) -> None:
     killed = []
 
     def kill() -> None:
@@ -194,16 +187,9 @@ def test_a_worker_that_is_killed_is_replaced(images: Path, tmp_path: Path, clust
 
     thread = Thread(target=kill, daemon=True)
     thread.start()
-    slow = {
-        "images": images,
-        "classifier": worlds.audited(),
-        "reference": worlds.bent_heads(),
-        "autoencoder": worlds.slow_autoencoder(),
-        "options": OPTIONS,
-    }
-    run = cfa.audit(**slow, out=tmp_path / "run", engine=Ray(workers=2))
+    run = audited(images, tmp_path / "run", Ray(workers=2))
     assert killed
-    assert_same(run.path, cfa.audit(**slow, out=tmp_path / "whole").path)
+    assert_same(run.path, whole)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -227,6 +213,6 @@ def test_an_error_of_a_worker_is_told_as_here(images: Path, tmp_path: Path, clus
         def encode(self, images: Any) -> Any:
             return super().encode(images) * float("nan")
 
-    with pytest.raises(cfa.BadModel, match="NaN"):
-        cfa.audit(images, worlds.audited(), autoencoder=Broken(), out=tmp_path / "run", engine=Ray(workers=1))
+    with pytest.raises(cfa.BadModel, match="NaN"), using(Ray(workers=1)):
+        cfa.audit(images, worlds.audited(), autoencoder=Broken(), out=tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()

@@ -15,9 +15,12 @@ from torch import Tensor
 from cfalign._audit import measurement
 from cfalign._audit.choosing import examined
 from cfalign._audit.measurement import Base, ScoredEnds, WalkSettings, look, walk_all
+from cfalign._counterfactuals.batch import Batch, Models, Pairs
 from cfalign._counterfactuals.methods import latent_shift
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._heads.panel import Panel, panel
+from cfalign._counterfactuals.origin_gradients import at_origins
+from cfalign._counterfactuals.origins import origins
+from cfalign._heads.panel import Panel, panel, weights
 from cfalign._results import Outcome
 from linear_world import LinearAutoencoder, LinearClassifier, directions, linear_images
 
@@ -58,12 +61,13 @@ def walked(
     batch: int = 64,
     search: SearchOptions | None = None,
     attributes: Sequence[str] = (),
+    names: Sequence[str] = BASES,
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Every pair's fields by (image_id, base)."""
     autoencoder = autoencoder or LinearAutoencoder()
     settings = WalkSettings(search or SearchOptions(), seed=seed, batch=batch)
     seen = look(images, table, autoencoder=autoencoder, search=settings.search, batch=batch)
-    bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in BASES]
+    bases = [Base(b, table[b], "both" if b in attributes else "drop") for b in names]
     pools = list(
         walk_all(seen, chosen, panel=table, bases=bases, image_ids=ids, autoencoder=autoencoder, settings=settings)
     )
@@ -72,7 +76,7 @@ def walked(
         point = pool.counterfactual
         assert len(pool) == len(point.ends) == len(point.ends.images) == len(point.controls)
         for row in range(len(pool)):
-            key = (ids[pool.image[row]], BASES[pool.base[row]])
+            key = (ids[pool.image[row]], names[pool.base[row]])
             assert key not in out
             plain = ("outcomes", "lambdas", "evaluations", "image_change")
             out[key] = {name: getattr(point.ends, name)[row] for name in plain}
@@ -326,3 +330,50 @@ def test_a_base_beside_an_attribute_of_the_same_module_is_not_walked_on() -> Non
         )
     )
     assert sorted((*set(pool.base.tolist()), pool.off is None) for pool in pools) == [(0, True), (1, False)]
+
+
+def test_an_image_is_decoded_at_z0_once_for_all_of_its_bases() -> None:
+    counting, table = Counting(), panel([ONE["a"], ONE["b"], ONE["c"]], [])
+    found = walked(autoencoder=counting, table=table, names=ONE.targets)
+    assert len(found) == 60
+    assert counting.with_gradient == 20
+    for (image, base), pair in list(found.items())[::7]:
+        one = (IDS.index(image), ONE.targets.index(base))
+        alone = walked([one], table=table, names=ONE.targets)[image, base]
+        np.testing.assert_allclose(pair["distances"], alone["distances"], rtol=1e-9)
+        torch.testing.assert_close(pair["images"], alone["images"], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 64])
+def test_gradients_at_z0_are_those_of_every_pair_alone(batch: int) -> None:
+    """Images with one to three bases, in blocks whose layers are full, half empty and nearly empty."""
+    rng = np.random.default_rng(batch)
+    chosen = [(i, b) for b in range(3) for i in range(20) if rng.random() < (1.0, 0.6, 0.1)[b]]
+    image, base = np.array(chosen).T
+    table = weights([ONE["abc"[b]] for b in base], (ONE,))
+    start = origins(IMAGES, LinearAutoencoder(), search=SearchOptions(residual="dropped"))
+    made = Batch(start, Pairs(torch.from_numpy(image), table), Models(LinearAutoencoder(), (ONE,), batch))
+    values, gradients = at_origins(made)
+    for row in range(len(chosen)):
+        seen = made.evaluate(np.array([row]), made.origin[row : row + 1], gradient=True)
+        torch.testing.assert_close(values[row], seen.values[0].double(), atol=1e-9, rtol=0)
+        torch.testing.assert_close(gradients[row], seen.gradients[0], atol=1e-9, rtol=0)
+
+
+def test_classifiers_that_the_search_asked_do_not_score_its_ends_again() -> None:
+    asked: list[int] = []
+
+    class Counted(LinearClassifier):
+        def logits(self, images: Tensor, /) -> Tensor:
+            asked.append(len(images))
+            return super().logits(images)
+
+    counted = Counted(directions(3, overlap=0.0), (0.0, 0.0, 0.0), ("a", "b", "c"), name="counted")
+    table = panel([counted["a"], counted["b"], counted["c"]], [])
+    found = walked([(i, 0) for i in range(20)], table=table, names=counted.targets)
+    spent = sum(int(pair["evaluations"]) for pair in found.values())
+    assert sum(asked) == 20 + 20 + 20 + spent + 20  # x, x0, the gradient, the search, the controls
+    made = [pair for pair in found.values() if pair["outcomes"].walked]
+    assert len(made) > 5
+    for pair in made:
+        np.testing.assert_allclose(pair["scores"], table.scores(counted.logits(pair["images"][None]))[0], atol=1e-9)

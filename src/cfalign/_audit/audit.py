@@ -45,7 +45,7 @@ from cfalign._runs.record import Stopwatch, opened, record
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
-from cfalign.engines import Engine, Local
+from cfalign.engines import current
 
 Pairs = Sequence[tuple[str, str]]
 """(image id, base)."""
@@ -65,7 +65,6 @@ def audit(
     downstream: Sequence[str] | None = None,
     options: AuditOptions | None = None,
     out: str | Path | None = None,
-    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Which features do the audited heads really use?
@@ -84,13 +83,12 @@ def audit(
             given.
         options: limits, seed, search, statistics.
         out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
-        engine: where the work runs, see ``engines``: in this process by default. An engine that does a part of it
-            leaves the run to be finished by another call.
         progress: called with (stage, done, total).
 
-    Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. The models are left as they came. Raises
-    BadInput for what cannot be used, for a setting that would have no effect, and RunMismatch when ``out`` holds
-    another run.
+    The work runs in this process, or where ``engines.using`` says; an engine that does a part of it leaves the run to
+    be finished by another call. Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. The models are
+    left as they came. Raises BadInput for what cannot be used, for a setting that would have no effect, and RunMismatch
+    when ``out`` holds another run.
 
     >>> x = cfa.synthetic.render(cfa.synthetic.sample(40, seed=0))
     >>> clf, ae = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
@@ -103,14 +101,14 @@ def audit(
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
-        return _audit_bank(images, owners, bases, options, _folder(out), engine or Local(), progress)
+        return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
     plan, subject, standing, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
     with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
         watch = Stopwatch(progress)
         plan, chosen = prepared(plan, run, subject.judges, progress=watch)
-        engine = engine or Local()
+        engine = current()
         sweep(plan, run, engine=engine, progress=watch)
         if not engine.part.whole:
             return run
@@ -178,7 +176,6 @@ def _audit_bank(
     bases: Sequence[str] | None,
     options: AuditOptions,
     out: str | Path,
-    engine: Engine,
     progress: Progress,
 ) -> Run:
     refuse_many(bank.attributes, instead=OF_A_BANK)
@@ -200,6 +197,7 @@ def _audit_bank(
     standing = standings(fresh, bank.watched, known=bank.heads)
     with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
+        engine = current()
         consult(bank, audited, run, batch=options.batch, engine=engine, progress=watch)
         if not engine.part.whole:
             return run

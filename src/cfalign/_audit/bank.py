@@ -40,7 +40,7 @@ from cfalign._runs.record import opened, record
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
-from cfalign.engines import Engine, Local
+from cfalign.engines import current
 
 COLUMNS = {
     Column.AFTER: "counterfactual.images",
@@ -122,14 +122,13 @@ def bank(
     out: str | Path,
     attributes: Sequence[str] | None = None,
     options: AuditOptions | None = None,
-    engine: Engine | None = None,
     progress: Progress = silent,
 ) -> Bank:
     """Make (or resume) a bank of counterfactuals of the reference heads.
 
     ``images``: a folder, a data set, a tensor [n, c, h, w] in [0, 1], or an image source. ``attributes``: the heads
-    that get counterfactuals, all by default. ``engine``: where the work runs, see ``engines``: in this process by
-    default. Images are kept in 8 bits, four per counterfactual.
+    that get counterfactuals, all by default. The work runs in this process, or
+    where ``engines.using`` says. Images are kept in 8 bits, four per counterfactual.
     """
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
@@ -156,7 +155,7 @@ def bank(
     )
     with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
         plan, chosen = prepared(plan, run, judges, progress=progress)
-        engine = engine or Local()
+        engine = current()
         sweep(plan, run, engine=engine, progress=progress)
         if not engine.part.whole:
             return Bank(run)

@@ -196,19 +196,20 @@ def _excluded(reasons: Mapping[str, int], not_eligible: int) -> dict[str, int]:
 
 
 def _cost(responses: pl.DataFrame, bases: Sequence[str], images: int) -> dict[str, int | float]:
-    """Counterfactuals and passes through the decoder, of which an image costs one and a counterfactual and its control
-    one each, beside those of the search.
+    """Counterfactuals and passes through the decoder, beside those of the search: an image costs one, and one for the
+    gradients of all its rays (a counterfactual by steps one of its own), and every end of a walk one for its control.
     """
     walked = responses.filter(pl.col("evaluations") > 0)
     searched = walked.filter(pl.col("base").is_in(bases))
     switched = searched.filter(pl.col("off_distance").is_not_nan())
     decodes = int(walked["evaluations"].sum()) + int(walked["off_evaluations"].sum())
+    starts = len(walked) if "backwards" in walked.columns else walked["image_id"].n_unique()
     return {
         "counterfactuals": len(searched),
         "raised": len(walked) - len(searched),
         "search_decodes_per_cf": _mean(searched["evaluations"]),
         "off_decodes_per_cf": _mean(switched["off_evaluations"]),
-        "decoder_forwards": images + 2 * len(walked) + len(switched) + decodes,
+        "decoder_forwards": images + starts + len(walked) + len(switched) + decodes,
         "decoder_backwards": _backwards(walked),
     }
 

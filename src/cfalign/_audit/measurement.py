@@ -35,7 +35,7 @@ from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Panel, weights
 from cfalign._heads.scoring import respond
 from cfalign._results import Floats
-from cfalign._types import Autoencoder
+from cfalign._types import Autoencoder, Classifier
 
 POOL_BYTES = 128 * 2**20  # images of one pool of pairs; the search holds about four times this
 Pair = tuple[int, int]
@@ -112,7 +112,7 @@ class ScoredEnds:
 
     def without_images(self) -> ScoredEnds:
         """The numbers alone."""
-        return replace(self, ends=replace(self.ends, kept=()), controls=self.controls[:0])
+        return replace(self, ends=replace(self.ends, kept=(), logits=None), controls=self.controls[:0])
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,8 @@ def walk_all(
             aims = settings.aims(some[rows[0]])
             walks = walk(batch.some(rows), *aims, rays=None if rays is None else rays.some(rows))
             names = [(image_ids[image[r]], some[r].label) for r in rows]
-            ends = [_scored(end, walks, names, panel, settings.seed, autoencoder) for end in walks.ends]
+            before = seen.reconstruction_scores[image[rows]]
+            ends = [_scored(end, walks, names, before, panel, settings.seed, autoencoder) for end in walks.ends]
             further = ends[1] if len(ends) > 1 else None
             yield MeasuredPairs(image[rows], base[rows], ends[0], further, to, walks.regions)
 
@@ -233,13 +234,20 @@ def _divided(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
 
 
 def _scored(
-    ends: Ends, walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int, autoencoder: Autoencoder
+    ends: Ends,
+    walks: Walks,
+    names: Sequence[tuple[str, str]],
+    before: Floats,
+    panel: Panel,
+    seed: int,
+    autoencoder: Autoencoder,
 ) -> ScoredEnds:
+    """``before``: panel scores on x0, [pair, column]."""
     batch = walks.batch
     models = replace(batch.models, classifiers=panel.classifiers)
     points = batch.points(_controls(walks, names, ends.distances, seed, autoencoder))
     controls = evaluate(points, models=models, read=every_logit)
-    scores = _scores(ends.images, panel, models.batch)
+    scores = _end_scores(ends, batch.models.classifiers, before, panel, models.batch)
     walked = ends.walked[:, None]
     return ScoredEnds(
         ends=ends,
@@ -247,6 +255,18 @@ def _scored(
         control_scores=np.where(walked, panel.scores(controls.values), np.nan),
         controls=controls.images,
     )
+
+
+def _end_scores(ends: Ends, asked: Sequence[Classifier], before: Floats, panel: Panel, batch: int) -> Floats:
+    """Panel scores on x_λ, [pair, column]; classifiers ``asked`` by the search do not answer again."""
+    if ends.logits is None:
+        return _scores(ends.images, panel, batch)
+    answers = dict(zip(asked, ends.logits.split([len(c.targets) for c in asked], dim=1), strict=True))
+    for classifier in panel.classifiers:
+        if classifier not in answers:
+            answers[classifier] = respond(ends.images, (classifier,), batch=batch)
+    scores = panel.scores(torch.cat([answers[c].to(ends.images.device) for c in panel.classifiers], dim=1))
+    return np.where(ends.distances[:, None] > 0, scores, before)
 
 
 def _controls(

@@ -21,6 +21,7 @@ from cfalign._cli.witness import given_flags, offer
 from cfalign._errors import BadInput
 from cfalign._runs.record import remember
 from cfalign.datasets import Labels
+from cfalign.engines import using
 
 
 def audit(
@@ -81,13 +82,13 @@ def audit(
     heads = names_in(bases, flag="--bases")
     table = asked(labels, id_column=id_column, splits_only=True)
     known: Labels | None = None
-    with progress() as bars:
+    with progress() as bars, using(crew):
         if bank is not None:
             made = load_bank(bank)
             refuse_other_groups(made, group)
             if fresh:
                 start_again(out, kept=bank)
-            run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, engine=crew, progress=bars)
+            run = cfalign.audit(made, subjects, bases=heads, options=settings, out=out, progress=bars)
         else:
             if images is None or autoencoder is None:
                 raise BadInput("An audit needs --images and --autoencoder, or --bank instead of both.")
@@ -106,7 +107,6 @@ def audit(
                 downstream=names_in(downstream, flag="--downstream"),
                 options=settings,
                 out=out,
-                engine=crew,
                 progress=bars,
             )
     models = {"autoencoder": autoencoder, "classifier": classifier, "reference": reference, "bank": bank}

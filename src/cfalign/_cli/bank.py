@@ -15,6 +15,7 @@ from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge
 from cfalign._cli.output import print_json, progress, say, start_again
+from cfalign.engines import using
 
 
 def bank(
@@ -57,7 +58,7 @@ def bank(
     crew = where.chosen_engine(engine, address, workers, shard)
     encoder = autoencoders.load(autoencoder, trust=trust)
     table = asked(labels, id_column=id_column, splits_only=True)
-    with progress() as bars:
+    with progress() as bars, using(crew):
         source, _ = opened_for(encoder, images, size=size, bit_depth=bit_depth, labels=table, split=split, group=group)
         if fresh:
             start_again(out)
@@ -68,7 +69,6 @@ def bank(
             attributes=names_in(attributes, flag="--attributes"),
             options=settings,
             out=out,
-            engine=crew,
             progress=bars,
         )
     if not crew.part.whole:

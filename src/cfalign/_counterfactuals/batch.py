@@ -102,6 +102,18 @@ class Batch:
         points_of = Points(points, self.pairs.image[index], self.origins)
         return evaluate(points_of, models=self.models, read=value, gradient=gradient, even=not gradient)
 
+    def answered(self, rows: Rows, points: Tensor) -> tuple[Evaluated, Tensor]:
+        """As ``evaluate``, with the logits of all heads of the models, [k, head]."""
+        index = torch.from_numpy(rows)
+
+        def read(part: Tensor, answers: Tensor) -> Tensor:
+            value = self.pairs.weights[index[part]].value(answers)
+            return torch.cat([value[:, None], answers], dim=1)
+
+        points_of = Points(points, self.pairs.image[index], self.origins)
+        seen = evaluate(points_of, models=self.models, read=read, even=True)
+        return replace(seen, values=seen.values[:, 0]), seen.values[:, 1:]
+
     def points(self, latents: Tensor, *, each: int = 1) -> Points:
         """``each`` points of every pair, pair by pair, [pair · each, *latent]."""
         return Points(latents, self.pairs.image.repeat_interleave(each), self.origins)

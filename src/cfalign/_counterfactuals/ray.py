@@ -59,6 +59,8 @@ class Ends:
     """Backward passes through the decoder."""
     kept: tuple[Tensor, ...]
     """What was kept of every end, each [pair, ...]; first the images x_λ [pair, c, h, w] where images were walked."""
+    logits: Tensor | None = None
+    """Of all heads of the base's classifiers at x_λ, [pair, head], where the search has kept them: NaN at z0."""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -86,11 +88,15 @@ def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
     @torch.no_grad()
     def look(rows: Rows, distance: Floats) -> Probe:
         index = torch.from_numpy(rows).to(origin.device)
-        seen = batch.evaluate(rows, shifted(origin[index], rays.direction[index], distance))
-        return Probe(float64(seen.values), batch.image_change(rows, seen.images), (seen.images,))
+        seen, answers = batch.answered(rows, shifted(origin[index], rays.direction[index], distance))
+        return Probe(float64(seen.values), batch.image_change(rows, seen.images), (seen.images, answers))
 
-    ends = search(rays.start, look, (batch.before,), options=aim)
-    return replace(ends, backwards=np.full(len(ends), rays.backwards, dtype=np.int64))
+    heads = sum(len(classifier.targets) for classifier in batch.models.classifiers)
+    unknown = torch.full((len(batch.pairs), heads), torch.nan, dtype=origin.dtype, device=origin.device)
+    ends = search(rays.start, look, (batch.before, unknown), options=aim)
+    images, answers = ends.kept
+    backwards = np.full(len(ends), rays.backwards, dtype=np.int64)
+    return replace(ends, kept=(images,), logits=answers, backwards=backwards)
 
 
 def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images: Tensor) -> Ends:

@@ -9,5 +9,6 @@ from cfalign.engines.crew import Crew, Engine
 from cfalign.engines.local import Local
 from cfalign.engines.part import Part
 from cfalign.engines.ray_cluster import Ray
+from cfalign.engines.using import current, using
 
-__all__ = ["Crew", "Engine", "Local", "Part", "Ray"]
+__all__ = ["Crew", "Engine", "Local", "Part", "Ray", "current", "using"]
