@@ -11,12 +11,12 @@ from scipy.special import logit
 from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import (
     People,
-    bootstrap_counts,
     exchange_p,
-    exchange_signs,
+    exchanged_sums,
     generator,
     q_values,
     resampled_interval,
+    resampled_sums,
 )
 from cfalign._results import Cell, Floats, Outcome
 
@@ -113,10 +113,9 @@ def _cells_of(
     null = relative_change(used.null - used.before, used.base_change, min_base_change=options.min_base_change)
     who = None if people is None else people[used.image]
     rng = generator(seed, "bootstrap", row.base)
-    counts = bootstrap_counts(len(used), resamples=options.resamples, rng=rng, people=who)
-    low, high = resampled_interval(counts @ psi / counts.sum(axis=1, keepdims=True), psi.mean(axis=0), who)
-    signs = exchange_signs(len(used), draws=options.draws, rng=generator(seed, "exchange", row.base), people=who)
-    p = _null_p(psi, null, signs)
+    sums, drawn = resampled_sums(psi, resamples=options.resamples, rng=rng, people=who)
+    low, high = resampled_interval(sums / drawn[:, None], psi.mean(axis=0), who)
+    p = _null_p(psi, null, options.draws, generator(seed, "exchange", row.base), who)
     columns = {
         "psi": psi.mean(axis=0),
         "ratio_of_means": change.sum(axis=0) / used.base_change.sum(),
@@ -151,7 +150,7 @@ def _cell(base: str, head: str, numbers: Mapping[str, float], *, n: int, exclude
     )
 
 
-def _null_p(psi: Floats, null: Floats, signs: Floats) -> Floats:
+def _null_p(psi: Floats, null: Floats, draws: int, rng: np.random.Generator, people: People | None) -> Floats:
     """Does the counterfactual move a head further than a random direction of the same length?
 
     Exchange test on the mean difference; 1 where the control moves it as far or further. The difference of |mean| is no
@@ -159,7 +158,7 @@ def _null_p(psi: Floats, null: Floats, signs: Floats) -> Floats:
     """
     null = np.where(np.isfinite(null), null, 0.0)
     apart = psi - null
-    p = exchange_p(apart.sum(axis=0), signs @ apart)
+    p = exchange_p(apart.sum(axis=0), exchanged_sums(apart, draws=draws, rng=rng, people=people))
     return np.where(np.abs(psi.sum(axis=0)) > np.abs(null.sum(axis=0)), p, 1.0)
 
 

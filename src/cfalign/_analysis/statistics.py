@@ -21,6 +21,10 @@ People: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 """A number for the group of each image, [image]; which numbers these are does not count, but their order does."""
 
 
+HELD = 2**22
+"""Numbers of random draws held at once."""
+
+
 def generator(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on the seed and on names, and on nothing that happened before."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
@@ -35,6 +39,21 @@ def bootstrap_counts(n: int, *, resamples: int, rng: np.random.Generator, people
         first, place = np.unique(people, return_inverse=True)
         return bootstrap_counts(len(first), resamples=resamples, rng=rng)[:, place]
     return rng.multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(np.float64)
+
+
+def resampled_sums(
+    values: Floats, *, resamples: int, rng: np.random.Generator, people: People | None = None
+) -> tuple[Floats, Floats]:
+    """Sums over the images of each resample, [resample, k] for values [image, k], and how many images these are.
+
+    As ``bootstrap_counts`` draws, in the memory of a few resamples.
+    """
+    blocks: list[Floats] = []
+    for some in blocks_of(resamples, len(values)):
+        counts = bootstrap_counts(len(values), resamples=some, rng=rng, people=people)
+        blocks.append(np.column_stack([counts @ values, counts.sum(axis=1)]))
+    drawn = np.concatenate(blocks)
+    return drawn[:, :-1], drawn[:, -1]
 
 
 def resampled_interval(samples: Floats, point: Floats, people: People | None = None) -> tuple[Floats, Floats]:
@@ -104,6 +123,38 @@ def exchange_signs(n: int, *, draws: int, rng: np.random.Generator, people: Peop
         first, place = np.unique(people, return_inverse=True)
         return exchange_signs(len(first), draws=draws, rng=rng)[:, place]
     return np.where(rng.integers(0, 2, size=(draws, n)) == 1, 1.0, -1.0)
+
+
+def exchanged_sums(values: Floats, *, draws: int, rng: np.random.Generator, people: People | None = None) -> Floats:
+    """Sums over the images of each draw, [draw, k] for differences [image, k] between counterfactual and control.
+
+    As ``exchange_signs`` draws, in the memory of a few draws.
+    """
+    alone = np.arange(len(values))
+    first, place = (alone, alone) if people is None else np.unique(people, return_inverse=True)
+    return sums_of_parts([(place, values)], len(first), draws=draws, rng=rng)[0]
+
+
+def sums_of_parts(
+    parts: Sequence[tuple[People, Floats]], count: int, *, draws: int, rng: np.random.Generator
+) -> list[Floats]:
+    """Sums of every part after each draw of signs, which all parts share, [draw, k].
+
+    ``parts``: (which of ``count`` signs each row has, differences [row, k]).
+    """
+    most = max([count, *(len(who) for who, _ in parts)])
+    sums: list[list[Floats]] = [[] for _ in parts]
+    for some in blocks_of(draws, most):
+        signs = exchange_signs(count, draws=some, rng=rng)
+        for found, (who, values) in zip(sums, parts, strict=True):
+            found.append(signs[:, who] @ values)
+    return [np.concatenate(found) for found in sums]
+
+
+def blocks_of(draws: int, n: int) -> list[int]:
+    """How many draws of n numbers each are held at once, one number for every block of draws."""
+    size = max(1, HELD // max(1, n))
+    return [min(size, draws - at) for at in range(0, draws, size)]
 
 
 def exchange_p(observed: Floats, drawn: Floats) -> Floats:

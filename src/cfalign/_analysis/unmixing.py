@@ -14,10 +14,10 @@ from cfalign._analysis.options import EffectOptions
 from cfalign._analysis.statistics import (
     People,
     exchange_p,
-    exchange_signs,
     generator,
     horseshoe,
     percentile_interval,
+    sums_of_parts,
     variances_over_people,
 )
 from cfalign._results import Floats, own_concept
@@ -359,9 +359,8 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
     residuals). P is 1 where the sum of the controls is as large or larger.
     """
     drawn = np.unique(np.concatenate([problem.who(row) for row in problem.rows]))
-    signs = exchange_signs(len(drawn), draws=draws, rng=generator(seed, "effects exchange"))
-    p = np.ones((len(members), len(problem.audited)))
-    for m, some in enumerate(members):
+    apart, moved_more = [], []
+    for some in members:
         others = np.where(np.isin(np.arange(len(problem.attributes)), some), 0.0, found)
         parts, places = [], []
         for i, turn in _rows_of_members(problem, some):
@@ -373,10 +372,11 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
             places.append(np.searchsorted(drawn, problem.who(row)))
         ours, theirs = np.concatenate(parts, axis=1)
         still = _still(problem, [i for i, _ in _rows_of_members(problem, some)])
-        exchanged = signs[:, np.concatenate(places)] @ (ours - theirs)
-        tested = exchange_p((ours - theirs).sum(axis=0), exchanged)
-        p[m] = np.where(~still & (np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0))), tested, 1.0)
-    return p
+        apart.append((np.concatenate(places), ours - theirs))
+        moved_more.append(~still & (np.abs(ours.sum(axis=0)) > np.abs(theirs.sum(axis=0))))
+    exchanged = sums_of_parts(apart, len(drawn), draws=draws, rng=generator(seed, "effects exchange"))
+    tested = [exchange_p(values.sum(axis=0), sums) for (_, values), sums in zip(apart, exchanged, strict=True)]
+    return np.where(moved_more, tested, 1.0).reshape(len(members), len(problem.audited))
 
 
 def _still(problem: Problem, rows: Sequence[int]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cfalign._analysis.alignment import Row
 from cfalign._analysis.inseparable import Inseparable
-from cfalign._analysis.statistics import People, bootstrap_counts, generator, resampled_interval
+from cfalign._analysis.statistics import People, generator, resampled_interval, resampled_sums
 from cfalign._audit.options import AuditOptions
 from cfalign._findings import Finding, FindingKind, Sample, Standing, Witness
 from cfalign._results import Cell, Effect, Floats, JointEffect, excludes_zero
@@ -166,9 +166,8 @@ def _of_responses(effects: Sequence[Effect], evidence: Evidence, options: AuditO
 
 def _interval(change: Floats, people: People | None, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
     """95 % bootstrap interval of the mean change, over images or people."""
-    counts = bootstrap_counts(len(change), resamples=resamples, rng=rng, people=people)
-    means = counts @ change / counts.sum(axis=1)
-    low, high = resampled_interval(means[:, None], change.mean()[None], people)
+    sums, drawn = resampled_sums(change[:, None], resamples=resamples, rng=rng, people=people)
+    low, high = resampled_interval(sums / drawn[:, None], change.mean()[None], people)
     return float(low[0]), float(high[0])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from cfalign._analysis.alignment import Row
-from cfalign._analysis.statistics import People, bootstrap_counts, generator, resampled_interval
+from cfalign._analysis.statistics import People, generator, resampled_interval, resampled_sums
 from cfalign._results import Floats, Followed
 from cfalign._runs.columns import Column
 
@@ -39,7 +39,7 @@ def followed(
         return Followed(judge_share=float("nan"), ci_low=float("nan"), ci_high=float("nan"), n=0)
     who = None if people is None else people[np.concatenate([row.image for row in mine])]
     rng = generator(seed, "judge", attribute)
-    sums = bootstrap_counts(len(change), resamples=RESAMPLES, rng=rng, people=who) @ change
+    sums, _ = resampled_sums(change, resamples=RESAMPLES, rng=rng, people=who)
     total = change.sum(axis=0)
     low, high = resampled_interval(sums[:, :1] / sums[:, 1:], total[:1] / total[1:], who)
     return Followed(judge_share=float(total[0] / total[1]), ci_low=float(low[0]), ci_high=float(high[0]), n=len(change))
