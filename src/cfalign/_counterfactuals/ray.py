@@ -122,7 +122,8 @@ def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images
 def search(start: Start, look: Look, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Ends:
     """Search every row.
 
-    ``kept``: what ``look`` would keep at distance 0 (images, logits, …), each [row, ...].
+    ``kept``: what ``look`` would keep at distance 0 (images, logits, …), each [row, ...]; it takes the type of numbers
+    that ``look`` keeps.
     """
     state = State(start, kept, options)
     (_refine if options.strategy == "refined" else _schedule)(state, look)
@@ -193,8 +194,10 @@ class State:
         self.distance[take], self.value[take] = distance[where], probe.value[where]
         self.change[take] = probe.image_change[where]
         chosen = torch.from_numpy(np.flatnonzero(where))
-        for store, new in zip(self.kept, probe.kept, strict=True):
+        stores = [store.to(new.dtype) for store, new in zip(self.kept, probe.kept, strict=True)]
+        for store, new in zip(stores, probe.kept, strict=True):
             store[torch.from_numpy(take).to(store.device)] = new[chosen.to(new.device)]
+        self.kept = tuple(stores)
 
     def ends(self) -> Ends:
         """The end of every row."""
@@ -202,7 +205,7 @@ class State:
         self.distance[lost], self.change[lost], self.value[lost] = 0.0, 0.0, self.start.value[lost]
         for store, first in zip(self.kept, self.first, strict=True):
             index = torch.from_numpy(lost).to(store.device)
-            store[index] = first[index]
+            store[index] = first[index].to(store.dtype)
         return Ends(
             outcomes=tuple(Outcome(o) for o in self.outcome),  # numpy turns a StrEnum into a plain str
             value=self.value,
