@@ -16,7 +16,7 @@ from cfalign._analysis.statistics import widening
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.shards import Shards
+from cfalign._audit.shards import people_of
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._runs.run import Run
 from cfalign.datasets import GroupedImages, TensorImages, grouped, read_labels
@@ -89,14 +89,14 @@ def test_a_cell_of_a_run_is_resampled_over_its_people(run: Run) -> None:
 def test_images_in_another_order_of_groups_are_the_same_people() -> None:
     names = pl.Series("group", ["b", None, "a", "b"])
     scores = pl.DataFrame({"image_id": ["1", "2", "3", "4"], "skipped": [None] * 4}).with_columns(names)
-    backwards = Shards(pl.DataFrame(), scores.reverse()).people
-    forwards = Shards(pl.DataFrame(), scores).people
+    backwards = people_of(scores.reverse())
+    forwards = people_of(scores)
     assert forwards is not None
     assert backwards is not None
     assert forwards.tolist() == backwards[::-1].tolist()
     assert forwards[0] == forwards[3]
     assert len(set(forwards.tolist())) == 3
-    assert Shards(pl.DataFrame(), scores.drop("group")).people is None
+    assert people_of(scores.drop("group")) is None
 
 
 def test_a_run_of_other_groups_is_not_resumed(tmp_path: Path) -> None:

@@ -45,15 +45,15 @@ RESPONSES = pl.DataFrame(
         response("w", "b", "reached", MOVED),
     ]
 )
-SHARDS = Shards(RESPONSES, SCORES)
+SHARDS = Shards.read([RESPONSES[:2], RESPONSES[2:]], SCORES)
 
 
 def test_a_row_holds_the_counterfactuals_of_its_base_in_the_order_of_the_shards() -> None:
     row = SHARDS.row("a", ["b", "a"])
     assert row.image.tolist() == [2, 0], "places in scores"
     assert row.outcomes == (Outcome.NOT_ELIGIBLE, Outcome.REACHED)
-    np.testing.assert_equal(row.before, [[0.9, 0.5], [0.1, 0.8]])
-    np.testing.assert_equal(row.after, [[NAN, NAN], [0.2, 0.2]])
+    np.testing.assert_equal(np.asarray(row.before), [[0.9, 0.5], [0.1, 0.8]])
+    np.testing.assert_equal(np.asarray(row.after), [[NAN, NAN], [0.2, 0.2]])
     np.testing.assert_equal(row.base_after, [NAN, 0.2])
 
 
@@ -63,7 +63,7 @@ def test_switched_are_those_that_count_off_and_then_on() -> None:
     lowered, raised = rows
     assert lowered.base_change.tolist() == pytest.approx([-0.75])
     assert raised.base_change.tolist() == pytest.approx([0.75])
-    np.testing.assert_equal(lowered.null, [[0.7, 0.1]])
+    np.testing.assert_equal(np.asarray(lowered.null), [[0.7, 0.1]])
     assert len(SHARDS.switched(["a"], HEADS, options=replace(AuditOptions(), both_ways=False))) == 1
 
 
@@ -89,9 +89,9 @@ def test_drift_and_the_spread_of_logits() -> None:
     scale = SHARDS.logit_scale(HEADS)
     logits = np.log(np.array([0.8, 0.4, 0.5]) / np.array([0.2, 0.6, 0.5]))
     assert scale["a"] == pytest.approx(logits.std()), "over the scores that are known"
-    wide = Shards(RESPONSES, SCORES.with_columns(pl.Series("reconstruction.b", [1.2, 0.1, 0.1, None, 0.1])))
+    wide = Shards.read([RESPONSES], SCORES.with_columns(pl.Series("reconstruction.b", [1.2, 0.1, 0.1, None, 0.1])))
     assert math.isnan(wide.logit_scale(["b"])["b"]), "a composition that leaves [0, 1] has no logit"
-    same = Shards(RESPONSES, SCORES.with_columns(pl.Series("reconstruction.b", [0.3] * 5)))
+    same = Shards.read([RESPONSES], SCORES.with_columns(pl.Series("reconstruction.b", [0.3] * 5)))
     assert math.isnan(same.logit_scale(["b"])["b"])
 
 
@@ -101,7 +101,7 @@ def test_scores_on_reconstructions_are_nan_where_unknown() -> None:
 
 def test_images_that_are_not_eligible_count_without_a_wide_row() -> None:
     narrow = pl.DataFrame({"image_id": ["y", "z", "w"], "base": ["a", "a", "b"], "base_before": [0.4, 0.45, 0.4]})
-    shards = Shards(RESPONSES.filter(pl.col("outcome") != "not_eligible"), SCORES, narrow)
+    shards = Shards.read([RESPONSES.filter(pl.col("outcome") != "not_eligible")], SCORES, narrow)
     assert [shards.not_eligible(base) for base in ("a", "b", "not a")] == [2, 1, 0]
     assert shards.row("a", HEADS).outcomes == (Outcome.REACHED,)
     assert len(shards.row("nobody", HEADS)) == 0
@@ -114,7 +114,7 @@ def test_an_image_that_no_search_looked_at_changes_nothing() -> None:
     extra = SCORES.filter(pl.col("image_id") == "x").with_columns(
         pl.lit("unseen").alias("image_id"), pl.lit(0.999).alias("reconstruction.a"), pl.lit(0.7).alias("image.b")
     )
-    more = Shards(RESPONSES, pl.concat([SCORES, extra]))
+    more = Shards.read([RESPONSES], pl.concat([SCORES, extra]))
     assert more.seen.tolist() == [True, True, True, False, True, False]
     np.testing.assert_equal(more.drift(HEADS), SHARDS.drift(HEADS))
     np.testing.assert_equal(more.logit_scale(HEADS), SHARDS.logit_scale(HEADS))

@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfalign._analysis import statistics
 from cfalign._analysis.statistics import (
     auroc,
     bootstrap_counts,
     exchange_p,
     exchange_signs,
+    exchanged_sums,
     generator,
     horseshoe,
     percentile_interval,
     q_values,
+    resampled_sums,
     weighted_auroc,
 )
 
@@ -240,3 +243,17 @@ def test_auroc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> 
     for row, weighted in zip(counts, weighted_auroc(scores, labels, counts.astype(np.float64)), strict=True):
         repeated = auroc(np.repeat(scores, row), np.repeat(labels, row))
         np.testing.assert_allclose(weighted, repeated, atol=1e-12)
+
+
+@pytest.mark.parametrize("held", [1, 60, 2**20])
+def test_draws_in_blocks_are_those_drawn_at_once(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    values = np.random.default_rng(3).normal(size=(7, 2))
+    people = np.array([0, 0, 1, 2, 2, 3, 4])
+    monkeypatch.setattr(statistics, "HELD", held)
+    for who in (None, people):
+        counts = bootstrap_counts(7, resamples=25, rng=generator(0, "a"), people=who)
+        sums, drawn = resampled_sums(values, resamples=25, rng=generator(0, "a"), people=who)
+        np.testing.assert_allclose(sums, counts @ values)
+        np.testing.assert_array_equal(drawn, counts.sum(axis=1))
+        signs = exchange_signs(7, draws=25, rng=generator(0, "b"), people=who)
+        np.testing.assert_allclose(exchanged_sums(values, draws=25, rng=generator(0, "b"), people=who), signs @ values)

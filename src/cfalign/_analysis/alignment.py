@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logit
 
+from cfalign._analysis.on_demand import Block
 from cfalign._analysis.options import AlignmentOptions
 from cfalign._analysis.statistics import (
     People,
@@ -31,9 +32,9 @@ class Row:
     outcomes: tuple[Outcome, ...]
     base_before: Floats
     base_after: Floats
-    before: Floats
-    after: Floats
-    null: Floats
+    before: Block
+    after: Block
+    null: Block
     """Scores on the control: the same latent distance in a random direction."""
 
     def __len__(self) -> int:
@@ -42,6 +43,16 @@ class Row:
     @property
     def base_change(self) -> Floats:
         return self.base_after - self.base_before
+
+    @property
+    def change(self) -> Floats:
+        """Change of every head's score, [m, h]."""
+        return np.asarray(self.after) - np.asarray(self.before)
+
+    @property
+    def null_change(self) -> Floats:
+        """The same on the control."""
+        return np.asarray(self.null) - np.asarray(self.before)
 
     def where(self, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Row:
         """The counterfactuals that are kept."""
@@ -70,7 +81,7 @@ def usable(row: Row, *, min_base_change: float) -> tuple[Row, dict[str, int]]:
     eligible = np.array([o is not Outcome.NOT_ELIGIBLE for o in row.outcomes], dtype=bool)
     made = np.array([o.walked for o in row.outcomes], dtype=bool)
     small = made & ~(np.abs(row.base_change) >= min_base_change)
-    unknown = made & ~small & ~(np.isfinite(row.before).all(axis=1) & np.isfinite(row.after).all(axis=1))
+    unknown = made & ~small & ~(np.isfinite(row.before[:]).all(axis=1) & np.isfinite(row.after[:]).all(axis=1))
     reasons = {o.value: row.outcomes.count(o) for o in Outcome if not o.walked and o in row.outcomes}
     reasons |= {"base_change_too_small": int(small.sum())} if small.any() else {}
     reasons |= {"response_not_finite": int(unknown.sum())} if unknown.any() else {}
@@ -108,9 +119,9 @@ def _cells_of(
     excluded = sum(n for reason, n in reasons.items() if reason != Outcome.NOT_ELIGIBLE)
     if not len(used):
         return [_cell(row.base, h, {}, n=0, excluded=excluded) for h in heads]
-    change = used.after - used.before
+    change = used.change
     psi = relative_change(change, used.base_change, min_base_change=options.min_base_change)
-    null = relative_change(used.null - used.before, used.base_change, min_base_change=options.min_base_change)
+    null = relative_change(used.null_change, used.base_change, min_base_change=options.min_base_change)
     who = None if people is None else people[used.image]
     rng = generator(seed, "bootstrap", row.base)
     sums, drawn = resampled_sums(psi, resamples=options.resamples, rng=rng, people=who)
@@ -167,7 +178,7 @@ def _psi_logit(row: Row, heads: Sequence[str], logit_scale: Mapping[str, float])
     scale = np.array([logit_scale.get(h, np.nan) for h in heads])
     base_scale = logit_scale.get(row.base, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        change = (_logit(row.after) - _logit(row.before)) / scale
+        change = (_logit(row.after[:]) - _logit(row.before[:])) / scale
         base_change = (_logit(row.base_after) - _logit(row.base_before)) / base_scale
         psi: Floats = (change / base_change[:, None]).mean(axis=0)
     return psi

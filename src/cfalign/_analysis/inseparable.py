@@ -90,7 +90,7 @@ def movement(
 
 
 def _fall(rows: Sequence[Row], own: int, columns: Sequence[int]) -> Floats:
-    changes = [(row.after - row.before) for row in rows]
+    changes = [row.change for row in rows]
     return np.asarray(sum(np.sign(c[:, own].sum()) * c[:, columns].sum(axis=0) for c in changes), dtype=np.float64)
 
 

@@ -21,7 +21,7 @@ People: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 """A number for the group of each image, [image]; which numbers these are does not count, but their order does."""
 
 
-HELD = 2**22
+HELD = 2**20
 """Numbers of random draws held at once."""
 
 

@@ -36,7 +36,7 @@ class Responses:
 def responses(rows: Sequence[Row], heads: Sequence[str], watched: Sequence[str], audited: Sequence[str]) -> Responses:
     """The responses to the counterfactuals of each row. ``watched``: each attribute's witness, one of ``heads``."""
     columns, targets = ([list(heads).index(h) for h in names] for names in (watched, audited))
-    total = np.stack([(row.after - row.before).sum(axis=0) for row in rows])
+    total = np.stack([row.change.sum(axis=0) for row in rows])
     own = total[np.arange(len(rows)), [list(heads).index(row.base) for row in rows]]
     relative = total / own[:, None]
     return Responses(relative[:, columns], relative[:, targets])
@@ -329,7 +329,7 @@ def _variances(problem: Problem, rough: Floats) -> Floats:
         parts = []
         for row, own in (pairs[i] for i in at):
             left = _unexplained(row, problem, rough)
-            parts.append((left - left.mean(axis=0)) / (row.after - row.before)[:, own].sum())
+            parts.append((left - left.mean(axis=0)) / row.change[:, own].sum())
         variance = variances_over_people(parts, [problem.who(problem.rows[i]) for i in at])
         found[at] = np.where(np.isnan(variance), _UNKNOWN, variance)
     return found
@@ -340,12 +340,12 @@ def _variance(row: Row, own: int, problem: Problem, rough: Floats) -> Floats:
     if len(row) < 2:
         return np.full(len(problem.targets), _UNKNOWN)
     left = _unexplained(row, problem, rough)
-    return np.asarray(len(row) * left.var(axis=0, ddof=1) / (row.after - row.before)[:, own].sum() ** 2)
+    return np.asarray(len(row) * left.var(axis=0, ddof=1) / row.change[:, own].sum() ** 2)
 
 
 def _unexplained(row: Row, problem: Problem, rough: Floats) -> Floats:
     """What the attributes do not explain of the changes of each image, [m, audited]."""
-    change = row.after - row.before
+    change = row.change
     return np.asarray(change[:, problem.targets] - change[:, problem.columns] @ rough)
 
 
@@ -365,8 +365,8 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
         parts, places = [], []
         for i, turn in _rows_of_members(problem, some):
             row = problem.rows[i]
-            way = turn * np.sign((row.after - row.before)[:, problem.own[i]].sum())
-            moved, control = row.after - row.before, np.nan_to_num(row.null - row.before)
+            moved, control = row.change, np.nan_to_num(row.null_change)
+            way = turn * np.sign(moved[:, problem.own[i]].sum())
             left = [x[:, problem.targets] - x[:, problem.columns] @ others.T for x in (moved, control)]
             parts.append(way * np.stack(left))
             places.append(np.searchsorted(drawn, problem.who(row)))
@@ -381,7 +381,7 @@ def _p_values(problem: Problem, found: Floats, members: Sequence[Sequence[int]],
 
 def _still(problem: Problem, rows: Sequence[int]) -> NDArray[np.bool_]:
     """Which audited heads change on no counterfactual of these rows, [audited]. They use nothing of it."""
-    changes = [(problem.rows[i].after - problem.rows[i].before)[:, problem.targets] for i in rows]
+    changes = [problem.rows[i].change[:, problem.targets] for i in rows]
     return np.asarray((np.abs(np.concatenate(changes)) < _STILL).all(axis=0))
 
 

@@ -12,10 +12,10 @@ from cfalign._audit.bank import OF_A_BANK, Bank, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.consulting import consult
 from cfalign._audit.options import AuditOptions
-from cfalign._audit.pictures import Strip, extents, save, shown, walked_again, with_files
+from cfalign._audit.pictures import ENDS, Strip, extents, save, shown, walked_again, with_files
 from cfalign._audit.plan import Plan
 from cfalign._audit.preparation import prepared
-from cfalign._audit.shards import Shards
+from cfalign._audit.shards import groups_seen
 from cfalign._audit.subject import (
     Audited,
     Owner,
@@ -114,7 +114,7 @@ def audit(
             return run
 
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
-            ends = extents(run.counterfactuals())
+            ends = extents(run.counterfactuals(ENDS))
             panel, settings = subject.panel, plan.walk_settings
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=plan.autoencoder, settings=settings)
 
@@ -248,6 +248,6 @@ def _conclude(
         "audited": list(subject.audited),
         "attributes": list(subject.attributes),
         "judges": dict(subject.judges),
-        **Shards.of(run).groups_seen(),
+        **groups_seen(run.scores()),
         **plain(conclusions.counts),
     }

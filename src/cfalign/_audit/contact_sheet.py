@@ -14,7 +14,7 @@ from torch import Tensor
 from cfalign._audit.bank import Bank, kept_strips
 from cfalign._audit.informing import informed_for
 from cfalign._audit.measurement import WalkSettings, off_search
-from cfalign._audit.pictures import Strip, extents, kept, methods_of, search_of, walked_again
+from cfalign._audit.pictures import ENDS, Strip, extents, kept, methods_of, search_of, walked_again
 from cfalign._counterfactuals.options import EstimateOptions
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow
@@ -124,7 +124,7 @@ def _walked(
     """Strips of the pairs; BadInput when their scores are not those of the run."""
     strips: dict[tuple[str, str], Strip] = {}
     estimate = EstimateOptions(**run.record()["settings"].get("estimate", {}))
-    ends = extents(run.counterfactuals())
+    ends = extents(run.counterfactuals(ENDS))
     seed = int(run.record()["seed"] or 0)
     autoencoder = informed_for(search_of(run), autoencoder, source, folder=run.path, seed=seed)
     with undisturbed(autoencoder, *classifiers):

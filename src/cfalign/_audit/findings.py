@@ -37,8 +37,7 @@ class Evidence:
 
     def change(self, base: str, head: str) -> Floats:
         """Change of a head's score in the counterfactuals of a base, [image]."""
-        row = self.used[base]
-        return np.asarray((row.after - row.before)[:, list(self.heads).index(head)])
+        return np.asarray(self.used[base].change[:, list(self.heads).index(head)])
 
     def who(self, base: str) -> People | None:
         """The group of each image of a base, where images are not independent."""
@@ -49,7 +48,7 @@ class Evidence:
         row = self.used.get(base)
         if row is None or not len(row):
             return _NAN
-        moved = (row.null - row.before)[:, list(self.heads).index(head)]
+        moved = row.null_change[:, list(self.heads).index(head)]
         return float(moved.sum() / row.base_change.sum())
 
     def witness(self, audited: str, attributes: Sequence[str]) -> Witness:
@@ -195,9 +194,10 @@ def _samples(finding: Finding, evidence: Evidence, most: int) -> tuple[Sample, .
 def _clearest(evidence: Evidence, base: str, downstream: str, *, sign: float, most: int) -> list[Sample]:
     """The images of a base on which the downstream head moved furthest the way of ``sign``, those that landed first."""
     row, column = evidence.used[base], list(evidence.heads).index(downstream)
-    psi = (row.after - row.before)[:, column] / row.base_change
+    psi = row.change[:, column] / row.base_change
     landed = np.array([o.landed for o in row.outcomes], dtype=bool)
     order = np.argsort(np.where(landed, -sign * psi, np.inf), kind="stable")
+    before, after = (np.asarray(block)[:, column] for block in (row.before, row.after))
     return [
         Sample(
             image_id=evidence.ids[row.image[i]],
@@ -206,8 +206,8 @@ def _clearest(evidence: Evidence, base: str, downstream: str, *, sign: float, mo
             psi=float(psi[i]),
             base_before=float(row.base_before[i]),
             base_after=float(row.base_after[i]),
-            downstream_before=float(row.before[i, column]),
-            downstream_after=float(row.after[i, column]),
+            downstream_before=float(before[i]),
+            downstream_after=float(after[i]),
             files={},
         )
         for i in order[:most]

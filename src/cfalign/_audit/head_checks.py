@@ -32,7 +32,7 @@ def followed(
     """
     pair = [columns.index(judge), columns.index(attribute)]
     mine = [row for row in rows if row.base == attribute]
-    changes = [(row.after - row.before)[:, pair] for row in mine]
+    changes = [row.change[:, pair] for row in mine]
     falls = [np.sign(c[:, 1:]) * c for c in changes]  # a rise of the attribute counts as its fall
     change = np.concatenate(falls) if falls else np.zeros((0, 2))
     if not len(change):
@@ -94,5 +94,5 @@ def _disagreement(scores: pl.DataFrame, attribute: str, judge: str) -> float:
 
 def _per_unit(rows: Sequence[Row], own: int) -> Floats:
     """ΣΔ of every column per ΣΔ of the rows' own head, those that raise it counted backwards, [column]."""
-    total = sum(np.sign(d[:, own].sum()) * d.sum(axis=0) for d in (r.after - r.before for r in rows))
+    total = sum(np.sign(d[:, own].sum()) * d.sum(axis=0) for d in (r.change for r in rows))
     return np.asarray(total / total[own], dtype=np.float64)

@@ -63,9 +63,13 @@ class Extent:
     distance: float
 
 
+ENDS = ("image_id", "base", "lambda", "distance")
+"""The columns of ``responses`` that tell where walks end."""
+
+
 def extents(responses: pl.DataFrame) -> dict[tuple[str, str], Extent]:
     """The end of every walk of a run's ``responses``, by (image id, base)."""
-    table = responses.select("image_id", "base", "lambda", "distance")
+    table = responses.select(ENDS)
     return {(image_id, base): Extent(lam, distance) for image_id, base, lam, distance in table.iter_rows()}
 
 

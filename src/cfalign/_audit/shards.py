@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,9 @@ from scipy.special import logit
 
 from cfalign._analysis.alignment import Row, usable
 from cfalign._analysis.group_gaps import Groups
+from cfalign._analysis.on_demand import OnDemand
 from cfalign._analysis.statistics import People
+from cfalign._audit.answers import Answers
 from cfalign._audit.chunk import INELIGIBLE
 from cfalign._audit.options import AuditOptions
 from cfalign._results import Floats, Outcome, Skipped
@@ -23,17 +26,33 @@ from cfalign._runs.run import Run
 
 @dataclass(frozen=True)
 class Shards:
-    """The tables of a run, read once."""
+    """The tables of a run, each read once; what the heads answer to counterfactuals stays on disk."""
 
     responses: pl.DataFrame
-    """One row per counterfactual that was sought."""
+    """One row per counterfactual that was sought, without the answers of heads."""
+    answers_to: Answers
+    """These answers."""
     scores: pl.DataFrame
-    ineligible: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=INELIGIBLE))
+    ineligible: pl.DataFrame
 
     @classmethod
     def of(cls, run: Run) -> Shards:
         """Those of a run. Raises BadInput when there are none or one is damaged."""
-        return cls(run.counterfactuals(), run.scores(), run.ineligible())
+        return cls.read(run.each("responses"), run.scores(), run.ineligible(), folder=run.path)
+
+    @classmethod
+    def read(
+        cls,
+        responses: Iterable[pl.DataFrame],
+        scores: pl.DataFrame,
+        ineligible: pl.DataFrame | None = None,
+        *,
+        folder: Path | None = None,
+    ) -> Shards:
+        """Of shards of ``responses`` one by one, and of whole tables. ``folder``: where the answers are put."""
+        answers = Answers(folder)
+        narrow = pl.concat([answers.add(shard) for shard in responses], how="vertical", rechunk=True)
+        return cls(narrow, answers, scores, pl.DataFrame(schema=INELIGIBLE) if ineligible is None else ineligible)
 
     def not_eligible(self, base: str) -> int:
         """How many images were looked at for a base that does not predict them positive."""
@@ -66,23 +85,8 @@ class Shards:
 
     @cached_property
     def people(self) -> People | None:
-        """A number for the group of each image, by its place in ``ids``; None where the images have no groups.
-
-        An image without a group is one of its own. The numbers follow from names alone, and not from the order.
-        """
-        if GROUP not in self.scores.columns:
-            return None
-        names = list(zip(self.scores[GROUP].to_list(), self.ids, strict=True))
-        own = [("alone", image_id) if group is None else ("group", group) for group, image_id in names]
-        number = {name: i for i, name in enumerate(sorted(set(own)))}
-        return np.array([number[name] for name in own], dtype=np.int64)
-
-    def groups_seen(self) -> dict[str, int]:
-        """How many groups the images that were looked at are of, for ``run.json``; empty where they have none."""
-        if self.people is None:
-            return {}
-        looked = self.scores["skipped"].is_null().to_numpy()
-        return {"groups_seen": len(np.unique(self.people[looked]))}
+        """A number for the group of each image, by its place in ``ids``; None where the images have no groups."""
+        return people_of(self.scores)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -105,15 +109,18 @@ class Shards:
         if rows is None:
             return _no_row(head, len(heads))
 
-        def block(where: Column) -> Floats:
-            return np.asarray(rows.select(where.columns(heads)).to_numpy(), dtype=np.float64)
+        def block(where: Column) -> OnDemand:
+            return self.answers_to.of(base, where, heads)
+
+        def own(where: Column) -> Floats:
+            return np.asarray(self.answers_to.of(base, where, [head]))[:, 0]
 
         return Row(
             base=head,
             image=np.array([self._places[i] for i in rows["image_id"].to_list()], dtype=np.int64),
             outcomes=tuple(Outcome(o) for o in rows["outcome"].to_list()),
-            base_before=rows[Column.BEFORE.of(head)].to_numpy(),
-            base_after=rows[after.of(head)].to_numpy(),
+            base_before=own(Column.BEFORE),
+            base_after=own(after),
             before=block(Column.BEFORE),
             after=block(after),
             null=block(null),
@@ -175,6 +182,27 @@ class Shards:
     def _block(self, heads: Sequence[str]) -> Floats:
         columns = [pl.col(name).cast(pl.Float64) for name in Column.RECONSTRUCTION.columns(heads)]
         return self.scores.select(columns).to_numpy()
+
+
+def people_of(scores: pl.DataFrame) -> People | None:
+    """A number for the group of each image of ``scores``; None where the images have no groups.
+
+    An image without a group is one of its own. The numbers follow from names alone, and not from the order.
+    """
+    if GROUP not in scores.columns:
+        return None
+    names = scores.select(GROUP, "image_id").iter_rows()
+    own = [("alone", image_id) if group is None else ("group", group) for group, image_id in names]
+    number = {name: i for i, name in enumerate(sorted(set(own)))}
+    return np.array([number[name] for name in own], dtype=np.int64)
+
+
+def groups_seen(scores: pl.DataFrame) -> dict[str, int]:
+    """How many groups the images that were looked at are of, for ``run.json``; empty where they have none."""
+    people = people_of(scores)
+    if people is None:
+        return {}
+    return {"groups_seen": len(np.unique(people[scores["skipped"].is_null().to_numpy()]))}
 
 
 def _no_row(base: str, heads: int) -> Row:

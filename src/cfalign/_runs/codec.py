@@ -47,11 +47,16 @@ def written(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
         if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O" in str(error):
-            raise StorageFailed(f"Could not write {path}: {_reason(error)}. {_remedy(error)}") from error
+            raise refused(path, error) from error
         raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def refused(path: Path, error: Exception) -> StorageFailed:
+    """The error of a disk that takes no more, or nothing at this place."""
+    return StorageFailed(f"Could not write {path}: {_reason(error)}. {_remedy(error)}")
 
 
 def _reason(error: Exception) -> str:

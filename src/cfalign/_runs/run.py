@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,19 +120,30 @@ class Run:
 
     def table(self, kind: str) -> pl.DataFrame:
         """All rows of the shards of a kind. Raises BadInput without shards and for damaged ones."""
-        shards = self.shards(kind)
-        if not shards:
-            raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
-        state = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in shards]
+        state = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in self.shards(kind)]
         known, table = self._tables.get(kind, (None, None))
         if table is None or known != state:
-            table = pl.concat([read_parquet(p) for p in shards], how="vertical")
+            table = pl.concat(self.each(kind), how="vertical")
             self._tables[kind] = (state, table)
         return table
 
-    def counterfactuals(self) -> pl.DataFrame:
-        """The rows of ``responses`` for which a counterfactual was sought: all but the images not eligible."""
-        return self.table("responses")
+    def each(self, kind: str, columns: Collection[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The shards of a kind, one table after the other; of which ``columns``, all by default.
+
+        Raises BadInput without shards and for damaged ones.
+        """
+        shards = self.shards(kind)
+        if not shards:
+            raise BadInput(f"{self.path} holds no {kind}: the run is empty or was stopped before its first shard.")
+        wanted = None if columns is None else list(columns)
+        return (read_parquet(shard, wanted) for shard in shards)
+
+    def counterfactuals(self, columns: Collection[str] | None = None) -> pl.DataFrame:
+        """The rows of ``responses`` for which a counterfactual was sought: all but the images not eligible.
+
+        ``columns``: only these, which takes less memory in a run of many images; all by default.
+        """
+        return self.table("responses") if columns is None else pl.concat(self.each("responses", columns))
 
     def ineligible(self) -> pl.DataFrame:
         """One narrow row per (image, base) that the base does not predict positive: its score on x0."""

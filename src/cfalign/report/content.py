@@ -14,7 +14,7 @@ from cfalign._findings import Finding
 from cfalign._results import Conclusions, Counts, Followed, StartsAt
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run, residual_of
-from cfalign.report.evidence import Region, controls, regions, walks
+from cfalign.report.evidence import Region, behind, controls, regions, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
 
@@ -138,8 +138,9 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
     )
     shown = shown_heads(run.matrix(), heads=heads, attributes=attributes, findings=findings)
     conclusions = run.conclusions(among=shown)
-    responses, curves = run.counterfactuals(), run.table("curves") if run.shards("curves") else None
+    curves = run.table("curves") if run.shards("curves") else None
     pairs = {(s.image_id, s.base) for f in findings for s in f.samples}
+    responses = behind(run, pairs)
     return ReportData(
         run_dir=run.path,
         versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
@@ -155,7 +156,7 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         audited=audited,
         attributes=attributes,
         conclusions=conclusions,
-        controls=controls(responses, heads=shown, drift=conclusions.counts.drift),
+        controls=controls(run, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
         pictures=_pictures(run, conclusions.findings),
         methods={str(label): str(one["why"]) for label, one in (record.get("methods") or {}).items()},

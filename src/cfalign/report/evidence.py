@@ -11,19 +11,37 @@ import polars as pl
 from cfalign._figures.svg import Control, Walk
 from cfalign._results import Outcome
 from cfalign._runs.columns import Column, raised_label
+from cfalign._runs.run import Run
 
 Region = tuple[float, float, float, float]
 """Left, top, width and height as shares of the sides."""
 _NO_COUNTERFACTUAL = [o.value for o in Outcome if not o.walked]
 
 
-def controls(responses: pl.DataFrame, *, heads: Sequence[str], drift: Mapping[str, float]) -> tuple[Control, ...]:
+_AT_ONCE = 8
+"""Heads whose answers are read at once; bounds the memory that a run of many images takes."""
+
+
+def controls(run: Run, *, heads: Sequence[str], drift: Mapping[str, float]) -> tuple[Control, ...]:
     """Per head: drift, and its mean absolute change under random steps and under the counterfactuals of other heads.
 
-    ``responses``: a run's. NaN where nothing was measured.
+    NaN where nothing was measured.
     """
-    made = responses.filter(~pl.col("outcome").is_in(_NO_COUNTERFACTUAL))
-    return tuple(_control(made, head, drift.get(head, math.nan)) for head in heads)
+    known = set(next(run.each("responses")).columns)
+    found: list[Control] = []
+    for at in range(0, len(heads), _AT_ONCE):
+        some = heads[at : at + _AT_ONCE]
+        answers = {c for head in some for c in (Column.BEFORE.of(head), Column.AFTER.of(head), Column.NULL.of(head))}
+        table = run.counterfactuals(["base", "outcome", *sorted(answers & known)])
+        made = table.filter(~pl.col("outcome").is_in(_NO_COUNTERFACTUAL))
+        found += [_control(made, head, drift.get(head, math.nan)) for head in some]
+    return tuple(found)
+
+
+def behind(run: Run, pairs: AbstractSet[tuple[str, str]]) -> pl.DataFrame:
+    """The rows of ``responses`` of some images, of all bases: those of the (image_id, base) ``pairs``."""
+    images = pl.Series(sorted({image_id for image_id, _ in pairs}), dtype=pl.String).implode()
+    return pl.concat([shard.filter(pl.col("image_id").is_in(images)) for shard in run.each("responses")])
 
 
 def _control(made: pl.DataFrame, head: str, drift: float) -> Control:

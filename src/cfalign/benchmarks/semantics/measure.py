@@ -132,7 +132,7 @@ def _followed(row: Row, judged: Sequence[str], own: str, seed: int) -> JudgedEnd
         nan = float("nan")
         return JudgedEnd(0, nan, nan, nan, nan, nan, nan, len(judged), "", nan, nan)
     place = judged.index(own)
-    change = row.after - row.before
+    change = row.change
     base_change = row.base_change
     mean = change.mean(axis=0)
     order = np.argsort(-np.abs(mean), kind="stable")
