@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -85,21 +85,25 @@ def test_effects_of_one_head_by_its_name_or_its_target(run: Run) -> None:
     assert run.gaps("nobody").is_empty()
 
 
-def test_an_audit_reads_its_responses_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
+def test_an_audit_reads_its_answers_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After that it reads where walks end, which is little, and it holds no whole table of them."""
+    whole: list[str] = []
     original = run_module.read_parquet
 
-    def counting(path: Path, *more: Any) -> pl.DataFrame:
-        read.append(f"{path.parent.name}/{path.name}")
-        return original(path, *more)
+    def counting(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        if columns is None:
+            whole.append(f"{path.parent.name}/{path.name}")
+        return original(path, columns)
 
     monkeypatch.setattr(run_module, "read_parquet", counting)
     run = cfalign.audit(
         worlds.images(20), worlds.heads(), autoencoder=worlds.autoencoder(), options=OPTIONS, out=tmp_path / "run"
     )
-    cfalign.report.write(run)
+    assert whole.count("responses/00000.parquet") == whole.count("scores/00000.parquet") == 1
     run.query("smiling > 0.2")
-    assert read.count("responses/00000.parquet") == read.count("scores/00000.parquet") == 1
+    run.query("smiling > 0.3")
+    assert whole.count("responses/00000.parquet") == 2, "a table that is asked for is kept"
+    assert whole.count("scores/00000.parquet") == 1
 
 
 def test_a_table_that_changed_is_read_again(copy: Run) -> None:
