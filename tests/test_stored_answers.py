@@ -30,10 +30,18 @@ def test_rows_are_chosen_without_being_read(tmp_path: Path) -> None:
     answers = Answers(tmp_path)
     answers.add(FIRST)
     some = answers.of("a", Column.BEFORE, ["a"])[np.array([False, True])]
-    answers.add(SECOND[:0])
     np.testing.assert_array_equal(np.asarray(some), [[0.3]])
     np.testing.assert_array_equal(np.asarray(some[np.array([False])]), np.zeros((0, 1)))
     assert some[0, 0] == 0.3
+
+
+def test_shards_may_be_added_after_some_were_read(tmp_path: Path) -> None:
+    answers = Answers(tmp_path)
+    answers.add(FIRST)
+    np.testing.assert_array_equal(np.asarray(answers.of("a", Column.BEFORE, ["a"])), [[0.1], [0.3]])
+    answers.add(SECOND)
+    np.testing.assert_array_equal(np.asarray(answers.of("a", Column.BEFORE, ["a"])), [[0.1], [0.3], [0.7]])
+    np.testing.assert_array_equal(np.asarray(answers.of("b", Column.BEFORE, ["b"])), [[0.5]])
 
 
 def test_nothing_of_them_is_left_behind(tmp_path: Path) -> None:

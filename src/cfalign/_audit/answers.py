@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
+from os import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import NamedTuple
@@ -58,7 +59,8 @@ class Answers:
 
     def _write(self, base: str, where: Column, block: pl.DataFrame) -> None:
         left = memoryview(np.ascontiguousarray(block.to_numpy(), dtype=np.float64).tobytes())
-        self._pieces[base, where].append(_Piece(self._file.tell(), len(block), tuple(where.heads(block.columns))))
+        end = self._file.seek(0, SEEK_END)
+        self._pieces[base, where].append(_Piece(end, len(block), tuple(where.heads(block.columns))))
         with self._refusals():
             while left:
                 left = left[self._file.write(left) :]
@@ -81,6 +83,13 @@ class Answers:
         for piece in pieces:
             self._file.seek(piece.at)
             block = np.frombuffer(self._file.read(piece.rows * len(piece.heads) * 8)).reshape(piece.rows, -1)
-            found[done : done + piece.rows] = block[:, [piece.heads.index(head) for head in heads]]
+            found[done : done + piece.rows] = block[:, _places(heads, piece.heads)]
             done += piece.rows
         return found
+
+
+@lru_cache(maxsize=64)
+def _places(some: tuple[str, ...], of: tuple[str, ...]) -> list[int]:
+    """Where some heads stand among all."""
+    place = {head: i for i, head in enumerate(of)}
+    return [place[head] for head in some]
