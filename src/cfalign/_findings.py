@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -102,3 +102,64 @@ class Finding:
     def size(self) -> float:
         """|effect|, or of a response |change|."""
         return abs(self.change if self.kind is FindingKind.RESPONSE else self.effect)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the tested half, and where it lies along a feature."""
+
+    image_id: str
+    position: float
+    """In standard deviations of the images along the feature."""
+    score: float
+    """The audited head's, on x0."""
+    files: Mapping[str, str]
+    """``original``, and of walked ones ``low`` and ``high``: paths relative to the run directory."""
+
+
+@dataclass(frozen=True)
+class UnnamedFeature:
+    """A direction of the latent space, shared by images, along which an audited head changes and no known one explains
+    why. It was found on one half of the images, and every number but ``told`` and ``agreement`` was measured on the
+    other half. Undefined numbers are NaN.
+    """
+
+    audited: str
+    number: int
+    """1 for the first feature of the head."""
+    effect: float
+    """Mean change of the audited score (a probability) from the low end of the feature to the high end, less ``named``.
+    """
+    ci_low: float
+    ci_high: float
+    """95 % bootstrap interval of the effect over images, or over people."""
+    whole: float
+    """The whole mean change."""
+    named: float
+    """The part of it that the known heads' own changes along the walk explain."""
+    chance: float
+    """Standard deviation of the same effect of random directions."""
+    p: float
+    q: float
+    """Benjamini-Hochberg over all features of the run."""
+    n: int
+    """Images that were walked."""
+    found_on: int
+    """Images that it was found on."""
+    unexplained: float
+    """Share of the variance of the head's logit that the known heads leave unexplained."""
+    explains: float
+    """Share of that which the feature explains; NaN where nothing is left."""
+    told: float
+    """Share of it that the direction of answers predicts on images left out."""
+    agreement: float
+    """Cosine between the direction of answers and that of looks."""
+    found: bool
+    """Whether it counts: more than chance, and large enough in what it does (``effect``) and explains."""
+    along: Mapping[str, float] = field(default_factory=dict)
+    """Mean change of every known attribute's score along the walk, the largest first."""
+    lowest: tuple[Shown, ...] = ()
+    highest: tuple[Shown, ...] = ()
+    walked: tuple[Shown, ...] = ()
+    difference: str = ""
+    """A picture of the mean absolute difference between both ends of the walks: its path."""

@@ -30,6 +30,7 @@ from cfalign._audit.subject import (
     roles,
 )
 from cfalign._audit.sweep import sweep
+from cfalign._audit.unnamed import refuse_unknown, seek
 from cfalign._audit.witness import Watched, standings
 from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
@@ -101,6 +102,11 @@ def audit(
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
+        if options.discovery.features:
+            raise BadInput(
+                "Unnamed features (discovery.features) are walked anew with the autoencoder, which an audit of a bank "
+                "has not: audit the images instead."
+            )
         return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
@@ -118,7 +124,9 @@ def audit(
             panel, settings = subject.panel, plan.walk_settings
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=plan.autoencoder, settings=settings)
 
-        finish({**_conclude(run, subject, standing, options, strips, watch), **chosen, **watch.spent()})
+        concluded = _conclude(run, subject, standing, options, strips, watch)
+        seek(run, plan, subject, watch)
+        finish({**concluded, **chosen, **watch.spent()})
     return run
 
 
@@ -145,6 +153,7 @@ def _prepared(
     source = open_images(images, size=getattr(autoencoder, "size", None))
     options = replace(options, search=settled(options.search, autoencoder))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
+    refuse_unknown(plan, subject)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
     start = record(
         settings={"kind": "audit", **plan.settings(), **whom},

@@ -8,13 +8,23 @@ from typing import Any
 
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, refuse_idle_descent
+from cfalign._discovery.options import DiscoveryOptions
 from cfalign._errors import BadInput
 from cfalign._runs.run import residual_of
 from cfalign._validation import Count, Share, Whole, options
 
 DECIDED_BY_THE_BANK = ("limit", "chunk", "both_ways", "search", "estimate")
 """Fields of ``AuditOptions`` that an audit of a bank cannot choose: its counterfactuals were made with them."""
-NOT_READ_BY_A_BANK = ("estimate", "shown", "max_findings", "min_effect", "min_response", "alignment", "effects")
+NOT_READ_BY_A_BANK = (
+    "estimate",
+    "shown",
+    "max_findings",
+    "min_effect",
+    "min_response",
+    "alignment",
+    "effects",
+    "discovery",
+)
 """Fields of ``AuditOptions`` that making a bank does not read: its heads are differentiable, and it concludes nothing.
 """
 
@@ -47,6 +57,8 @@ class AuditOptions:
     """Whether and how black boxes become bases."""
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
     effects: EffectOptions = field(default_factory=EffectOptions)
+    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
+    """Unnamed features; none are sought by default."""
 
     @property
     def without_gradients(self) -> bool:

@@ -175,7 +175,7 @@ def save(
     files, curves = {}, []
     for (image_id, base), strip in strips.items():
         files[image_id, base] = {
-            name: _save_png(run, f"images/{file_name(base)}/{file_name(image_id)}.{name}.png", image)
+            name: save_png(run, f"images/{file_name(base)}/{file_name(image_id)}.{name}.png", image)
             for name, image in strip.pictures.items()
         }
         steps = len(strip.lambdas)
@@ -202,7 +202,8 @@ def with_files(findings: Sequence[Finding], files: Mapping[tuple[str, str], dict
     return [replace(f, samples=samples(f)) for f in findings]
 
 
-def _save_png(run: Run, name: str, image: Tensor) -> str:
+def save_png(run: Run, name: str, image: Tensor) -> str:
+    """Write an image [c, h, w] in [0, 1] at a path relative to the run, which is returned."""
     pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     with written(run.path / name) as temporary:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, format="PNG")

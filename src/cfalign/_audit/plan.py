@@ -83,7 +83,10 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
-        return {"bases": list(self.bases), "heads": list(self.panel.labels), **asdict(self.options)}
+        options = asdict(self.options)
+        if not self.options.discovery.features:
+            del options["discovery"]
+        return {"bases": list(self.bases), "heads": list(self.panel.labels), **options}
 
     @cached_property
     def _own(self) -> tuple[Rows, Flags]:

@@ -58,6 +58,14 @@ def audit(
             "dimension and image, at most 1,024.",
         ),
     ] = False,
+    discover: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Also seek N features of every audited head that no reference head names.  \\[default: none]",
+        ),
+    ] = None,
     size: flags.Size = None,
     bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
@@ -75,7 +83,7 @@ def audit(
     """
     given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
-    given |= {"estimate.enabled": estimate or None}
+    given |= {"estimate.enabled": estimate or None, "discovery.features": discover}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     crew = where.chosen_engine(engine, address, workers, shard)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]

@@ -51,6 +51,12 @@ CONFLICTS = (
         because="the bank was made with its own",
         beside="bank",
     ),
+    Conflict(
+        "audit",
+        idle=("discover", "discovery"),
+        because="unnamed features are walked anew, with an autoencoder",
+        beside="bank",
+    ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
     *(
         Conflict(command, idle=("address", "workers"), because="only Ray has workers (--engine ray)", without="engine")

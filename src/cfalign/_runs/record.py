@@ -30,13 +30,14 @@ from cfalign.datasets.inventory import inventory_record
 from cfalign.datasets.label_reading import remembered
 
 IDENTITY = ("schema", "settings", "models", "data")
-KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images")
+KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed")
 _TABLES = ("matrix.csv", "effects.csv", "joint.csv", "gaps.csv")
 WRITTEN = (
     *_TABLES,
     "components.safetensors",
     "methods.json",
     "findings.json",
+    "unnamed.json",
     "report.html",
     "report.json",
     "report.md",

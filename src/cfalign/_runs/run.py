@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._findings import Finding
+from cfalign._findings import Finding, UnnamedFeature
 from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, StartsAt
 from cfalign._runs.codec import (
     Misfit,
@@ -33,6 +33,7 @@ from cfalign._runs.codec import (
 )
 from cfalign._runs.columns import Column
 from cfalign._runs.query import Selection, select, sql
+from cfalign._runs.unnamed import read_unnamed
 
 SCHEMA = 2
 FILES: dict[type, str] = {Cell: "matrix.csv", Effect: "effects.csv", GroupGap: "gaps.csv", JointEffect: "joint.csv"}
@@ -215,6 +216,14 @@ class Run:
         None.
         """
         return [plain(finding) for finding in self.found().findings]
+
+    def unnamed(self, audited: str | None = None) -> tuple[UnnamedFeature, ...]:
+        """The unnamed features, those of each audited head by number; empty where none were sought.
+
+        ``audited``: of one audited head. Raises BadInput when the run is not complete or the file is damaged.
+        """
+        self.finished()
+        return tuple(f for f in read_unnamed(self.path) if audited in (None, f.audited))
 
     def relations(self) -> list[dict[str, Any]]:
         """Heads that are correlated but not used, used but not correlated, and used one way only: the fields of

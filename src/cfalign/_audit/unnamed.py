@@ -1,0 +1,145 @@
+"""Unnamed features of the audited heads: sought after everything else, and kept in the run's folder ``unnamed``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from cfalign._analysis.statistics import People
+from cfalign._audit.informing import informed_for
+from cfalign._audit.pictures import save_png
+from cfalign._audit.plan import Plan
+from cfalign._audit.shards import people_of
+from cfalign._audit.subject import Subject
+from cfalign._discovery.discovery import Discovery, discover_in
+from cfalign._discovery.landscape import Heads, Landscape
+from cfalign._discovery.options import FEWEST
+from cfalign._errors import BadInput
+from cfalign._findings import Shown, UnnamedFeature
+from cfalign._runs.codec import file_name, write_parquet, write_tensors
+from cfalign._runs.columns import GROUP
+from cfalign._runs.progress import Progress
+from cfalign._runs.run import Run
+from cfalign._runs.unnamed import has_unnamed, write_unnamed
+from cfalign.datasets import ImageSource
+
+FOLDER = "unnamed"
+
+
+def refuse_unknown(plan: Plan, subject: Subject) -> None:
+    """Raises BadInput where nothing can tell what is unnamed: without reference heads, or with too few images."""
+    if not plan.options.discovery.features:
+        return
+    if set(subject.audited) & set(subject.attributes):
+        raise BadInput(
+            "Unnamed features (--discover) are what reference heads do not explain, and the audited classifier is its "
+            "own reference here: give other heads of these images by --reference (reference=)."
+        )
+    if len(plan.source.ids) < FEWEST:
+        raise BadInput(f"Unnamed features (--discover) need at least {FEWEST} images, got {len(plan.source.ids)}.")
+
+
+def seek(run: Run, plan: Plan, subject: Subject, progress: Progress) -> None:
+    """Find the unnamed features of every audited head, and write them with their pictures.
+
+    Nothing is done where none are asked for, or they are there already. Raises BadInput where fewer than 60 images can
+    be used.
+    """
+    options = plan.options
+    if not options.discovery.features or has_unnamed(run.path):
+        return
+    search = replace(options.search, metric="data")
+    autoencoder = informed_for(
+        search, plan.autoencoder, plan.source, folder=run.path / FOLDER, seed=options.seed, progress=progress
+    )
+    positions = plan.order()[: options.discovery.images].tolist()
+    found = discover_in(
+        Landscape.of(plan.source, autoencoder, search, options.batch),
+        Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values())),
+        positions,
+        _people(plan.source, positions, plan.groups),
+        options=options.discovery,
+        seed=options.seed,
+        progress=progress,
+    )
+    pictured = _Pictured(run, plan.source, found)
+    features = tuple(pictured.feature(number) for number in range(len(found.features)))
+    _write_lines(run, found)
+    write_unnamed(run.path, features)
+
+
+def _people(source: ImageSource, positions: list[int], groups: Mapping[str, str | None] | None) -> People | None:
+    if groups is None:
+        return None
+    ids = [source.ids[i] for i in positions]
+    table = pl.DataFrame(
+        {"image_id": ids, GROUP: [groups[i] for i in ids]}, schema={"image_id": pl.String, GROUP: pl.String}
+    )
+    return people_of(table)
+
+
+@dataclass(frozen=True)
+class _Pictured:
+    """Features whose pictures are written."""
+
+    run: Run
+    source: ImageSource
+    found: Discovery
+
+    def feature(self, number: int) -> UnnamedFeature:
+        """A feature with the paths of its pictures."""
+        feature, pictures = self.found.features[number], self.found.pictures[number]
+        folder = f"{FOLDER}/{file_name(feature.audited)}/{feature.number}"
+        tested = self.found.sample.some(self.found.tested)
+        places = tested.coordinates @ self.found.lines[number].direction
+        column = self.found.columns[feature.audited]
+        walked = []
+        for row in sorted(pictures.ends, key=lambda row: places[row]):
+            names = dict(zip(("original", "low", "high"), pictures.ends[row], strict=True))
+            place = float((places[row] - places.mean()) / (places.std() or 1.0))
+            shown = Shown(tested.ids[row], place, float(tested.scores[row, column]), {})
+            walked.append(replace(shown, files=self._files(folder, shown.image_id, names)))
+        strongest = float(pictures.difference.max()) or 1.0
+        return replace(
+            feature,
+            lowest=self._originals(folder, feature.lowest),
+            highest=self._originals(folder, feature.highest),
+            walked=tuple(walked),
+            difference=save_png(self.run, f"{folder}/difference.png", (pictures.difference / strongest)[None]),
+        )
+
+    def _originals(self, folder: str, shown: tuple[Shown, ...]) -> tuple[Shown, ...]:
+        place = {image_id: i for i, image_id in enumerate(self.source.ids)}
+        found = []
+        for one in shown:
+            images = self.source.load([place[one.image_id]]).images
+            files = self._files(folder, one.image_id, {"original": images[0]}) if len(images) else {}
+            found.append(replace(one, files=files))
+        return tuple(found)
+
+    def _files(self, folder: str, image_id: str, images: Mapping[str, Tensor]) -> dict[str, str]:
+        return {
+            what: save_png(self.run, f"{folder}/{file_name(image_id)}.{what}.png", image)
+            for what, image in images.items()
+        }
+
+
+def _write_lines(run: Run, found: Discovery) -> None:
+    """What a name needs: the direction of every feature, both ends, and where every image lies."""
+    write_tensors(
+        run.path / FOLDER / "lines.safetensors",
+        {
+            "directions": torch.from_numpy(np.stack([line.direction for line in found.lines])),
+            "ends": torch.tensor([[line.low, line.high] for line in found.lines], dtype=torch.float64),
+        },
+    )
+    tested = np.zeros(len(found.sample), dtype=bool)
+    tested[found.tested] = True
+    places = {f"{f.audited}:{f.number}": found.positions(i) for i, f in enumerate(found.features)}
+    table = pl.DataFrame({"image_id": list(found.sample.ids), "tested": tested, **places})
+    write_parquet(run.path / FOLDER / "positions.parquet", table)

@@ -1,0 +1,103 @@
+"""Images walked from one end of a feature to the other, and what every head answers at both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from cfalign._counterfactuals.batch import Rows
+from cfalign._discovery.landscape import Heads, Landscape, Sample, logits_of, scores_at
+from cfalign._results import Floats
+from cfalign._runs.progress import Progress
+
+
+@dataclass(frozen=True)
+class Line:
+    """A direction and the two positions on it that images are walked to."""
+
+    direction: Floats
+    """[coordinate], of length 1."""
+    low: float
+    high: float
+
+    @classmethod
+    def through(cls, direction: Floats, coordinates: Floats, ends: float) -> Line:
+        """Between two quantiles of the positions of images [image, coordinate]."""
+        low, high = np.quantile(coordinates @ direction, [ends, 1 - ends])
+        return cls(direction, float(low), float(high))
+
+    def ends(self, coordinates: Floats) -> Floats:
+        """Where images [image, coordinate] come to lie, all else as it was, [image, end, coordinate]."""
+        away = np.array([self.low, self.high]) - (coordinates @ self.direction)[:, None]
+        return np.asarray(coordinates[:, None] + away[..., None] * self.direction)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Panel scores at both ends of one line, [image, end, column], NaN where an image was not walked."""
+
+    scores: Floats
+
+    def change(self, column: int) -> Floats:
+        """Change of a head's score from the low end to the high one, [image]."""
+        return np.asarray(self.scores[:, 1, column] - self.scores[:, 0, column])
+
+    def named(self, column: int, known: Sequence[int], coefficients: Floats) -> Floats:
+        """The part of that change which the changes of known heads' logits explain, [image]."""
+        low = logits_of(self.scores[:, 0, column])
+        moved = logits_of(self.scores[:, 1][:, list(known)]) - logits_of(self.scores[:, 0][:, list(known)])
+        return np.asarray(expit(low + moved @ coefficients) - expit(low))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What walks along one line look like."""
+
+    difference: Tensor
+    """Mean over images of the largest |change| of a channel, [h, w]."""
+    ends: dict[int, tuple[Tensor, Tensor, Tensor]]
+    """Original and both ends [c, h, w] of the images to be shown, by their row in the sample."""
+
+
+def walk_lines(
+    landscape: Landscape,
+    heads: Heads,
+    sample: Sample,
+    lines: Sequence[Line],
+    *,
+    images: Sequence[Rows],
+    shown: Sequence[Rows],
+    progress: Progress,
+) -> tuple[list[Walked], list[Pictures]]:
+    """Every line walked by its images of the sample; each image is encoded once for all lines.
+
+    ``images``: rows of the sample by line. ``shown``: those of them whose pictures are kept; a line with none has no
+    pictures of any kind.
+    """
+    columns = len(heads.panel.labels)
+    scores = [np.full((len(sample), 2, columns), np.nan) for _ in lines]
+    kept: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = [{} for _ in lines]
+    differences: list[list[Tensor]] = [[] for _ in lines]
+    for rows, x, start in landscape.parts(sample.positions.tolist(), "unnamed features: walks", progress):
+        for number, line in enumerate(lines):
+            here = np.flatnonzero(np.isin(rows, images[number]))
+            if not len(here):
+                continue
+            points = line.ends(sample.coordinates[rows[here]]).reshape(2 * len(here), -1)
+            found, pictures = scores_at(landscape, heads.panel, start, points, here.repeat(2))
+            scores[number][rows[here]] = found.reshape(len(here), 2, columns)
+            if len(shown[number]):
+                both = pictures.unflatten(0, (len(here), 2))
+                differences[number].append((both[:, 1] - both[:, 0]).abs().amax(dim=1).cpu())
+                for at in np.flatnonzero(np.isin(rows[here], shown[number])).tolist():
+                    kept[number][int(rows[here][at])] = (x[here[at]].cpu(), *both[at].cpu())
+    drawn = [
+        Pictures(torch.cat(parts).mean(dim=0) if parts else torch.zeros(0, 0), ends)
+        for parts, ends in zip(differences, kept, strict=True)
+    ]
+    return [Walked(some) for some in scores], drawn
