@@ -12,7 +12,8 @@ from rich.table import Table
 
 from cfalign import report
 from cfalign._cli.output import print_json, print_table, say
-from cfalign._findings import Finding, FindingKind, Witness
+from cfalign._findings import Finding, FindingKind, UnnamedFeature, Witness
+from cfalign._runs.codec import plain
 from cfalign._runs.run import Run
 
 LISTED = 5  # skipped images on the terminal; run.json has all
@@ -27,10 +28,11 @@ def finish(run: Run, *, as_json: bool) -> None:
         record = run.record()
         kept = {key: record[key] for key in (*_HEADS, *_COUNTS)}
         kept |= {key: record[key] for key in ("inventory",) if key in record}
-        print_json({"run": str(run.path), **kept, "findings": run.findings()})
+        print_json({"run": str(run.path), **kept, "findings": run.findings(), "unnamed": plain(run.unnamed())})
         return
     record, found = run.record(), run.found().findings
     _tell_findings(found, record)
+    _tell_unnamed(run.unnamed())
     say(_counts(record))
     _tell_skipped(record["skipped"], record["images"])
     _tell_left_out(record.get("inventory"))
@@ -53,6 +55,24 @@ def _tell_findings(found: Sequence[Finding], record: Mapping[str, Any]) -> None:
     elif not found:
         least = _at_least(record, "min_effect")
         say(f"No findings: no attribute but a head's own concept has a clear effect (q < 0.05{least}).")
+
+
+def _tell_unnamed(features: Sequence[UnnamedFeature]) -> None:
+    """The features without a name that count, and how many were sought."""
+    if not features:
+        return
+    found = [f for f in features if f.found]
+    if not found:
+        say(f"No unnamed feature: none of the {len(features)} that were sought counts; the report tells their numbers.")
+        return
+    table = _table("Unnamed features: what is this? The report shows it", "feature", "effect")
+    for name in ("95 % interval", "q", "explains", "of unexplained", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rank, f in enumerate(found, start=1):
+        interval = f"[{f.ci_low:+.2f}, {f.ci_high:+.2f}]"
+        cells = (str(rank), f.audited, str(f.number), _signed(f.effect), interval, _q(f.q))
+        table.add_row(*map(escape, cells), f"{f.explains:.0%}", f"{f.unexplained:.0%}", str(f.n))
+    print_table(table)
 
 
 def _at_least(record: Mapping[str, Any], setting: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
-from cfalign._findings import Finding
+from cfalign._findings import Finding, UnnamedFeature
 from cfalign._results import Conclusions, Counts, Followed, StartsAt
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run, residual_of
 from cfalign.report.evidence import Region, behind, controls, regions, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
+from cfalign.report.unnamed import paths_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class ReportData:
     """Why each base has the method that it has, in sentences; empty where all have the one of the settings."""
     regions: Mapping[tuple[str, str], Region] = field(default_factory=dict)
     """The completed region of (image_id, base) behind a finding, where it was made by completion."""
+    unnamed: tuple[UnnamedFeature, ...] = ()
+    """Features that no reference head names, found or not; empty where none were sought."""
     image_warnings: tuple[str, ...] = ()
     """What was odd about the images when they were opened, in sentences."""
 
@@ -141,6 +144,7 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
     curves = run.table("curves") if run.shards("curves") else None
     pairs = {(s.image_id, s.base) for f in findings for s in f.samples}
     responses = behind(run, pairs)
+    unnamed = run.unnamed()
     return ReportData(
         run_dir=run.path,
         versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
@@ -158,7 +162,8 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         conclusions=conclusions,
         controls=controls(run, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
-        pictures=_pictures(run, conclusions.findings),
+        pictures=_pictures(run, conclusions.findings, unnamed),
+        unnamed=unnamed,
         methods={str(label): str(one["why"]) for label, one in (record.get("methods") or {}).items()},
         regions=regions(responses, pairs=pairs),
         image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),
@@ -186,12 +191,13 @@ def _source(data: Mapping[str, Any]) -> str:
     return str(data["source"]) if "source" in data else f"bank {data['bank']}"
 
 
-def _pictures(run: Run, findings: Sequence[Finding]) -> dict[str, Pixels]:
-    """Only files inside the run directory: a path in findings.json cannot pull anything else into a page that is
+def _pictures(run: Run, findings: Sequence[Finding], unnamed: Sequence[UnnamedFeature]) -> dict[str, Pixels]:
+    """Only files inside the run directory: a path in its JSON files cannot pull anything else into a page that is
     passed on.
     """
     root, kinds = run.path.resolve(), run.start.pictures
     names = [s.files[kind] for f in findings for s in f.samples for kind in kinds if kind in s.files]
+    names += [path for feature in unnamed if feature.found for path in paths_of(feature)]
     inside = [name for name in dict.fromkeys(names) if (root / name).resolve().is_relative_to(root)]
     read = {name: read_small(root / name) for name in inside}
     return {name: pixels for name, pixels in read.items() if pixels is not None}

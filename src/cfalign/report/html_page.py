@@ -16,7 +16,7 @@ from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._findings import Finding, Sample
 from cfalign._results import Effect, Outcome, StartsAt
-from cfalign.report import page_images, verdict, wording
+from cfalign.report import page_images, unnamed, verdict, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
 
@@ -82,7 +82,7 @@ def _with_marks(sentence: str) -> Markup:
 def _context(data: ReportData) -> dict[str, Any]:
     blocks, heatmap, controls = _effect_blocks(data), _heatmap(data), _controls(data)
     figures_drawn = [heatmap, controls["plot"], controls["rest"], *(p for b in blocks for p in b.figures)]
-    left = PAGE_BUDGET - sum(len(drawn or "") for drawn in figures_drawn) - _TABLES
+    budget = _Budget(PAGE_BUDGET - sum(len(drawn or "") for drawn in figures_drawn) - _TABLES)
     return {
         "data": data,
         "style": style,
@@ -97,7 +97,9 @@ def _context(data: ReportData) -> dict[str, Any]:
         "responses": _responses(data),
         "what_is_found": "response" if verdict.only_responses(data) else "finding",
         "overview": len(data.audited) > _FULL_PLOTS,
-        "findings": _findings(data, _Budget(left)),
+        "findings": _findings(data, budget),
+        "unnamed": _unnamed(data, budget),
+        "not_found": [_whole(s) for s in unnamed.rejected(data.unnamed, code)],
         "heatmap": heatmap,
         "colour_bar": Markup(figures.colour_bar()),
         "bases": [_base_row(data, b) for b in data.shown_bases],
@@ -125,6 +127,16 @@ def _context(data: ReportData) -> dict[str, Any]:
         "readings": wording.READINGS,
         "limits": wording.LIMITS,
     }
+
+
+def _unnamed(data: ReportData, budget: _Budget) -> list[tuple[unnamed.Picture, Markup, Markup]]:
+    """The unnamed features that count, each with its sentences."""
+    found = [
+        unnamed.pictured(feature, data.run_dir, data.pictures, budget.spend, code)
+        for feature in data.unnamed
+        if feature.found
+    ]
+    return [(picture, _whole(picture.sentence), _whole(picture.explained)) for picture in found]
 
 
 def _outcome_keys(data: ReportData) -> list[tuple[str, str | None, str]]:

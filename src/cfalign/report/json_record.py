@@ -23,6 +23,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
         "summary": verdict.sentences(data, str) or [verdict.no_finding(data)],
         "cautions": wording.cautions(data, str),
         "findings": found.findings,
+        "unnamed": data.unnamed,
         "effects": [_effect(e) for e in found.effects if e.audited in data.shown],
         "joint": [j for j in found.joint if j.audited in data.shown],
         "standings": counts.standings,

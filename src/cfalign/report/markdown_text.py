@@ -11,7 +11,7 @@ from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
 from cfalign._findings import Finding, Sample
 from cfalign._results import ALPHA, Cell, Effect, Outcome, StartsAt
-from cfalign.report import verdict, wording
+from cfalign.report import unnamed, verdict, wording
 from cfalign.report.content import ReportData
 
 _WIDEST = 14
@@ -26,6 +26,7 @@ def markdown(data: ReportData) -> str:
     if left_out := wording.left_out(data, code):
         parts.append(left_out)
     parts += _findings(data)
+    parts += _unnamed(data)
     cautions = wording.cautions(data, code)
     if cautions:
         parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
@@ -75,6 +76,25 @@ def _findings(data: ReportData) -> list[str]:
         if strips:
             parts += [f"Finding {finding.rank}: {_readings(finding)}.", *strips]
     return parts
+
+
+def _unnamed(data: ReportData) -> list[str]:
+    if not data.unnamed:
+        return []
+    parts = ["## Unnamed features: what is this?"]
+    for feature in data.unnamed:
+        if not feature.found:
+            continue
+        parts.append(f"{unnamed.headline(feature, code)}. {unnamed.explanation(feature, code)}")
+        for name, shown in (("high end", feature.highest), ("low end", feature.lowest)):
+            files = [s.files["original"] for s in shown if "original" in s.files]
+            cells = [f"![{name}]({quote(file, safe='/')})" for file in files]
+            parts.append(_table([name] + [" "] * (len(cells) - 1), [cells], numbers_from=len(cells)) if cells else "")
+        parts.append(f"Give it a name: {code(unnamed.naming(data.run_dir, feature))}")
+    rejected = unnamed.rejected(data.unnamed, code)
+    if rejected:
+        parts += ["Sought, and not counted:", "\n".join(f"- {sentence}" for sentence in rejected)]
+    return [part for part in parts if part]
 
 
 def _readings(finding: Finding) -> str:
