@@ -13,6 +13,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``Reference``           trusted attribute heads and an independent judge of them, for ``audit`` and ``bank``
 ``Run``                 a run directory: matrix, effects, gaps, findings as tables, and queries over its images;
                         ``conclusions()`` has them typed: ``Cell``, ``Effect``, ``GroupGap``, ``Finding``
+``name_feature``        a reference head of a feature that no head names, found by an audit (``DiscoveryOptions``)
 ``check``               the effects of a run that nobody expected
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
@@ -36,10 +37,11 @@ from cfalign._audit.gate import check, read_relations
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift
 from cfalign._counterfactuals.options import DescentOptions, EstimateOptions, SearchOptions
+from cfalign._discovery.options import DiscoveryOptions
 from cfalign._errors import BadInput, BadModel, CfalignError, RunMismatch, StorageFailed
 from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
-from cfalign._findings import Finding
+from cfalign._findings import Finding, UnnamedFeature
 from cfalign._heads.composition import Composition
 from cfalign._heads.reference import Reference
 from cfalign._rectification.options import RectificationOptions
@@ -64,6 +66,7 @@ __all__ = [
     "Composition",
     "Counterfactuals",
     "DescentOptions",
+    "DiscoveryOptions",
     "Effect",
     "EffectOptions",
     "EstimateOptions",
@@ -80,6 +83,7 @@ __all__ = [
     "RunMismatch",
     "SearchOptions",
     "StorageFailed",
+    "UnnamedFeature",
     "__version__",
     "audit",
     "autoencoders",
@@ -94,6 +98,7 @@ __all__ = [
     "latent_shift",
     "load_bank",
     "merge",
+    "name_feature",
     "read_relations",
     "rectify",
     "report",
@@ -106,6 +111,8 @@ def __getattr__(name: str) -> typing.Any:
     """What takes long to import, when it is first asked for."""
     if name == "LatentShift":
         found = importlib.import_module("cfalign._explanation.captum").LatentShift
+    elif name == "name_feature":
+        found = importlib.import_module("cfalign._discovery.naming").name_feature
     elif name in ("benchmarks", "datasets", "training"):
         found = importlib.import_module(f"cfalign.{name}")
     else:

@@ -25,10 +25,8 @@ from cfalign._runs.codec import file_name, write_parquet, write_tensors
 from cfalign._runs.columns import GROUP
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import Run
-from cfalign._runs.unnamed import has_unnamed, write_unnamed
+from cfalign._runs.unnamed import MATERIAL, UNNAMED_FOLDER, folder_of, has_unnamed, write_unnamed
 from cfalign.datasets import ImageSource
-
-FOLDER = "unnamed"
 
 
 def refuse_unknown(plan: Plan, subject: Subject) -> None:
@@ -55,7 +53,7 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress) -> None:
         return
     search = replace(options.search, metric="data")
     autoencoder = informed_for(
-        search, plan.autoencoder, plan.source, folder=run.path / FOLDER, seed=options.seed, progress=progress
+        search, plan.autoencoder, plan.source, folder=run.path / UNNAMED_FOLDER, seed=options.seed, progress=progress
     )
     positions = plan.order()[: options.discovery.images].tolist()
     found = discover_in(
@@ -94,7 +92,7 @@ class _Pictured:
     def feature(self, number: int) -> UnnamedFeature:
         """A feature with the paths of its pictures."""
         feature, pictures = self.found.features[number], self.found.pictures[number]
-        folder = f"{FOLDER}/{file_name(feature.audited)}/{feature.number}"
+        folder = folder_of(feature)
         tested = self.found.sample.some(self.found.tested)
         places = tested.coordinates @ self.found.lines[number].direction
         column = self.found.columns[feature.audited]
@@ -104,6 +102,8 @@ class _Pictured:
             place = float((places[row] - places.mean()) / (places.std() or 1.0))
             shown = Shown(tested.ids[row], place, float(tested.scores[row, column]), {})
             walked.append(replace(shown, files=self._files(folder, shown.image_id, names)))
+        if feature.found:
+            self._keep_material(folder, number)
         strongest = float(pictures.difference.max()) or 1.0
         return replace(
             feature,
@@ -111,6 +111,19 @@ class _Pictured:
             highest=self._originals(folder, feature.highest),
             walked=tuple(walked),
             difference=save_png(self.run, f"{folder}/difference.png", (pictures.difference / strongest)[None]),
+        )
+
+    def _keep_material(self, folder: str, number: int) -> None:
+        """What a head of the feature is learnt from, so that a name needs neither images nor models."""
+        pictures, places = self.found.pictures[number], self.found.positions(number)
+        tested = self.found.tested[pictures.rows]
+        write_tensors(
+            self.run.path / folder / MATERIAL,
+            {
+                "images": pictures.small,
+                "positions": torch.from_numpy(places[tested]),
+                "all_positions": torch.from_numpy(places),
+            },
         )
 
     def _originals(self, folder: str, shown: tuple[Shown, ...]) -> tuple[Shown, ...]:
@@ -132,7 +145,7 @@ class _Pictured:
 def _write_lines(run: Run, found: Discovery) -> None:
     """What a name needs: the direction of every feature, both ends, and where every image lies."""
     write_tensors(
-        run.path / FOLDER / "lines.safetensors",
+        run.path / UNNAMED_FOLDER / "lines.safetensors",
         {
             "directions": torch.from_numpy(np.stack([line.direction for line in found.lines])),
             "ends": torch.tensor([[line.low, line.high] for line in found.lines], dtype=torch.float64),
@@ -142,4 +155,4 @@ def _write_lines(run: Run, found: Discovery) -> None:
     tested[found.tested] = True
     places = {f"{f.audited}:{f.number}": found.positions(i) for i, f in enumerate(found.features)}
     table = pl.DataFrame({"image_id": list(found.sample.ids), "tested": tested, **places})
-    write_parquet(run.path / FOLDER / "positions.parquet", table)
+    write_parquet(run.path / UNNAMED_FOLDER / "positions.parquet", table)

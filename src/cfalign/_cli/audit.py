@@ -14,7 +14,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
-from cfalign._cli.inputs import asked, names_in, opened_for, reference_with_judge, refuse_other_groups
+from cfalign._cli.inputs import asked, names_in, one_or_all, opened_for, reference_with_judge, refuse_other_groups
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
 from cfalign._cli.witness import given_flags, offer
@@ -29,8 +29,8 @@ def audit(
     classifier: flags.Audited,
     images: flags.OptionalImages = None,
     autoencoder: flags.OptionalAutoencoder = None,
-    reference: flags.OptionalReference = None,
-    judge: flags.Judge = None,
+    reference: flags.OptionalReferences = None,
+    judge: flags.Judges = None,
     bank: Annotated[
         Path | None, typer.Option(help="A bank from `cfalign bank`, instead of images: forward passes only.")
     ] = None,
@@ -117,7 +117,7 @@ def audit(
                 out=out,
                 progress=bars,
             )
-    models = {"autoencoder": autoencoder, "classifier": classifier, "reference": reference, "bank": bank}
+    models = {"autoencoder": autoencoder, "classifier": classifier, "reference": one_or_all(reference), "bank": bank}
     remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models})
     if not crew.part.whole:
         where.tell_part(run, crew.part, out=out, as_json=as_json)

@@ -21,9 +21,9 @@ from cfalign.engines import using
 def bank(
     context: typer.Context,
     images: flags.Images,
-    reference: flags.Reference,
+    reference: flags.References,
     autoencoder: flags.Autoencoder,
-    judge: flags.Judge = None,
+    judge: flags.Judges = None,
     attributes: Annotated[
         str | None, typer.Option(help="Heads that get counterfactuals, comma-separated.  \\[default: all]")
     ] = None,

@@ -78,14 +78,22 @@ Audited = Annotated[
 Autoencoder = Annotated[str, typer.Option(help=f"Autoencoder of the images: {MODEL}.", show_default=False)]
 OptionalAutoencoder = Annotated[str | None, typer.Option(help=f"Autoencoder of the images: {MODEL}.")]
 Reference = Annotated[str, typer.Option(help=f"Trusted attribute heads: {MODEL}.", show_default=False)]
+References = Annotated[
+    list[str], typer.Option(help=f"Trusted attribute heads: {MODEL}. May be repeated.", show_default=False)
+]
 OptionalReference = Annotated[
     str | None, typer.Option(help="Trusted attribute heads.  \\[default: the classifier's own heads]")
 ]
-Judge = Annotated[
-    str | None,
+OptionalReferences = Annotated[
+    list[str] | None,
+    typer.Option(help="Trusted attribute heads; may be repeated.  \\[default: the classifier's own heads]"),
+]
+Judges = Annotated[
+    list[str] | None,
     typer.Option(
         help="Independently trained heads of the same attributes, which measure how far each attribute really moved, "
-        "or none.  \\[default: embedded:oracle for the embedded reference, else none]"
+        "or none; may be repeated.  \\[default: embedded:oracle for the embedded reference, that of a named feature, "
+        "else none]"
     ),
 ]
 Bases = Annotated[

@@ -153,12 +153,25 @@ def refuse_other_groups(bank: Bank, column: str | None) -> None:
     )
 
 
-def reference_with_judge(spec: str, judge: str | None, *, trust: bool) -> Classifier | Reference:
+def reference_with_judge(specs: Sequence[str], judges: Sequence[str] | None, *, trust: bool) -> Classifier | Reference:
     """The reference heads, and the judge that is asked for: none at all for the word none."""
-    reference = classifiers.load(spec, trust=trust)
-    if judge is None:
+    reference = _joined(specs, trust=trust)
+    if not judges:
         return reference
-    return Reference(reference, None if judge == "none" else classifiers.load(judge, trust=trust))
+    if "none" in judges and len(judges) > 1:
+        raise BadInput(f"--judge: none goes with no other judge, got {', '.join(judges)}.")
+    return Reference(reference, None if judges[0] == "none" else _joined(judges, trust=trust))
+
+
+def _joined(specs: Sequence[str], *, trust: bool) -> Classifier:
+    """The heads of all these classifiers as one, or the only one."""
+    found = [classifiers.load(spec, trust=trust) for spec in dict.fromkeys(specs)]
+    return found[0] if len(found) == 1 else classifiers.JoinedClassifier(found)
+
+
+def one_or_all(specs: Sequence[str] | None) -> str | list[str] | None:
+    """Specs for a record: the only one as it is."""
+    return specs[0] if specs and len(specs) == 1 else list(specs) if specs else None
 
 
 def names_in(text: str | None, *, flag: str) -> list[str] | None:

@@ -115,7 +115,8 @@ class SheetInputs:
     images: str | None
     autoencoder: str | None
     classifier: tuple[str, ...]
-    reference: str | None
+    reference: str | Sequence[str] | None
+    """One, or several whose heads stand side by side."""
     bank: Path | None
     size: int | None
 
@@ -151,7 +152,8 @@ def _pictured(rows: pl.DataFrame, run: Run, named: SheetInputs, *, trust: bool) 
             f"{len(needed)} of {len(rows)} rows are not among the images that the run holds, which are those of its "
             f"findings, and are made again from its models: give {' '.join(options)}."
         )
-    specs = [*([] if inputs.reference is None else [inputs.reference]), *inputs.classifier]
+    references = [inputs.reference] if isinstance(inputs.reference, str) else list(inputs.reference or ())
+    specs = [*references, *inputs.classifier]
     models = SheetModels(
         autoencoders.load(inputs.autoencoder or "", trust=trust),
         [classifiers.load(spec, trust=trust) for spec in specs],

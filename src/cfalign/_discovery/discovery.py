@@ -126,7 +126,7 @@ def discover_in(
     return Discovery(
         features=tuple(_decided(features, options)),
         lines=tuple(candidate.line for candidate in candidates),
-        pictures=tuple(pictures[: len(candidates)]),
+        pictures=tuple(pictures),
         sample=sample,
         tested=testing,
         columns=dict(zip(heads.audited, heads.columns(heads.audited), strict=True)),

@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor
+from torch.nn import functional
 
 from cfalign._counterfactuals.batch import Rows
 from cfalign._discovery.landscape import Heads, Landscape, Sample, logits_of, scores_at
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
+
+SMALL = 96
+"""Side in px above which the images that a name is learnt from are scaled down."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class Pictures:
     """Mean over images of the largest |change| of a channel, [h, w]."""
     ends: dict[int, tuple[Tensor, Tensor, Tensor]]
     """Original and both ends [c, h, w] of the images to be shown, by their row in the sample."""
+    rows: Rows
+    """Of the walked images in the sample."""
+    small: Tensor
+    """Each of them, its low end and its high end in 8 bits, at most ``SMALL`` a side, [image, 3, c, h, w]."""
 
 
 def walk_lines(
@@ -76,13 +84,15 @@ def walk_lines(
 ) -> tuple[list[Walked], list[Pictures]]:
     """Every line walked by its images of the sample; each image is encoded once for all lines.
 
-    ``images``: rows of the sample by line. ``shown``: those of them whose pictures are kept; a line with none has no
-    pictures of any kind.
+    ``images``: rows of the sample by line. ``shown``: those of them whose pictures are kept. Pictures are those of the
+    lines that show any, in their order.
     """
     columns = len(heads.panel.labels)
     scores = [np.full((len(sample), 2, columns), np.nan) for _ in lines]
     kept: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = [{} for _ in lines]
     differences: list[list[Tensor]] = [[] for _ in lines]
+    small: list[list[Tensor]] = [[] for _ in lines]
+    walked: list[list[Rows]] = [[] for _ in lines]
     for rows, x, start in landscape.parts(sample.positions.tolist(), "unnamed features: walks", progress):
         for number, line in enumerate(lines):
             here = np.flatnonzero(np.isin(rows, images[number]))
@@ -94,10 +104,22 @@ def walk_lines(
             if len(shown[number]):
                 both = pictures.unflatten(0, (len(here), 2))
                 differences[number].append((both[:, 1] - both[:, 0]).abs().amax(dim=1).cpu())
+                small[number].append(_small(torch.cat([x[here][:, None], both], dim=1)))
+                walked[number].append(rows[here])
                 for at in np.flatnonzero(np.isin(rows[here], shown[number])).tolist():
                     kept[number][int(rows[here][at])] = (x[here[at]].cpu(), *both[at].cpu())
     drawn = [
-        Pictures(torch.cat(parts).mean(dim=0) if parts else torch.zeros(0, 0), ends)
-        for parts, ends in zip(differences, kept, strict=True)
+        Pictures(torch.cat(differences[number]).mean(dim=0), ends, np.concatenate(walked[number]), torch.cat(parts))
+        for number, (ends, parts) in enumerate(zip(kept, small, strict=True))
+        if parts
     ]
     return [Walked(some) for some in scores], drawn
+
+
+def _small(images: Tensor) -> Tensor:
+    """Images [image, k, c, h, w] in 8 bits, scaled down."""
+    flat = images.flatten(0, 1)
+    if min(flat.shape[-2:]) > SMALL:
+        flat = functional.interpolate(flat, size=(SMALL, SMALL), mode="area")
+    pixels = (flat.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return pixels.view(*images.shape[:2], *pixels.shape[1:])

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from cfalign._errors import BadInput
 from cfalign._findings import UnnamedFeature
-from cfalign._runs.codec import Misfit, built, plain, read_json, write_json
+from cfalign._runs.codec import Misfit, built, file_name, plain, read_json, write_json
 
 UNNAMED = "unnamed.json"
+UNNAMED_FOLDER = "unnamed"
+"""Their pictures."""
+MATERIAL = "images.safetensors"
+"""Of a feature that was found: what a head of it is learnt from."""
+JUDGE = "judge"
+"""The folder of the judge of a named feature, in that of its head."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,11 @@ class Unnamed:
     """The content of the file."""
 
     features: tuple[UnnamedFeature, ...]
+
+
+def folder_of(feature: UnnamedFeature) -> str:
+    """The folder of a feature, relative to its run."""
+    return f"{UNNAMED_FOLDER}/{file_name(feature.audited)}/{feature.number}"
 
 
 def write_unnamed(folder: Path, features: Sequence[UnnamedFeature]) -> None:

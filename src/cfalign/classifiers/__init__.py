@@ -12,6 +12,7 @@
 ``preprocessing``        from images in [0, 1] to a model's input
 ``outputs``              from a model's outputs to logits
 ``composed_classifier``  a composition of heads as a classifier of its own
+``joined``               the heads of several classifiers as one
 ``saved_composition``    a composition as a file
 ``attribute_network``    the network that cfalign trains
 ``families``             one module per family of ``FAMILY:NAME``
@@ -22,12 +23,14 @@
 from cfalign.classifiers.black_box import BlackBox, black_box
 from cfalign.classifiers.by_spec import load, planted
 from cfalign.classifiers.composed_classifier import ComposedClassifier
+from cfalign.classifiers.joined import JoinedClassifier
 from cfalign.classifiers.preprocessing import Preprocessing
 from cfalign.classifiers.wrapped_classifier import WrappedClassifier, wrap
 
 __all__ = [
     "BlackBox",
     "ComposedClassifier",
+    "JoinedClassifier",
     "Preprocessing",
     "WrappedClassifier",
     "black_box",

@@ -1,0 +1,158 @@
+"""A name for an unnamed feature: a small head that sees it, and a judge of that head.
+
+Both are trained on images of the run. Those that were walked to the high end of the feature have it, those that were
+walked to the low end have not, and all else is equal in them; the images themselves count by the end that they lie
+nearer to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cfalign._errors import BadInput
+from cfalign._findings import UnnamedFeature
+from cfalign._results import Floats
+from cfalign._runs.codec import damaged
+from cfalign._runs.progress import Progress, silent
+from cfalign._runs.run import Run
+from cfalign._runs.unnamed import JUDGE, MATERIAL, folder_of
+from cfalign.datasets import Labels, TensorImages, target_name
+from cfalign.datasets.labels import Leftover
+from cfalign.training import ClassifierTraining, second, train_classifier
+from cfalign.training.classifier import ClassifierReport
+
+UNSURE = 0.25
+"""Standard deviations around the border between both kinds of images, in which an image counts as neither."""
+STEPS, WIDTHS = 250, (16, 32, 64, 96)
+"""A small network is enough for one feature."""
+SOURCE = "image"
+"""The column that says which image another one was walked from."""
+
+
+@dataclass(frozen=True)
+class NamedFeature:
+    """A head that was made of an unnamed feature."""
+
+    name: str
+    """The target."""
+    folder: Path
+    """Of the head: a classifier spec."""
+    feature: UnnamedFeature
+    head: ClassifierReport
+    judge: ClassifierReport
+
+    def __repr__(self) -> str:
+        return f"NamedFeature({self.name!r}, {str(self.folder)!r}, AUROC {self.head.auroc:.2f})"
+
+
+def name_feature(
+    run: Run | str | Path,
+    number: int,
+    name: str,
+    *,
+    of: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> NamedFeature:
+    """Make a reference attribute of an unnamed feature: a head, and an independently trained judge of it.
+
+    Args:
+        run: an audit that has sought unnamed features, or its folder.
+        number: of the feature, as the report counts those of a head.
+        name: what a person sees in it.
+        of: the audited head; may be left out where only one has features that were found.
+        out: the folder of the head, by default ``named/NAME`` in that of the run. ``classifiers.load`` reads it.
+        seed: of the trainings.
+        progress: called with (stage, done, total).
+
+    Raises BadInput for a feature that the run has not found.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    target = target_name(name)
+    if not target:
+        raise BadInput(f"A name needs letters or digits, got {name!r}.")
+    feature = _wanted(run, number, of)
+    folder = Path(out).expanduser() if out is not None else run.path / "named" / target
+    images, labels = _material(run, feature, target)
+    side = min(images.shape)
+    options = ClassifierTraining(
+        size=side - side % 16 or 16,
+        seed=seed,
+        steps=STEPS,
+        widths=WIDTHS,
+        person_column=SOURCE,
+        horizontal_flip=False,
+    )
+    head = train_classifier(images, labels, out=folder, options=options, progress=progress)
+    witness = replace(second(options), half="all")
+    judge = train_classifier(images, labels, out=folder / JUDGE, options=witness, progress=progress)
+    return NamedFeature(target, folder, feature, head, judge)
+
+
+def _wanted(run: Run, number: int, of: str | None) -> UnnamedFeature:
+    features = run.unnamed()
+    if not features:
+        raise BadInput(f"{run.path} has sought no unnamed features: audit with --discover N (discovery.features).")
+    found = [f for f in features if f.found]
+    if not found:
+        raise BadInput(f"{run.path} has found no unnamed feature that counts, so there is none to name.")
+    heads = list(dict.fromkeys(f.audited for f in found))
+    if of is None and len(heads) > 1:
+        raise BadInput(f"Several heads have unnamed features: say by --of (of=) which one, of {', '.join(heads)}.")
+    audited = heads[0] if of is None else of
+    for feature in found:
+        if (feature.audited, feature.number) == (audited, number):
+            return feature
+    known = "; ".join(f"{f.number} of {f.audited}" for f in found)
+    raise BadInput(f"{run.path} has found no unnamed feature {number} of {audited!r}; it has {known}.")
+
+
+def _material(run: Run, feature: UnnamedFeature, target: str) -> tuple[TensorImages, Labels]:
+    """Images and both ends of their walks, with the label of each."""
+    file = run.path / folder_of(feature) / MATERIAL
+    if not file.is_file():
+        raise BadInput(f"The run lacks {file}: parts of it were removed; run the audit again.")
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise damaged(file, error) from error
+    pictures, places = tensors["images"], tensors["positions"].numpy()
+    spread = tensors["all_positions"].numpy()
+    there = labelled(places, spread)
+    values = np.column_stack([there, np.zeros(len(there)), np.ones(len(there))])
+    names = [f"{number:05d}.{what}" for number in range(len(places)) for what in ("image", "low", "high")]
+    ids = tuple(names)
+    nothing = Leftover(0, ())
+    labels = Labels(
+        ids=ids,
+        targets=(target,),
+        values=values.reshape(-1, 1),
+        split=None,
+        extra={SOURCE: tuple(name.partition(".")[0] for name in names)},
+        unmatched_rows=nothing,
+        images_without_row=nothing,
+        ignored_columns={},
+    )
+    return TensorImages(pictures.flatten(0, 1).float() / 255, list(ids)), labels
+
+
+def labelled(places: Floats, spread: Floats) -> Floats:
+    """1 for images on the high side of the border between two kinds, 0 on the low side, NaN near the border, [image].
+
+    ``spread``: the places of all images. The border is the one that leaves the least variance within both kinds (Otsu).
+    """
+    ordered = np.sort(spread)
+    counts = np.arange(1, len(ordered))
+    sums = np.cumsum(ordered)[:-1]
+    low, high = sums / counts, (ordered.sum() - sums) / (len(ordered) - counts)
+    between = counts * (len(ordered) - counts) * (high - low) ** 2
+    best = int(np.argmax(between))
+    border = (ordered[best] + ordered[best + 1]) / 2
+    unsure = np.abs(places - border) < UNSURE * spread.std()
+    return np.where(unsure, np.nan, (places > border).astype(np.float64))
