@@ -6,6 +6,7 @@
 ``photographs``: do effects rank classifiers trained on confounded photographs as their worst-group gaps do? ·
 ``references``: how accurate are effects when the reference heads learnt from confounded images? ·
 ``truth``: what is the true effect of every attribute on a classifier? ·
+``unnamed``: are shortcuts found that no reference head names? ·
 ``speed``: what does a counterfactual cost?
 """
 
@@ -17,6 +18,7 @@ from cfalign.benchmarks.robustness import Robustness, robustness
 from cfalign.benchmarks.semantics import Semantics, embedded_semantics, semantics
 from cfalign.benchmarks.speed import Speed, SpeedOptions, speed
 from cfalign.benchmarks.truth import Truth, truth
+from cfalign.benchmarks.unnamed import Unnamed, UnnamedOptions, unnamed
 
 __all__ = [
     "BenchmarkOptions",
@@ -32,6 +34,8 @@ __all__ = [
     "Speed",
     "SpeedOptions",
     "Truth",
+    "Unnamed",
+    "UnnamedOptions",
     "counterfactuals",
     "detection",
     "embedded_semantics",
@@ -41,4 +45,5 @@ __all__ = [
     "semantics",
     "speed",
     "truth",
+    "unnamed",
 ]

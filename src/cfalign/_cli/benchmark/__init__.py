@@ -12,9 +12,10 @@ from cfalign._cli.benchmark.robustness import robustness
 from cfalign._cli.benchmark.semantics import semantics
 from cfalign._cli.benchmark.speed import speed
 from cfalign._cli.benchmark.truth import truth
+from cfalign._cli.benchmark.unnamed import unnamed
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
-for command in (semantics, counterfactuals, detection, robustness, photographs, references, truth, speed):
+for command in (semantics, counterfactuals, detection, robustness, photographs, references, truth, unnamed, speed):
     app.command()(command)
 
 __all__ = ["app"]
