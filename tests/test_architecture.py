@@ -24,7 +24,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("studies", ("_paper", "benchmarks")),
     ("stages", ("_audit", "_explanation", "_rectification")),
     ("drawing", ("_figures",)),
-    ("unnamed features", ("_discovery",)),
+    ("unnamed features and regions", ("_discovery", "_regions")),
     ("training", ("training",)),
     ("counterfactuals", ("_counterfactuals",)),
     ("analysis", ("_analysis",)),

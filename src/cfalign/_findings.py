@@ -163,3 +163,30 @@ class UnnamedFeature:
     walked: tuple[Shown, ...] = ()
     difference: str = ""
     """A picture of the mean absolute difference between both ends of the walks: its path."""
+
+
+@dataclass(frozen=True)
+class RegionShare:
+    """How much of what an attribute does to an audited head lies in one region of the image; a row of ``regions.csv``.
+
+    Regions interact, so two shares are given. All shares are NaN where the whole is not clear.
+    """
+
+    audited: str
+    attribute: str
+    """Whose counterfactuals they are: an attribute, the audited head itself, or ``unnamed 1``."""
+    region: str
+    whole: float
+    """Change of the audited score per change of the attribute's own, ΣΔ / ΣΔ; of an unnamed feature its mean change."""
+    whole_low: float
+    whole_high: float
+    inside: float
+    """Share of it when nothing but this region changes."""
+    inside_low: float
+    inside_high: float
+    lost: float
+    """Share of it that is lost when everything but this region changes."""
+    lost_low: float
+    lost_high: float
+    n: int
+    """Counterfactuals."""

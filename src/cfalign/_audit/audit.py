@@ -15,6 +15,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import ENDS, Strip, extents, save, shown, walked_again, with_files
 from cfalign._audit.plan import Plan
 from cfalign._audit.preparation import prepared
+from cfalign._audit.regions import refuse_unreadable, split
 from cfalign._audit.shards import groups_seen
 from cfalign._audit.subject import (
     Audited,
@@ -34,7 +35,7 @@ from cfalign._audit.unnamed import refuse_unknown, seek
 from cfalign._audit.witness import Watched, standings
 from cfalign._counterfactuals.origins import settled
 from cfalign._errors import BadInput
-from cfalign._findings import Standing
+from cfalign._findings import RegionShare, Standing
 from cfalign._heads.panel import Panel, labelled
 from cfalign._heads.reference import Reference
 from cfalign._models.fingerprint import fingerprint
@@ -43,7 +44,7 @@ from cfalign._runs.codec import plain
 from cfalign._runs.probes import first_images
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.record import Stopwatch, opened, record
-from cfalign._runs.run import Run
+from cfalign._runs.run import FILES, Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
 from cfalign.engines import current
@@ -102,10 +103,10 @@ def audit(
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
-        if options.discovery.features:
+        if options.discovery.features or options.regions.spec is not None:
             raise BadInput(
-                "Unnamed features (discovery.features) are walked anew with the autoencoder, which an audit of a bank "
-                "has not: audit the images instead."
+                "Unnamed features (discovery.features) and regions (regions.spec) are walked anew with the "
+                "autoencoder, which an audit of a bank has not: audit the images instead."
             )
         return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
@@ -125,7 +126,8 @@ def audit(
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=plan.autoencoder, settings=settings)
 
         concluded = _conclude(run, subject, standing, options, strips, watch)
-        seek(run, plan, subject, watch)
+        wanted = options.regions.spec is not None and not (run.path / FILES[RegionShare]).is_file()
+        split(run, plan, subject, seek(run, plan, subject, watch, again=wanted), watch)
         finish({**concluded, **chosen, **watch.spent()})
     return run
 
@@ -154,6 +156,7 @@ def _prepared(
     options = replace(options, search=settled(options.search, autoencoder))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     refuse_unknown(plan, subject)
+    refuse_unreadable(plan)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
     start = record(
         settings={"kind": "audit", **plan.settings(), **whom},

@@ -10,6 +10,7 @@ from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, refuse_idle_descent
 from cfalign._discovery.options import DiscoveryOptions
 from cfalign._errors import BadInput
+from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import residual_of
 from cfalign._validation import Count, Share, Whole, options
 
@@ -24,6 +25,7 @@ NOT_READ_BY_A_BANK = (
     "alignment",
     "effects",
     "discovery",
+    "regions",
 )
 """Fields of ``AuditOptions`` that making a bank does not read: its heads are differentiable, and it concludes nothing.
 """
@@ -59,6 +61,8 @@ class AuditOptions:
     effects: EffectOptions = field(default_factory=EffectOptions)
     discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
     """Unnamed features; none are sought by default."""
+    regions: RegionOptions = field(default_factory=RegionOptions)
+    """Where in the image effects lie; they are not split by default."""
 
     @property
     def without_gradients(self) -> bool:

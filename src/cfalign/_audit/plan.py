@@ -86,6 +86,8 @@ class Plan:
         options = asdict(self.options)
         if not self.options.discovery.features:
             del options["discovery"]
+        if self.options.regions.spec is None:
+            del options["regions"]
         return {"bases": list(self.bases), "heads": list(self.panel.labels), **options}
 
     @cached_property

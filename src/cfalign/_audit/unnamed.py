@@ -29,6 +29,14 @@ from cfalign._runs.unnamed import MATERIAL, UNNAMED_FOLDER, folder_of, has_unnam
 from cfalign.datasets import ImageSource
 
 
+@dataclass(frozen=True)
+class Sought:
+    """What was found, and from where it was looked at."""
+
+    discovery: Discovery
+    landscape: Landscape
+
+
 def refuse_unknown(plan: Plan, subject: Subject) -> None:
     """Raises BadInput where nothing can tell what is unnamed: without reference heads, or with too few images."""
     if not plan.options.discovery.features:
@@ -42,22 +50,23 @@ def refuse_unknown(plan: Plan, subject: Subject) -> None:
         raise BadInput(f"Unnamed features (--discover) need at least {FEWEST} images, got {len(plan.source.ids)}.")
 
 
-def seek(run: Run, plan: Plan, subject: Subject, progress: Progress) -> None:
+def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: bool = False) -> Sought | None:
     """Find the unnamed features of every audited head, and write them with their pictures.
 
-    Nothing is done where none are asked for, or they are there already. Raises BadInput where fewer than 60 images can
-    be used.
+    Nothing is done where none are asked for, or they are there already, unless they are needed ``again``. Raises
+    BadInput where fewer than 60 images can be used.
     """
     options = plan.options
-    if not options.discovery.features or has_unnamed(run.path):
-        return
+    if not options.discovery.features or (has_unnamed(run.path) and not again):
+        return None
     search = replace(options.search, metric="data")
     autoencoder = informed_for(
         search, plan.autoencoder, plan.source, folder=run.path / UNNAMED_FOLDER, seed=options.seed, progress=progress
     )
     positions = plan.order()[: options.discovery.images].tolist()
+    landscape = Landscape.of(plan.source, autoencoder, search, options.batch)
     found = discover_in(
-        Landscape.of(plan.source, autoencoder, search, options.batch),
+        landscape,
         Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values())),
         positions,
         _people(plan.source, positions, plan.groups),
@@ -69,6 +78,7 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress) -> None:
     features = tuple(pictured.feature(number) for number in range(len(found.features)))
     _write_lines(run, found)
     write_unnamed(run.path, features)
+    return Sought(found, landscape)
 
 
 def _people(source: ImageSource, positions: list[int], groups: Mapping[str, str | None] | None) -> People | None:

@@ -66,6 +66,14 @@ def audit(
             help="Also seek N features of every audited head that no reference head names.  \\[default: none]",
         ),
     ] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGIONS",
+            help="Where in the image effects lie: grid:4, or a folder of masks (NAME.png for all images, or a folder "
+            "NAME with one per image).  \\[default: not split]",
+        ),
+    ] = None,
     size: flags.Size = None,
     bit_depth: flags.BitDepth = None,
     trust: flags.Trust = False,
@@ -84,6 +92,7 @@ def audit(
     given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     given |= {"estimate.enabled": estimate or None, "discovery.features": discover}
+    given |= {"regions.spec": regions}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     crew = where.chosen_engine(engine, address, workers, shard)
     subjects = [classifiers.load(spec, trust=trust) for spec in classifier]

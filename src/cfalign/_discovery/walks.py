@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,3 +123,22 @@ def _small(images: Tensor) -> Tensor:
         flat = functional.interpolate(flat, size=(SMALL, SMALL), mode="area")
     pixels = (flat.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     return pixels.view(*images.shape[:2], *pixels.shape[1:])
+
+
+def ends_of(
+    landscape: Landscape, sample: Sample, line: Line, progress: Progress
+) -> Iterator[tuple[Rows, Tensor, Tensor]]:
+    """(rows of the sample, images at the low end, images at the high end [image, c, h, w]), part by part."""
+    for rows, _, start in landscape.parts(sample.positions.tolist(), "unnamed features: regions", progress):
+        points = line.ends(sample.coordinates[rows]).reshape(2 * len(rows), -1)
+        latents = torch.from_numpy(points).to(start.latents)
+        owners = torch.arange(len(rows)).repeat_interleave(2)
+        with torch.no_grad():
+            parts = [
+                start.decoded(
+                    owners[at : at + landscape.batch], latents[at : at + landscape.batch], landscape.autoencoder
+                )
+                for at in range(0, len(latents), landscape.batch)
+            ]
+        both = torch.cat(parts).unflatten(0, (len(rows), 2))
+        yield rows, both[:, 0], both[:, 1]

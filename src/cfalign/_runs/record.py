@@ -30,7 +30,7 @@ from cfalign.datasets.inventory import inventory_record
 from cfalign.datasets.label_reading import remembered
 
 IDENTITY = ("schema", "settings", "models", "data")
-KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed")
+KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed", "regions")
 _TABLES = ("matrix.csv", "effects.csv", "joint.csv", "gaps.csv")
 WRITTEN = (
     *_TABLES,
@@ -38,6 +38,7 @@ WRITTEN = (
     "methods.json",
     "findings.json",
     "unnamed.json",
+    "regions.csv",
     "report.html",
     "report.json",
     "report.md",

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from cfalign._errors import BadInput, RunMismatch
-from cfalign._findings import Finding, UnnamedFeature
+from cfalign._findings import Finding, RegionShare, UnnamedFeature
 from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, StartsAt
 from cfalign._runs.codec import (
     Misfit,
@@ -25,18 +25,18 @@ from cfalign._runs.codec import (
     read_rows,
     read_table,
     rows_of,
-    schema,
-    table_of,
     write_json,
     write_rows,
     write_table,
 )
 from cfalign._runs.columns import Column
+from cfalign._runs.matrix import matrix_table
 from cfalign._runs.query import Selection, select, sql
 from cfalign._runs.unnamed import read_unnamed
 
 SCHEMA = 2
 FILES: dict[type, str] = {Cell: "matrix.csv", Effect: "effects.csv", GroupGap: "gaps.csv", JointEffect: "joint.csv"}
+FILES |= {RegionShare: "regions.csv"}
 """Where the rows of a kind are."""
 FINDINGS = "findings.json"
 Value = TypeVar("Value")
@@ -225,6 +225,16 @@ class Run:
         self.finished()
         return tuple(f for f in read_unnamed(self.path) if audited in (None, f.audited))
 
+    def regions(self, audited: str | None = None) -> tuple[RegionShare, ...]:
+        """How much of what an attribute does to an audited head lies in each region; empty where none were named.
+
+        ``audited``: of one audited head. Raises BadInput when the run is not complete or the file is damaged.
+        """
+        self.finished()
+        file = self.path / FILES[RegionShare]
+        rows = read_rows(file, RegionShare) if file.is_file() else ()
+        return tuple(row for row in rows if audited in (None, row.audited))
+
     def relations(self) -> list[dict[str, Any]]:
         """Heads that are correlated but not used, used but not correlated, and used one way only: the fields of
         ``Relation``; an undefined number is None.
@@ -281,7 +291,7 @@ class Run:
         """Write ``matrix.csv``, ``effects.csv``, ``joint.csv``, ``gaps.csv`` and ``findings.json``; the counts belong
         into ``run.json``.
         """
-        write_table(self.path / FILES[Cell], _matrix(conclusions))
+        write_table(self.path / FILES[Cell], matrix_table(conclusions))
         write_rows(self.path / FILES[Effect], conclusions.effects, Effect)
         write_rows(self.path / FILES[JointEffect], conclusions.joint, JointEffect)
         write_rows(self.path / FILES[GroupGap], conclusions.gaps, GroupGap)
@@ -371,26 +381,6 @@ class Run:
             return load_file(shard)
         except (OSError, SafetensorError) as error:
             raise damaged(shard, error) from error
-
-
-def _matrix(conclusions: Conclusions) -> pl.DataFrame:
-    """The cells of every base, of those without a counterfactual too."""
-    counts = conclusions.counts
-    known = table_of(conclusions.cells, Cell).partition_by("base", as_dict=True, maintain_order=True)
-    heads = pl.Series(list(counts.drift), dtype=pl.String)
-    bases = dict.fromkeys([*counts.outcomes, *(base for (base,) in known)])
-    parts = [known[base,] if (base,) in known else _empty(base, heads, counts.exclusions[base]) for base in bases]
-    return pl.concat([pl.DataFrame(schema=schema(Cell)), *parts])
-
-
-def _empty(base: str, heads: pl.Series, reasons: Mapping[str, int]) -> pl.DataFrame:
-    """The cells of a base of which no counterfactual counts."""
-    excluded = sum(n for reason, n in reasons.items() if reason != Outcome.NOT_ELIGIBLE)
-    known = {"base": pl.lit(base), "n": pl.lit(0), "excluded": pl.lit(excluded)}
-    return pl.DataFrame({"downstream": heads}).select(
-        pl.col("downstream") if name == "downstream" else known.get(name, pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in schema(Cell).items()
-    )
 
 
 def _of(table: pl.DataFrame, audited: str | None) -> pl.DataFrame:

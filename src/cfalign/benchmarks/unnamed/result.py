@@ -101,7 +101,8 @@ class Unnamed:
 
     def lines(self) -> list[str]:
         """For the terminal."""
-        head = f"{'classifier':<46}{'true':>6}{'AUROC':>7}{'P@10':>6}{'effect':>8}  {'95 % interval':<15}{'explains':>9}  found"
+        columns = f"{'true':>6}{'AUROC':>7}{'P@10':>6}{'effect':>8}  {'95 % interval':<15}{'explains':>9}"
+        head = f"{'classifier':<46}{columns}  found"
         rows = [_line(row) for row in self.rows]
         one = self.headline
         told = [

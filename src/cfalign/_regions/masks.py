@@ -1,0 +1,131 @@
+"""Regions of images: the cells of a grid, or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cfalign._counterfactuals.origins import blurred
+from cfalign._errors import BadInput
+from cfalign.datasets import ImageFolder
+
+GRID = "grid:"
+MOST = 16
+"""Cells along a side of a grid."""
+OUTSIDE = "outside "
+
+
+class Regions(Protocol):
+    """Named regions of every image."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the regions."""
+        ...
+
+    def masks(self, ids: Sequence[str], height: int, width: int) -> Tensor:
+        """How far each pixel of images with these ids belongs to each region, [image, region, h, w] in [0, 1].
+
+        NaN where an image has no mask. Edges are soft inside the region, and outside it is 0.
+        """
+        ...
+
+
+def regions_of(spec: str) -> Regions:
+    """The regions that a spec names: ``grid:4``, or a folder of masks. Raises BadInput for anything else."""
+    if spec.startswith(GRID):
+        return _grid(spec)
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"--regions: expected grid:4 or a folder of masks, got {spec!r}, which is no folder.")
+    return Masks(folder)
+
+
+def _grid(spec: str) -> Grid:
+    text = spec.removeprefix(GRID)
+    if not text.isdecimal() or not 1 < int(text) <= MOST:
+        raise BadInput(f"--regions: expected grid:2 to grid:{MOST}, got {spec!r}.")
+    return Grid(int(text))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns of cells of one size."""
+
+    side: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Row by row, from the top left."""
+        numbers = range(1, self.side + 1)
+        return tuple(f"row {row} column {column}" for row in numbers for column in numbers)
+
+    def masks(self, ids: Sequence[str], height: int, width: int) -> Tensor:
+        """See ``Regions``; cells have hard edges, so that together they are the whole image."""
+        rows, columns = (torch.arange(size) * self.side // size for size in (height, width))
+        cell = rows[:, None] * self.side + columns[None]
+        hard = (cell[None] == torch.arange(self.side**2)[:, None, None]).float()
+        return hard.expand(len(ids), -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks in a folder, and what lies outside each."""
+
+    folder: Path
+
+    @cached_property
+    def _sources(self) -> dict[str, ImageFolder]:
+        """The masks of each region at any size: one file for all images, or a folder of files by image."""
+        found: dict[str, ImageFolder] = {}
+        for path in sorted(self.folder.iterdir()):
+            if path.is_dir() and not path.name.startswith("."):
+                found[path.name] = ImageFolder(path, size=64)
+        whole = [path for path in sorted(self.folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+        if whole:
+            for image_id in ImageFolder(self.folder, size=64).ids:
+                if "/" not in image_id:
+                    found.setdefault(Path(image_id).stem, ImageFolder(self.folder, size=64))
+        if not found:
+            raise BadInput(f"--regions: {self.folder} holds no masks; expected NAME.png, or a folder NAME of masks.")
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each region, and its outside."""
+        return tuple(name for region in self._sources for name in (region, OUTSIDE + region))
+
+    def masks(self, ids: Sequence[str], height: int, width: int) -> Tensor:
+        """See ``Regions``."""
+        parts: list[Tensor] = []
+        for region, source in self._sources.items():
+            hard = torch.stack([self._mask(region, source, image_id, height, width) for image_id in ids])
+            parts += [_soft(hard), _soft(1 - hard)]
+        return torch.stack(parts, dim=1)
+
+    def _mask(self, region: str, source: ImageFolder, image_id: str, height: int, width: int) -> Tensor:
+        """1 inside, 0 outside, NaN without a mask, [h, w]."""
+        one_for_all = not (self.folder / region).is_dir()
+        wanted = region if one_for_all else str(Path(image_id).with_suffix(""))
+        at = [i for i, name in enumerate(source.ids) if str(Path(name).with_suffix("")) == wanted]
+        if not at:
+            return torch.full((height, width), torch.nan)
+        sized = ImageFolder(self.folder if one_for_all else self.folder / region, size=max(height, width))
+        loaded = sized.load([at[0]])
+        if not len(loaded):
+            raise BadInput(f"--regions: the mask {source.ids[at[0]]} cannot be read: {loaded.skipped[0].reason}.")
+        grey = loaded.images[0].mean(dim=0)
+        return (grey[:height, :width] > 0.5).float()
+
+
+def _soft(hard: Tensor) -> Tensor:
+    """Masks [image, h, w] with edges that fade inside; 0 outside stays 0, and NaN stays NaN."""
+    known = torch.nan_to_num(hard)
+    faded = known * (2 * blurred(known[:, None])[:, 0] - 1).clamp(0, 1)
+    return torch.where(hard.isnan(), torch.nan, faded)
