@@ -18,6 +18,7 @@ from cfalign.report.evidence import Region, behind, controls, regions, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
 from cfalign.report.unnamed import paths_of
+from cfalign.report.where import Split, pictures_of, splits
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class ReportData:
     """The completed region of (image_id, base) behind a finding, where it was made by completion."""
     unnamed: tuple[UnnamedFeature, ...] = ()
     """Features that no reference head names, found or not; empty where none were sought."""
+    where: tuple[Split, ...] = ()
+    """In which regions effects lie; empty where none were named."""
     image_warnings: tuple[str, ...] = ()
     """What was odd about the images when they were opened, in sentences."""
 
@@ -145,6 +148,7 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
     pairs = {(s.image_id, s.base) for f in findings for s in f.samples}
     responses = behind(run, pairs)
     unnamed = run.unnamed()
+    where = splits(run.regions())
     return ReportData(
         run_dir=run.path,
         versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
@@ -162,8 +166,9 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         conclusions=conclusions,
         controls=controls(run, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
-        pictures=_pictures(run, conclusions.findings, unnamed),
+        pictures={**_pictures(run, conclusions.findings, unnamed), **pictures_of(run.path, where)},
         unnamed=unnamed,
+        where=tuple(where),
         methods={str(label): str(one["why"]) for label, one in (record.get("methods") or {}).items()},
         regions=regions(responses, pairs=pairs),
         image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),

@@ -16,7 +16,7 @@ from cfalign._figures import style
 from cfalign._figures import svg as figures
 from cfalign._findings import Finding, Sample
 from cfalign._results import Effect, Outcome, StartsAt
-from cfalign.report import page_images, unnamed, verdict, wording
+from cfalign.report import page_images, unnamed, verdict, where, wording
 from cfalign.report.content import ReportData
 from cfalign.report.page_images import Pixels
 
@@ -100,6 +100,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "findings": _findings(data, budget),
         "unnamed": _unnamed(data, budget),
         "not_found": [_whole(s) for s in unnamed.rejected(data.unnamed, code)],
+        "where": _where(data, budget),
         "heatmap": heatmap,
         "colour_bar": Markup(figures.colour_bar()),
         "bases": [_base_row(data, b) for b in data.shown_bases],
@@ -137,6 +138,15 @@ def _unnamed(data: ReportData, budget: _Budget) -> list[tuple[unnamed.Picture, M
         if feature.found
     ]
     return [(picture, _whole(picture.sentence), _whole(picture.explained)) for picture in found]
+
+
+def _where(data: ReportData, budget: _Budget) -> list[tuple[Markup, str | None]]:
+    """Sentences of regions, each with its picture where there is room."""
+    return [
+        (_whole(where.sentence(split, code)), budget.spend(split.picture, data.pictures[split.picture]))
+        for split in data.where
+        if split.picture in data.pictures
+    ]
 
 
 def _outcome_keys(data: ReportData) -> list[tuple[str, str | None, str]]:

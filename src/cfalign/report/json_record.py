@@ -24,6 +24,7 @@ def as_json(data: ReportData) -> dict[str, Any]:
         "cautions": wording.cautions(data, str),
         "findings": found.findings,
         "unnamed": data.unnamed,
+        "regions": data.where,
         "effects": [_effect(e) for e in found.effects if e.audited in data.shown],
         "joint": [j for j in found.joint if j.audited in data.shown],
         "standings": counts.standings,

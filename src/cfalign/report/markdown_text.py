@@ -11,7 +11,7 @@ from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
 from cfalign._findings import Finding, Sample
 from cfalign._results import ALPHA, Cell, Effect, Outcome, StartsAt
-from cfalign.report import unnamed, verdict, wording
+from cfalign.report import unnamed, verdict, where, wording
 from cfalign.report.content import ReportData
 
 _WIDEST = 14
@@ -27,6 +27,9 @@ def markdown(data: ReportData) -> str:
         parts.append(left_out)
     parts += _findings(data)
     parts += _unnamed(data)
+    if data.where:
+        told = "\n".join(f"- {where.sentence(split, code)}" for split in data.where)
+        parts += ["## Where in the image", told, "All regions and intervals: `regions.csv`."]
     cautions = wording.cautions(data, code)
     if cautions:
         parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
