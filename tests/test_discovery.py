@@ -27,6 +27,7 @@ from cfalign._findings import UnnamedFeature
 from cfalign._heads.composition import head
 from cfalign._heads.panel import panel
 from cfalign._heads.reference import Reference
+from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import Run
 from cfalign.autoencoders import informed
 from cfalign.classifiers import JoinedClassifier, black_box, load
@@ -221,6 +222,20 @@ def test_an_audit_keeps_features_with_their_pictures(run: Run) -> None:
     places = pl.read_parquet(run.path / "unnamed" / "positions.parquet")
     assert len(places) == IMAGES
     assert places["tested"].sum() == feature.n
+
+
+def test_what_a_feature_does_is_split_by_region(tmp_path: Path) -> None:
+    chosen = AuditOptions(limit=12, discovery=OPTIONS, shown=1, regions=RegionOptions(spec="grid:2", images=30))
+    run = audited_run(tmp_path / "run", options=chosen)
+    rows = [row for row in run.regions("concept") if row.attribute == "unnamed 1"]
+    assert [row.region for row in rows] == [f"row {r} column {c}" for r in (1, 2) for c in (1, 2)]
+    (feature,) = run.unnamed()
+    assert rows[0].whole == pytest.approx(feature.whole, abs=0.1)
+    assert rows[0].n == 30
+    assert sum(row.inside for row in rows) == pytest.approx(1, abs=0.3)
+    assert all(row.inside_low <= row.inside <= row.inside_high for row in rows)
+    text = report.write(run)["md"].read_text()
+    assert "Unnamed feature 1 moves `concept`" in text
 
 
 def test_without_discover_an_audit_is_as_it_was(run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ GRID = "grid:"
 MOST = 16
 """Cells along a side of a grid."""
 OUTSIDE = "outside "
+_WHOLE = 0.9999  # above, a pixel belongs to the region wholly
 
 
 class Regions(Protocol):
@@ -128,4 +129,5 @@ def _soft(hard: Tensor) -> Tensor:
     """Masks [image, h, w] with edges that fade inside; 0 outside stays 0, and NaN stays NaN."""
     known = torch.nan_to_num(hard)
     faded = known * (2 * blurred(known[:, None])[:, 0] - 1).clamp(0, 1)
+    faded = torch.where(faded > _WHOLE, 1.0, faded)
     return torch.where(hard.isnan(), torch.nan, faded)
