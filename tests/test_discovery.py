@@ -128,7 +128,7 @@ def test_the_hidden_coordinate_is_found_and_its_effect_is_that_of_walking_along_
         return 1 / (1 + np.exp(-8 * (z[discovery.tested, 0] + hidden)))
 
     assert feature.effect == pytest.approx((score(high) - score(low)).mean(), abs=0.1)
-    assert all(abs(change) < 0.1 for change in feature.along.values())
+    assert all(abs(change) < 0.3 for change in feature.along.values())
 
 
 def test_a_head_that_uses_named_attributes_alone_has_none() -> None:
