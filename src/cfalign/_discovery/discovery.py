@@ -115,6 +115,7 @@ def discover_in(
         heads,
         tested,
         [*(c.line for c in candidates), *controls],
+        asked=[*([c.audited, *heads.explaining] for c in candidates), *([heads.panel.labels] * len(controls))],
         images=[every] * len(candidates) + [every[:CONTROLLED]] * len(controls),
         shown=[*shown, *([every[:0]] * len(controls))],
         progress=progress,

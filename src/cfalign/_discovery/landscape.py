@@ -41,6 +41,10 @@ class Heads:
         """The heads whose answers explain those of an audited one."""
         return (*self.known, *self.judges)
 
+    def only(self, labels: Sequence[str]) -> Panel:
+        """A panel of some heads."""
+        return Panel(tuple(labels), tuple(self.panel[label] for label in labels))
+
     def columns(self, labels: Sequence[str]) -> list[int]:
         """Their places in the panel."""
         return [self.panel.labels.index(label) for label in labels]
@@ -127,7 +131,7 @@ def slopes(
     At such distances a head answers to what one sees; its gradient also tells of what nobody does. A black box has
     slopes like any other head.
     """
-    panel = Panel(tuple(labels), tuple(heads.panel[label] for label in labels))
+    panel = heads.only(labels)
     size = sample.coordinates.shape[1]
     both = np.concatenate([np.eye(size), -np.eye(size)]) * step
     found: list[Floats] = []

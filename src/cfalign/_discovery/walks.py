@@ -78,17 +78,19 @@ def walk_lines(
     sample: Sample,
     lines: Sequence[Line],
     *,
+    asked: Sequence[Sequence[str]],
     images: Sequence[Rows],
     shown: Sequence[Rows],
     progress: Progress,
 ) -> tuple[list[Walked], list[Pictures]]:
     """Every line walked by its images of the sample; each image is encoded once for all lines.
 
-    ``images``: rows of the sample by line. ``shown``: those of them whose pictures are kept. Pictures are those of the
-    lines that show any, in their order.
+    ``asked``: heads that answer, by line; the scores of others stay NaN. ``images``: rows of the sample by line.
+    ``shown``: those of them whose pictures are kept. Pictures are those of the lines that show any, in their order.
     """
-    columns = len(heads.panel.labels)
-    scores = [np.full((len(sample), 2, columns), np.nan) for _ in lines]
+    scores = [np.full((len(sample), 2, len(heads.panel.labels)), np.nan) for _ in lines]
+    panels = [heads.only(labels) for labels in asked]
+    columns = [heads.columns(labels) for labels in asked]
     kept: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = [{} for _ in lines]
     differences: list[list[Tensor]] = [[] for _ in lines]
     small: list[list[Tensor]] = [[] for _ in lines]
@@ -99,8 +101,10 @@ def walk_lines(
             if not len(here):
                 continue
             points = line.ends(sample.coordinates[rows[here]]).reshape(2 * len(here), -1)
-            found, pictures = scores_at(landscape, heads.panel, start, points, here.repeat(2))
-            scores[number][rows[here]] = found.reshape(len(here), 2, columns)
+            found, pictures = scores_at(landscape, panels[number], start, points, here.repeat(2))
+            ends = np.full((len(here), 2, len(heads.panel.labels)), np.nan)
+            ends[..., columns[number]] = found.reshape(len(here), 2, -1)
+            scores[number][rows[here]] = ends
             if len(shown[number]):
                 both = pictures.unflatten(0, (len(here), 2))
                 differences[number].append((both[:, 1] - both[:, 0]).abs().amax(dim=1).cpu())

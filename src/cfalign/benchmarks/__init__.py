@@ -7,11 +7,13 @@
 ``references``: how accurate are effects when the reference heads learnt from confounded images? ·
 ``truth``: what is the true effect of every attribute on a classifier? ·
 ``unnamed``: are shortcuts found that no reference head names? ·
+``nulls``: does an audit find something where there is nothing? ·
 ``speed``: what does a counterfactual cost?
 """
 
 from cfalign.benchmarks.counterfactuals import BenchmarkOptions, Comparison, counterfactuals
 from cfalign.benchmarks.detection import Detection, DetectionOptions, detection
+from cfalign.benchmarks.nulls import Nulls, NullsOptions, nulls
 from cfalign.benchmarks.photographs import Photographs, PhotographsOptions, photographs
 from cfalign.benchmarks.references import References, ReferencesOptions, references
 from cfalign.benchmarks.robustness import Robustness, robustness
@@ -25,6 +27,8 @@ __all__ = [
     "Comparison",
     "Detection",
     "DetectionOptions",
+    "Nulls",
+    "NullsOptions",
     "Photographs",
     "PhotographsOptions",
     "References",
@@ -39,6 +43,7 @@ __all__ = [
     "counterfactuals",
     "detection",
     "embedded_semantics",
+    "nulls",
     "photographs",
     "references",
     "robustness",

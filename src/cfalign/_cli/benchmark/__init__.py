@@ -6,6 +6,7 @@ import typer
 
 from cfalign._cli.benchmark.counterfactuals import counterfactuals
 from cfalign._cli.benchmark.detection import detection
+from cfalign._cli.benchmark.nulls import nulls
 from cfalign._cli.benchmark.photographs import photographs
 from cfalign._cli.benchmark.references import references
 from cfalign._cli.benchmark.robustness import robustness
@@ -15,7 +16,18 @@ from cfalign._cli.benchmark.truth import truth
 from cfalign._cli.benchmark.unnamed import unnamed
 
 app = typer.Typer(no_args_is_help=True, help="Measure the method against known truth.")
-for command in (semantics, counterfactuals, detection, robustness, photographs, references, truth, unnamed, speed):
+for command in (
+    semantics,
+    counterfactuals,
+    detection,
+    robustness,
+    photographs,
+    references,
+    truth,
+    unnamed,
+    nulls,
+    speed,
+):
     app.command()(command)
 
 __all__ = ["app"]
