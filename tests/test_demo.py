@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 import worlds
-from cfalign._audit.demo import PLANTED
+from cfalign._audit.demo import PLANTED, UNNAMED
 from cfalign._results import Outcome, own_concept
 from cfalign._runs.run import Run
 
@@ -76,11 +76,22 @@ def test_no_other_attribute_outranks_them(demo: Demo) -> None:
     effects = demo.run.effects()
     weakest = min(abs(f["effect"]) for f in demo.run.findings())
     for row in effects.iter_rows(named=True):
-        if row["attribute"] != SHORTCUTS[row["audited"]] and not own_concept(row["audited"], row["attribute"]):
+        if row["attribute"] != SHORTCUTS.get(row["audited"]) and not own_concept(row["audited"], row["attribute"]):
             assert abs(row["effect"]) < weakest, row
     for audited, shortcut in SHORTCUTS.items():
         mine = effects.filter(pl.col("audited") == audited).sort(pl.col("effect").abs(), descending=True)
         assert mine["attribute"][0] == shortcut, "not even what the head is meant to see"
+
+
+def test_the_shortcut_without_a_name_is_found_and_no_other(demo: Demo) -> None:
+    target, _, hidden = UNNAMED.partition("_from_")
+    record = demo.run.record()
+    assert hidden not in record["attributes"]
+    assert len(record["audited"]) == len(demo.run.unnamed()) == len(PLANTED) + 1
+    found = [feature for feature in demo.run.unnamed() if feature.found]
+    assert [feature.audited for feature in found] == [f"{UNNAMED}:{target}"]
+    assert found[0].effect > 0.3
+    assert [f["found"] for f in demo.printed["unnamed"]].count(True) == 1
 
 
 def test_searches_land(demo: Demo) -> None:

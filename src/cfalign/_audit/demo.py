@@ -1,7 +1,11 @@
-"""The demo: an audit of two shipped classifiers with a planted shortcut, on rendered faces."""
+"""The demo: an audit of three shipped classifiers with a planted shortcut, on rendered faces.
+
+The shortcuts of two have a reference head, which names them. That of the third has none.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +13,7 @@ import torch
 from cfalign import autoencoders, classifiers
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
+from cfalign._discovery.options import DiscoveryOptions
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign.datasets import TensorImages
@@ -16,7 +21,10 @@ from cfalign.synthetic import render, sample
 
 PLANTED = ("big_lips_from_eyeglasses", "chubby_from_pale_skin")
 """Names of shipped classifiers, target_from_shortcut; the first shortcut is an object."""
+UNNAMED = "young_from_wearing_hat"
+"""The one whose shortcut no reference head names."""
 CORRELATION = 0.9
+DISCOVERY = DiscoveryOptions(features=1, images=300, looks=32)
 
 
 def demo(
@@ -26,17 +34,20 @@ def demo(
     options: AuditOptions | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """Audit two classifiers with a planted shortcut on faces that are confounded as their training data were.
+    """Audit three classifiers with a planted shortcut. The faces are confounded as the training data of the two whose
+    shortcut is named were; a feature without a name is sought for all of them.
 
     ``faces``: how many faces are rendered; the counterfactuals per base follow ``options.limit`` (60 by default).
     """
-    options = options or AuditOptions(limit=60)
+    options = replace(options or AuditOptions(limit=60), discovery=DISCOVERY)
+    reference, hidden = classifiers.load("embedded"), UNNAMED.partition("_from_")[2]
     images = confounded_faces(faces, seed=options.seed + 1, names=PLANTED, progress=progress)
     return audit(
         images,
-        [classifiers.load(f"embedded:{name}") for name in PLANTED],
-        reference=classifiers.load("embedded"),
+        [classifiers.load(f"embedded:{name}") for name in (*PLANTED, UNNAMED)],
+        reference=reference,
         autoencoder=autoencoders.load("embedded"),
+        downstream=[target for target in reference.targets if target != hidden],
         options=options,
         out=out,
         progress=progress,

@@ -23,7 +23,7 @@ def demo(
     seed: flags.Seed = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Find two planted shortcuts in embedded classifiers, on synthetic faces. Nothing is downloaded."""
+    """Find three planted shortcuts in embedded classifiers, one of them without a name. Nothing is downloaded."""
     given = {"limit": limit, "seed": seed}
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
