@@ -303,15 +303,15 @@ def test_images_near_the_border_count_as_neither_kind() -> None:
 
 def test_features_that_were_not_found_have_no_name(run: Run, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="1 of concept"):
-        name_feature(run, 2, "ruler")
+        name_feature(run, "ruler", number=2)
     with pytest.raises(BadInput, match="letters or digits"):
-        name_feature(run, 1, "?!")
+        name_feature(run, "?!")
     plain = audited_run(tmp_path / "plain", options=AuditOptions(limit=4))
     with pytest.raises(BadInput, match="sought no unnamed features"):
-        name_feature(plain, 1, "ruler")
+        name_feature(plain, "ruler")
     none = audited_run(tmp_path / "none", model=audited(0))
     with pytest.raises(BadInput, match="none to name"):
-        name_feature(none, 1, "ruler")
+        name_feature(none, "ruler")
 
 
 def test_joined_heads_are_those_of_their_members() -> None:
@@ -344,7 +344,7 @@ def test_a_named_feature_is_a_reference_like_any_other(tmp_path: Path) -> None:
     first = audit(x, model, autoencoder=ae, reference=known, downstream=keep, options=chosen, out=tmp_path / "run")
     (feature,) = first.unnamed()
     assert feature.found
-    named = name_feature(first, 1, "Thick Frames")
+    named = name_feature(first, "Thick Frames")
     assert named.name == "thick_frames"
     assert named.head.auroc > 0.95
     head_of_it = load(str(named.folder))

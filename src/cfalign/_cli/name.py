@@ -31,7 +31,7 @@ def name(
     cfalign name runs/mine 1 "corner tag"
     """
     with progress() as bars:
-        named = name_feature(Run(run), number, what, of=of, out=out, seed=seed, progress=bars)
+        named = name_feature(Run(run), what, number=number, of=of, out=out, seed=seed, progress=bars)
     if as_json:
         aurocs = {"auroc": named.head.auroc, "judge_auroc": named.judge.auroc}
         print_json({"name": named.name, "folder": str(named.folder), "of": named.feature.audited, **aurocs})

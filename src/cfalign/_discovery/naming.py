@@ -52,9 +52,9 @@ class NamedFeature:
 
 def name_feature(
     run: Run | str | Path,
-    number: int,
     name: str,
     *,
+    number: int = 1,
     of: str | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -64,8 +64,8 @@ def name_feature(
 
     Args:
         run: an audit that has sought unnamed features, or its folder.
-        number: of the feature, as the report counts those of a head.
         name: what a person sees in it.
+        number: of the feature, as the report counts those of a head.
         of: the audited head; may be left out where only one has features that were found.
         out: the folder of the head, by default ``named/NAME`` in that of the run. ``classifiers.load`` reads it.
         seed: of the trainings.

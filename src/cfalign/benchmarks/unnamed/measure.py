@@ -196,7 +196,7 @@ def _named_effect(
         options=AuditOptions(limit=4, shown=0, seed=options.seed, discovery=discovery),
         out=place / "found",
     )
-    named = name_feature(run, 1, "unnamed", seed=options.seed)
+    named = name_feature(run, "unnamed", seed=options.seed)
     again = audit(
         faces,
         classifier,
