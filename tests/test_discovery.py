@@ -230,7 +230,7 @@ def test_what_a_feature_does_is_split_by_region(tmp_path: Path) -> None:
     rows = [row for row in run.regions("concept") if row.attribute == "unnamed 1"]
     assert [row.region for row in rows] == [f"row {r} column {c}" for r in (1, 2) for c in (1, 2)]
     (feature,) = run.unnamed()
-    assert rows[0].whole == pytest.approx(feature.whole, abs=0.1)
+    assert rows[0].whole == pytest.approx(feature.effect, abs=0.1)
     assert rows[0].n == 30
     assert sum(row.inside for row in rows) == pytest.approx(1, abs=0.3)
     assert all(row.inside_low <= row.inside <= row.inside_high for row in rows)

@@ -177,7 +177,7 @@ class RegionShare:
     """Whose counterfactuals they are: an attribute, the audited head itself, or ``unnamed 1``."""
     region: str
     whole: float
-    """Change of the audited score per change of the attribute's own, ΣΔ / ΣΔ; of an unnamed feature its mean change."""
+    """Change of the audited score per change of the attribute's own, ΣΔ / ΣΔ; of an unnamed feature its effect."""
     whole_low: float
     whole_high: float
     inside: float

@@ -17,7 +17,7 @@ from cfalign._audit.plan import Plan
 from cfalign._audit.shards import people_of
 from cfalign._audit.subject import Subject
 from cfalign._audit.unnamed import Sought
-from cfalign._discovery.walks import ends_of
+from cfalign._discovery.walks import ends_of, explained
 from cfalign._errors import BadInput
 from cfalign._findings import RegionShare
 from cfalign._heads.panel import Panel
@@ -157,7 +157,10 @@ class _Work:
             )
 
     def walk_features(self, sought: Sought, progress: Progress) -> None:
-        """Walk images from one end of every unnamed feature that counts to the other."""
+        """Walk images from one end of every unnamed feature that counts to the other.
+
+        What is split is its effect: the change of the score beyond what the reference heads explain.
+        """
         for number, feature in enumerate(sought.discovery.features):
             if not feature.found:
                 continue
@@ -165,22 +168,29 @@ class _Work:
             some = sought.discovery.sample.some(tested[: self.plan.options.regions.images])
             for rows, low, high in ends_of(sought.landscape, some, line, progress):
                 names = [some.ids[row] for row in rows]
-                self._feature_part(unnamed_label(feature.audited, feature.number), names, low, high)
+                self._feature_part(sought, number, names, low, high)
 
-    def _feature_part(self, label: str, names: Sequence[str], low: Tensor, high: Tensor) -> None:
+    def _feature_part(self, sought: Sought, number: int, names: Sequence[str], low: Tensor, high: Tensor) -> None:
         masks, batch = self.regions.masks(names, *low.shape[-2:]), self.plan.options.batch
         self._remember(low, masks)
-        scored = region_scores(low, high, masks, self.panel, batch=batch)
-        everything = torch.ones_like(masks[:, :1])
-        ends = region_scores(low, high, everything, self.panel, batch=batch)
-        start, end = ends.rest[:, 0], ends.inside[:, 0]
+        feature, heads = sought.discovery.features[number], sought.heads
+        panel = heads.only([feature.audited, *heads.explaining])
+        scored = region_scores(low, high, masks, panel, batch=batch)
+        ends = region_scores(low, high, torch.ones_like(masks[:, :1]), panel, batch=batch)
+        start = ends.rest
+
+        def beyond(after: Floats) -> Floats:
+            """Change of the audited score that the explaining heads do not explain, [image, region, 1]."""
+            named = explained(start[..., 0], start[..., 1:], after[..., 1:], sought.discovery.coefficients[number])
+            return (after[..., 0] - start[..., 0] - named)[..., None]
+
         self.add(
-            label,
+            unnamed_label(feature.audited, feature.number),
             names,
             own=np.ones(len(names)),
-            whole=end - start,
-            inside=scored.inside - start[:, None],
-            rest=scored.rest - start[:, None],
+            whole=beyond(ends.inside)[:, 0],
+            inside=beyond(scored.inside),
+            rest=beyond(scored.rest),
         )
 
     def _remember(self, images: Tensor, masks: Tensor) -> None:
@@ -218,6 +228,7 @@ class _Work:
         self, audited: str, column: int, label: str, attribute: str, person: Mapping[str, int] | None
     ) -> list[RegionShare]:
         one = self.found[label]
+        column = min(column, one.whole[0].shape[1] - 1)  # walks of a feature have its own head alone
         people = None if person is None else np.array([person[i] for i in one.ids], dtype=np.int64)
         return shares(
             audited,

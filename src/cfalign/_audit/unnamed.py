@@ -35,6 +35,7 @@ class Sought:
 
     discovery: Discovery
     landscape: Landscape
+    heads: Heads
 
 
 def refuse_unknown(plan: Plan, subject: Subject) -> None:
@@ -65,9 +66,10 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: b
     )
     positions = plan.order()[: options.discovery.images].tolist()
     landscape = Landscape.of(plan.source, autoencoder, search, options.batch)
+    heads = Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values()))
     found = discover_in(
         landscape,
-        Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values())),
+        heads,
         positions,
         _people(plan.source, positions, plan.groups),
         options=options.discovery,
@@ -78,7 +80,7 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: b
     features = tuple(pictured.feature(number) for number in range(len(found.features)))
     _write_lines(run, found)
     write_unnamed(run.path, features)
-    return Sought(found, landscape)
+    return Sought(found, landscape, heads)
 
 
 def _people(source: ImageSource, positions: list[int], groups: Mapping[str, str | None] | None) -> People | None:

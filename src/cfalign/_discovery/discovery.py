@@ -56,6 +56,8 @@ class Discovery:
     features: tuple[UnnamedFeature, ...]
     lines: tuple[Line, ...]
     """Of each feature."""
+    coefficients: tuple[Floats, ...]
+    """Of each feature: the weights of the explaining heads' logits in the audited one."""
     pictures: tuple[Pictures, ...]
     """Of each feature."""
     sample: Sample
@@ -127,6 +129,7 @@ def discover_in(
     return Discovery(
         features=tuple(_decided(features, options)),
         lines=tuple(candidate.line for candidate in candidates),
+        coefficients=tuple(candidate.fitted.coefficients for candidate in candidates),
         pictures=tuple(pictures),
         sample=sample,
         tested=testing,

@@ -53,9 +53,19 @@ class Walked:
 
     def named(self, column: int, known: Sequence[int], coefficients: Floats) -> Floats:
         """The part of that change which the changes of known heads' logits explain, [image]."""
-        low = logits_of(self.scores[:, 0, column])
-        moved = logits_of(self.scores[:, 1][:, list(known)]) - logits_of(self.scores[:, 0][:, list(known)])
-        return np.asarray(expit(low + moved @ coefficients) - expit(low))
+        low, high = self.scores[:, 0], self.scores[:, 1]
+        return explained(low[:, column], low[:, list(known)], high[:, list(known)], coefficients)
+
+
+def explained(before: Floats, known_before: Floats, known_after: Floats, coefficients: Floats) -> Floats:
+    """The change of a head's score [...] that the changes of known heads' logits explain.
+
+    ``before``: the head's score [...]. ``known_before``, ``known_after``: scores of the known heads [..., head].
+    ``coefficients``: the weight of each known logit in the head's.
+    """
+    start = logits_of(before)
+    moved = logits_of(known_after) - logits_of(known_before)
+    return np.asarray(expit(start + moved @ coefficients) - expit(start))
 
 
 @dataclass(frozen=True)
