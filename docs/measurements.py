@@ -24,6 +24,7 @@ ORDER = (
     "semantics",
     "counterfactuals",
     "detection",
+    "unnamed",
     "fig4",
     "robustness",
     "photographs",
