@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from cfalign._analysis.statistics import People
+from cfalign._analysis.statistics import People, generator
 from cfalign._audit.informing import informed_for
 from cfalign._audit.pictures import save_png
 from cfalign._audit.plan import Plan
@@ -19,6 +19,7 @@ from cfalign._audit.subject import Subject
 from cfalign._discovery.discovery import Discovery, discover_in
 from cfalign._discovery.landscape import Heads, Landscape
 from cfalign._discovery.options import FEWEST
+from cfalign._discovery.walks import examples_of
 from cfalign._errors import BadInput
 from cfalign._findings import Shown, UnnamedFeature
 from cfalign._runs.codec import file_name, write_parquet, write_tensors
@@ -27,6 +28,9 @@ from cfalign._runs.progress import Progress
 from cfalign._runs.run import Run
 from cfalign._runs.unnamed import MATERIAL, UNNAMED_FOLDER, folder_of, has_unnamed, write_unnamed
 from cfalign.datasets import ImageSource
+
+EXAMPLES = 400
+"""Images that the head of a name learns from, at most."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: b
         seed=options.seed,
         progress=progress,
     )
-    pictured = _Pictured(run, plan.source, found)
-    features = tuple(pictured.feature(number) for number in range(len(found.features)))
+    pictured = _Pictured(run, plan.source, found, landscape, options.seed)
+    features = tuple(pictured.feature(number, progress) for number in range(len(found.features)))
     _write_lines(run, found)
     write_unnamed(run.path, features)
     return Sought(found, landscape, heads)
@@ -100,8 +104,10 @@ class _Pictured:
     run: Run
     source: ImageSource
     found: Discovery
+    landscape: Landscape
+    seed: int
 
-    def feature(self, number: int) -> UnnamedFeature:
+    def feature(self, number: int, progress: Progress) -> UnnamedFeature:
         """A feature with the paths of its pictures."""
         feature, pictures = self.found.features[number], self.found.pictures[number]
         folder = folder_of(feature)
@@ -115,7 +121,7 @@ class _Pictured:
             shown = Shown(tested.ids[row], place, float(tested.scores[row, column]), {})
             walked.append(replace(shown, files=self._files(folder, shown.image_id, names)))
         if feature.found:
-            self._keep_material(folder, number)
+            self._keep_material(folder, number, progress)
         strongest = float(pictures.difference.max()) or 1.0
         return replace(
             feature,
@@ -125,18 +131,15 @@ class _Pictured:
             difference=save_png(self.run, f"{folder}/difference.png", (pictures.difference / strongest)[None]),
         )
 
-    def _keep_material(self, folder: str, number: int) -> None:
+    def _keep_material(self, folder: str, number: int, progress: Progress) -> None:
         """What a head of the feature is learnt from, so that a name needs neither images nor models."""
-        pictures, places = self.found.pictures[number], self.found.positions(number)
-        tested = self.found.tested[pictures.rows]
-        write_tensors(
-            self.run.path / folder / MATERIAL,
-            {
-                "images": pictures.small,
-                "positions": torch.from_numpy(places[tested]),
-                "all_positions": torch.from_numpy(places),
-            },
-        )
+        sample, line = self.found.sample, self.found.lines[number]
+        some = sample.some(np.arange(min(len(sample), EXAMPLES)))
+        rng = generator(self.seed, "examples", folder)
+        images = examples_of(self.landscape, some, line, rng, progress)
+        places = self.found.positions(number)
+        material = {"images": images, "positions": torch.from_numpy(places)}
+        write_tensors(self.run.path / folder / MATERIAL, material)
 
     def _originals(self, folder: str, shown: tuple[Shown, ...]) -> tuple[Shown, ...]:
         place = {image_id: i for i, image_id in enumerate(self.source.ids)}

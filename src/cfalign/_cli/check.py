@@ -60,10 +60,15 @@ def check(
         write_text(write, started(verdict))
         say(f"{len(verdict.unexpected)} relations are in {write}; delete those that are not fine.")
         return
+    unnamed = [f"{f.number} of {f.audited}" for f in Run(run).unnamed() if f.found]
     if as_json:
-        print_json(_content(run, verdict))
+        print_json({**_content(run, verdict), "unnamed": unnamed})
     else:
         _tell(verdict, max_effect)
+        if unnamed:
+            say(
+                f"Unnamed features, which no limit holds until they have a name (`cfalign name`): {'; '.join(unnamed)}."
+            )
     if verdict.unexpected:
         sys.exit(1)
 

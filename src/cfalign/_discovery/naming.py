@@ -122,11 +122,11 @@ def _material(run: Run, feature: UnnamedFeature, target: str) -> tuple[TensorIma
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise damaged(file, error) from error
-    pictures, places = tensors["images"], tensors["positions"].numpy()
-    spread = tensors["all_positions"].numpy()
-    there = labelled(places, spread)
-    values = np.column_stack([there, np.zeros(len(there)), np.ones(len(there))])
-    names = [f"{number:05d}.{what}" for number in range(len(places)) for what in ("image", "low", "high")]
+    pictures, places = tensors["images"], tensors["positions"].numpy()  # the places of all images
+    each = (pictures.shape[1] - 1) // 2
+    ends = np.array([0.0, 1.0] + [0.0] * (each - 1) + [1.0] * (each - 1))
+    values = np.column_stack([labelled(places[: len(pictures)], places), np.tile(ends, (len(pictures), 1))])
+    names = [f"{number:05d}.{example}" for number in range(len(pictures)) for example in range(2 * each + 1)]
     ids = tuple(names)
     nothing = Leftover(0, ())
     labels = Labels(

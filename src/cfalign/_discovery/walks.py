@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfalign._counterfactuals.batch import Rows
+from cfalign._counterfactuals.origins import Origins
 from cfalign._discovery.landscape import Heads, Landscape, Sample, logits_of, scores_at
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 
+JITTER, JITTERED = 0.7, 2
+"""Standard deviations of a random step along all other directions, and how many such copies there are of an end."""
 SMALL = 96
 """Side in px above which the images that a name is learnt from are scaled down."""
 
@@ -76,10 +79,6 @@ class Pictures:
     """Mean over images of the largest |change| of a channel, [h, w]."""
     ends: dict[int, tuple[Tensor, Tensor, Tensor]]
     """Original and both ends [c, h, w] of the images to be shown, by their row in the sample."""
-    rows: Rows
-    """Of the walked images in the sample."""
-    small: Tensor
-    """Each of them, its low end and its high end in 8 bits, at most ``SMALL`` a side, [image, 3, c, h, w]."""
 
 
 def walk_lines(
@@ -103,8 +102,6 @@ def walk_lines(
     columns = [heads.columns(labels) for labels in asked]
     kept: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = [{} for _ in lines]
     differences: list[list[Tensor]] = [[] for _ in lines]
-    small: list[list[Tensor]] = [[] for _ in lines]
-    walked: list[list[Rows]] = [[] for _ in lines]
     for rows, x, start in landscape.parts(sample.positions.tolist(), "unnamed features: walks", progress):
         for number, line in enumerate(lines):
             here = np.flatnonzero(np.isin(rows, images[number]))
@@ -118,14 +115,10 @@ def walk_lines(
             if len(shown[number]):
                 both = pictures.unflatten(0, (len(here), 2))
                 differences[number].append((both[:, 1] - both[:, 0]).abs().amax(dim=1).cpu())
-                small[number].append(_small(torch.cat([x[here][:, None], both], dim=1)))
-                walked[number].append(rows[here])
                 for at in np.flatnonzero(np.isin(rows[here], shown[number])).tolist():
                     kept[number][int(rows[here][at])] = (x[here[at]].cpu(), *both[at].cpu())
     drawn = [
-        Pictures(torch.cat(differences[number]).mean(dim=0), ends, np.concatenate(walked[number]), torch.cat(parts))
-        for number, (ends, parts) in enumerate(zip(kept, small, strict=True))
-        if parts
+        Pictures(torch.cat(parts).mean(dim=0), ends) for ends, parts in zip(kept, differences, strict=True) if parts
     ]
     return [Walked(some) for some in scores], drawn
 
@@ -144,15 +137,37 @@ def ends_of(
 ) -> Iterator[tuple[Rows, Tensor, Tensor]]:
     """(rows of the sample, images at the low end, images at the high end [image, c, h, w]), part by part."""
     for rows, _, start in landscape.parts(sample.positions.tolist(), "unnamed features: regions", progress):
-        points = line.ends(sample.coordinates[rows]).reshape(2 * len(rows), -1)
-        latents = torch.from_numpy(points).to(start.latents)
-        owners = torch.arange(len(rows)).repeat_interleave(2)
-        with torch.no_grad():
-            parts = [
-                start.decoded(
-                    owners[at : at + landscape.batch], latents[at : at + landscape.batch], landscape.autoencoder
-                )
-                for at in range(0, len(latents), landscape.batch)
-            ]
-        both = torch.cat(parts).unflatten(0, (len(rows), 2))
+        both = _drawn(landscape, start, line.ends(sample.coordinates[rows]))
         yield rows, both[:, 0], both[:, 1]
+
+
+def examples_of(
+    landscape: Landscape, sample: Sample, line: Line, rng: np.random.Generator, progress: Progress
+) -> Tensor:
+    """What a head of a feature is learnt from, in 8 bits, at most ``SMALL`` a side, [image, example, c, h, w].
+
+    Of every image: itself, its low end and its high end, and both ends once more after a random step of ``JITTER``
+    standard deviations along every other direction, so that nothing but the feature tells them apart.
+    """
+    parts: list[Tensor] = []
+    for rows, x, start in landscape.parts(sample.positions.tolist(), "unnamed features: examples", progress):
+        ends = line.ends(sample.coordinates[rows])
+        step = JITTER * rng.standard_normal((len(rows), 2 * JITTERED, ends.shape[-1]))
+        step -= (step @ line.direction)[..., None] * line.direction
+        points = np.concatenate([ends, ends.repeat(JITTERED, axis=1) + step], axis=1)
+        parts.append(_small(torch.cat([x[:, None], _drawn(landscape, start, points)], dim=1)))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _drawn(landscape: Landscape, start: Origins, points: Floats) -> Tensor:
+    """The images of points [image, point, coordinate], [image, point, c, h, w]."""
+    count, each = points.shape[:2]
+    latents = torch.from_numpy(points.reshape(count * each, -1)).to(start.latents)
+    owners, size = torch.arange(count).repeat_interleave(each), landscape.batch
+    drawn = [
+        start.decoded(owners[at : at + size], latents[at : at + size], landscape.autoencoder)
+        for at in range(0, len(latents), size)
+    ]
+    images = torch.cat(drawn)
+    return images.view(count, each, *images.shape[1:])
