@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+import worlds
 from cfalign import report
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
@@ -257,6 +259,12 @@ def test_the_same_command_again_seeks_nothing_again(run: Run, tmp_path: Path) ->
     assert file.stat().st_mtime_ns == before
 
 
+def test_check_tells_of_what_has_no_name(run: Run, tmp_path: Path) -> None:
+    ended = worlds.cfalign("check", run.path, "--max-effect", 1, folder=tmp_path)
+    assert ended.code == 0
+    assert "Unnamed features, which no limit holds until they have a name (`cfalign name`): 1 of concept." in ended.out
+
+
 def test_the_report_shows_it_and_asks_what_it_is(run: Run) -> None:
     files = report.write(run)
     page, text = files["html"].read_text(), files["md"].read_text()
@@ -327,6 +335,27 @@ def test_joined_heads_are_those_of_their_members() -> None:
         JoinedClassifier([other, audited(1)])
     with pytest.raises(BadInput, match="at least one"):
         JoinedClassifier([])
+
+
+def test_examples_of_a_feature_differ_in_it_alone(run: Run) -> None:
+    """Both ends of every image, and jittered copies, lie along the feature where their names say."""
+    file = run.path / "unnamed" / "concept" / "1" / "images.safetensors"
+    material = load_file(file)
+    pictures, lines = material["images"], load_file(run.path / "unnamed" / "lines.safetensors")
+    assert pictures.shape == (IMAGES, 7, *SHAPE)
+    assert pictures.dtype == torch.uint8
+    assert len(material["positions"]) == IMAGES
+    x = images()
+    known = informed(WideAutoencoder(), x).metric
+    assert known is not None
+    latents = WideAutoencoder().encode(pictures.flatten(0, 1).float() / 255)
+    places = known.to(latents).coordinates(latents).numpy() @ lines["directions"][0].numpy()
+    low, high = lines["ends"][0].tolist()
+    ends = places.reshape(IMAGES, 7)
+    wanted = [low, high, low, low, high, high]
+    np.testing.assert_allclose(ends[:, 1:].mean(axis=0), wanted, atol=0.2)
+    middle = (low + high) / 2
+    assert ((ends[:, 1:] > middle) == (np.array(wanted) > middle)).all()
 
 
 @pytest.mark.slow
