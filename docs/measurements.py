@@ -25,6 +25,7 @@ ORDER = (
     "counterfactuals",
     "detection",
     "unnamed",
+    "nulls",
     "fig4",
     "robustness",
     "photographs",
@@ -42,8 +43,9 @@ INTRODUCTION = """\
 [Bring your own](own-models.md) · [Limits](limits.md) · [Effects](effects.md)
 
 Every number that the project claims stands here, with what it rests on and the command that repeats it. Brackets hold
-95 % intervals. All numbers come from the full form of each command; `--quick` is smaller and noisier. The page is
-written by `python docs/measurements.py` from the records in [measurements/](measurements/).
+95 % intervals. All numbers come from the full form of each command, unless its record says otherwise; `--quick` is
+smaller and noisier. The page is written by `python docs/measurements.py` from the records in
+[measurements/](measurements/).
 """
 
 Record = dict[str, Any]

@@ -24,7 +24,7 @@ PLANTED = ("big_lips_from_eyeglasses", "chubby_from_pale_skin")
 UNNAMED = "young_from_wearing_hat"
 """The one whose shortcut no reference head names."""
 CORRELATION = 0.9
-DISCOVERY = DiscoveryOptions(features=1, images=300, looks=32)
+DISCOVERY = DiscoveryOptions(features=1, images=240, looks=24)
 
 
 def demo(
