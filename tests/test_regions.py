@@ -192,6 +192,20 @@ def test_other_regions_are_refused(spec: str, expected: str) -> None:
         regions_of(spec)
 
 
+def test_masks_that_would_mislead_are_refused(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32), dtype=np.uint8)
+    pixels[4:20, 4:20] = 1
+    Image.fromarray(pixels).save(tmp_path / "lesion.png")
+    with pytest.raises(BadInput, match=r"nowhere white .its brightest value is 1 of 255.; .* multiply"):
+        regions_of(str(tmp_path)).masks(["a"], 32, 32)
+    with pytest.raises(BadInput, match="square images, got 48x32"):
+        regions_of(str(tmp_path)).masks(["a"], 32, 48)
+    Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(tmp_path / "lesion.png")
+    found = regions_of(str(tmp_path)).masks(["a"], 32, 32)
+    assert found[0, 0].max() == 0
+    assert found[0, 1].min() == 1
+
+
 def test_a_folder_without_masks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no masks"):
         _ = regions_of(str(tmp_path)).names

@@ -82,17 +82,13 @@ class Masks:
     folder: Path
 
     @cached_property
-    def _sources(self) -> dict[str, ImageFolder]:
-        """The masks of each region at any size: one file for all images, or a folder of files by image."""
-        found: dict[str, ImageFolder] = {}
-        for path in sorted(self.folder.iterdir()):
-            if path.is_dir() and not path.name.startswith("."):
-                found[path.name] = ImageFolder(path, size=64)
-        whole = [path for path in sorted(self.folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-        if whole:
-            for image_id in ImageFolder(self.folder, size=64).ids:
-                if "/" not in image_id:
-                    found.setdefault(Path(image_id).stem, ImageFolder(self.folder, size=64))
+    def _places(self) -> dict[str, Path]:
+        """Where the masks of each region are: the whole folder for one mask of all images, or a folder of its own."""
+        there = [path for path in sorted(self.folder.iterdir()) if not path.name.startswith(".")]
+        found = {path.name: path for path in there if path.is_dir()}
+        if any(path.is_file() for path in there):
+            alone = [image_id for image_id in ImageFolder(self.folder, size=64).ids if "/" not in image_id]
+            found |= {name: self.folder for name in map(_stem, alone) if name not in found}
         if not found:
             raise BadInput(f"--regions: {self.folder} holds no masks; expected NAME.png, or a folder NAME of masks.")
         return found
@@ -100,29 +96,41 @@ class Masks:
     @property
     def names(self) -> tuple[str, ...]:
         """Each region, and its outside."""
-        return tuple(name for region in self._sources for name in (region, OUTSIDE + region))
+        return tuple(name for region in self._places for name in (region, OUTSIDE + region))
 
     def masks(self, ids: Sequence[str], height: int, width: int) -> Tensor:
-        """See ``Regions``."""
+        """See ``Regions``. Raises BadInput for images that are not square, and for masks that cannot be read."""
+        if height != width:
+            raise BadInput(f"--regions: masks need square images, got {width}x{height}; name a grid, such as grid:4.")
         parts: list[Tensor] = []
-        for region, source in self._sources.items():
-            hard = torch.stack([self._mask(region, source, image_id, height, width) for image_id in ids])
+        for region, place in self._places.items():
+            source = ImageFolder(place, size=height)
+            known = {_stem(name): number for number, name in enumerate(source.ids)}
+            wanted = [region if place == self.folder else _stem(image_id) for image_id in ids]
+            drawn = {name: _hard(source, known[name]) for name in dict.fromkeys(wanted) if name in known}
+            missing = torch.full((height, width), torch.nan)
+            hard = torch.stack([drawn.get(name, missing) for name in wanted])
             parts += [_soft(hard), _soft(1 - hard)]
         return torch.stack(parts, dim=1)
 
-    def _mask(self, region: str, source: ImageFolder, image_id: str, height: int, width: int) -> Tensor:
-        """1 inside, 0 outside, NaN without a mask, [h, w]."""
-        one_for_all = not (self.folder / region).is_dir()
-        wanted = region if one_for_all else str(Path(image_id).with_suffix(""))
-        at = [i for i, name in enumerate(source.ids) if str(Path(name).with_suffix("")) == wanted]
-        if not at:
-            return torch.full((height, width), torch.nan)
-        sized = ImageFolder(self.folder if one_for_all else self.folder / region, size=max(height, width))
-        loaded = sized.load([at[0]])
-        if not len(loaded):
-            raise BadInput(f"--regions: the mask {source.ids[at[0]]} cannot be read: {loaded.skipped[0].reason}.")
-        grey = loaded.images[0].mean(dim=0)
-        return (grey[:height, :width] > 0.5).float()
+
+def _stem(name: str) -> str:
+    return str(Path(name).with_suffix(""))
+
+
+def _hard(source: ImageFolder, number: int) -> Tensor:
+    """1 inside, 0 outside, [h, w]."""
+    loaded = source.load([number])
+    if not len(loaded):
+        raise BadInput(f"--regions: the mask {source.ids[number]} cannot be read: {loaded.skipped[0].reason}.")
+    grey = loaded.images[0].mean(dim=0)
+    if 0 < grey.max() <= 0.5:
+        raise BadInput(
+            f"--regions: the mask {source.ids[number]} is nowhere white (its brightest value is "
+            f"{round(float(grey.max()) * 255)} of 255); expected white inside the region: multiply a mask of 0 and 1 "
+            "by 255."
+        )
+    return (grey > 0.5).float()
 
 
 def _soft(hard: Tensor) -> Tensor:
