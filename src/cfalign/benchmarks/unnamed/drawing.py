@@ -31,6 +31,7 @@ def unnamed_figure(result: Unnamed) -> Figure:
     right.set_ylabel("share of the unexplained that it explains", fontsize=9, color=style.INK)
     right.legend(frameon=False, fontsize=8.5)
     for panel in (left, right):
+        panel.set_title("filled: counts as found", fontsize=9, color=style.MUTED)
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8.5, colors=style.INK)
     figure.tight_layout()
