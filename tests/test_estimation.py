@@ -11,8 +11,9 @@ from torch import Tensor
 
 import cfalign as cfa
 import worlds
-from cfalign._audit.contact_sheet import SheetModels, sheet_rows
+from cfalign._audit.contact_sheet import sheet_rows
 from cfalign._audit.options import AuditOptions
+from cfalign._audit.remade import AtHand
 from cfalign._counterfactuals.batch import Batch, Models, Pairs
 from cfalign._counterfactuals.gradient import differences, directions, find_rays
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
@@ -128,7 +129,7 @@ def test_a_sheet_walks_the_rays_of_a_black_box_again(tmp_path: Path) -> None:
         options=AuditOptions(limit=8, shown=0, estimate=ON),
     )
     rows = run.query(base=box.targets[0]).head(3)
-    made = sheet_rows(rows, run, source=source, models=SheetModels(worlds.autoencoder(), [box]))
+    made = sheet_rows(rows, run, at_hand=AtHand(source, worlds.autoencoder(), [box]))
     assert len(made) == 3
     assert all(row.complete for row in made)
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 import cfalign
 import worlds
-from cfalign._audit.contact_sheet import SheetModels, lacking, sheet_rows
+from cfalign._audit.contact_sheet import lacking, sheet_rows
 from cfalign._audit.pictures import kept
+from cfalign._audit.remade import AtHand
 from cfalign._counterfactuals.options import Residual
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import contact_sheet
@@ -192,9 +193,9 @@ def test_captions_say_what_the_query_asked(run: cfalign.Run) -> None:
 
 
 def test_walked_again_the_rows_are_those_of_the_run(run: cfalign.Run, images: Path) -> None:
-    models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
+    source = ImageFolder(images, size=worlds.SIZE)
     found = run.query(base="wearing_hat", downstream="friendly")
-    rows = sheet_rows(found, run, source=ImageFolder(images, size=worlds.SIZE), models=models)
+    rows = sheet_rows(found, run, at_hand=AtHand(source, worlds.autoencoder(), [worlds.heads(), worlds.audited()]))
     assert all(row.complete for row in rows)
     after = dict(run.query(base="wearing_hat").select("image_id", "base_after").iter_rows())
     for row in rows:
@@ -206,10 +207,11 @@ def test_walked_again_the_rows_are_those_of_the_run(run: cfalign.Run, images: Pa
 
 
 def test_raised_rows_are_walked_again_too(run: cfalign.Run, images: Path) -> None:
-    models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
+    source = ImageFolder(images, size=worlds.SIZE)
+    at_hand = AtHand(source, worlds.autoencoder(), [worlds.heads(), worlds.audited()])
     found = run.query(base="not wearing_hat", downstream="friendly", limit=4)
     after = dict(found.select("image_id", "base_after").iter_rows())
-    for row in sheet_rows(found, run, source=ImageFolder(images, size=worlds.SIZE), models=models):
+    for row in sheet_rows(found, run, at_hand=at_hand):
         assert row.counterfactual is not None
         pixels = torch.from_numpy(row.counterfactual.copy())
         logits = worlds.heads().logits(pixels.permute(2, 0, 1)[None]).detach()
@@ -221,15 +223,15 @@ def test_raised_rows_are_walked_again_too(run: cfalign.Run, images: Path) -> Non
 def test_models_and_images_of_another_run_are_refused(run: cfalign.Run, images: Path, tmp_path: Path) -> None:
     found, source = run.query(base="wearing_hat", downstream="friendly"), ImageFolder(images, size=worlds.SIZE)
     other = ImageFolder(worlds.write_images(tmp_path / "other", 60, seed=5), size=worlds.SIZE)
-    for wrong, models in (
-        (other, SheetModels(worlds.autoencoder(), [worlds.heads()])),
-        (source, SheetModels(worlds.autoencoder(), [worlds.bent_heads()])),
-        (source, SheetModels(worlds.slow_autoencoder(), [worlds.heads()])),
+    for wrong in (
+        AtHand(other, worlds.autoencoder(), [worlds.heads()]),
+        AtHand(source, worlds.autoencoder(), [worlds.bent_heads()]),
+        AtHand(source, worlds.slow_autoencoder(), [worlds.heads()]),
     ):
         with pytest.raises(BadInput, match="give the images and models that the run was made of"):
-            sheet_rows(found, run, source=wrong, models=models)
+            sheet_rows(found, run, at_hand=wrong)
     with pytest.raises(BadInput, match="give all classifiers of the run: audited, heads"):
-        sheet_rows(found, run, source=source, models=SheetModels(worlds.autoencoder(), [worlds.audited()]))
+        sheet_rows(found, run, at_hand=AtHand(source, worlds.autoencoder(), [worlds.audited()]))
     with pytest.raises(BadInput, match="needs the columns image_id and base"):
         sheet_rows(run.sql("select base from responses"), run)
 
@@ -290,8 +292,8 @@ def test_a_run_whose_walks_start_at_the_image_holds_it_once(gated: cfalign.Run, 
 def test_a_sheet_shows_the_image_once_and_its_change(gated: cfalign.Run, dropped: cfalign.Run) -> None:
     """Walked again, or held by the run: the change is that from the original."""
     found = gated.query(base="wearing_hat", downstream="friendly")
-    models = SheetModels(worlds.autoencoder(), [worlds.heads(), worlds.audited()])
-    rows = sheet_rows(found, gated, source=open_images(noisy(24)), models=models)
+    models = [worlds.heads(), worlds.audited()]
+    rows = sheet_rows(found, gated, at_hand=AtHand(open_images(noisy(24)), worlds.autoencoder(), models))
     held = [bool(kept(gated, row.image_id, row.base)) for row in rows]
     assert {True, False} == set(held)
     for row in rows:

@@ -13,6 +13,7 @@ import torch
 from cfalign import autoencoders, classifiers
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
+from cfalign._audit.remade import AtHand
 from cfalign._discovery.options import DiscoveryOptions
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
@@ -52,6 +53,13 @@ def demo(
         out=out,
         progress=progress,
     )
+
+
+def demo_at_hand(faces: int, *, seed: int) -> AtHand:
+    """The images and models of a demo of so many faces."""
+    classifier_names = ["embedded", *(f"embedded:{name}" for name in (*PLANTED, UNNAMED))]
+    images = confounded_faces(faces, seed=seed + 1, names=PLANTED)
+    return AtHand(images, autoencoders.load("embedded"), [classifiers.load(name) for name in classifier_names])
 
 
 def confounded_faces(count: int, *, seed: int, names: tuple[str, ...], progress: Progress = silent) -> TensorImages:

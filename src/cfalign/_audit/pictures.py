@@ -43,6 +43,8 @@ class Strip:
     """Panel scores along the ray, [step, column]."""
     lambdas: Floats
     """[step]"""
+    frames: Tensor | None = None
+    """[step, c, h, w], where they were asked for."""
 
     @property
     def start(self) -> StartsAt:
@@ -86,8 +88,10 @@ def walked_again(
     panel: Panel,
     autoencoder: Autoencoder,
     settings: WalkSettings,
+    frames: bool = False,
 ) -> dict[tuple[str, str], Strip]:
-    """Strips of (image id, base) pairs in ``STEPS`` equal steps on the straight line to the counterfactual.
+    """Strips of (image id, base) pairs in ``STEPS`` equal steps on the straight line to the counterfactual, with the
+    ``frames`` of all steps where wanted.
 
     A ray is walked once more, up to its end in ``ends``; any other method makes its counterfactual anew. An image is
     encoded once for all of its bases. Pairs whose image cannot be read are left out.
@@ -108,7 +112,7 @@ def walked_again(
             images = torch.tensor([row[image_id] for image_id, _ in group])
             batch = Batch(start, Pairs(images, table), models, settings.estimate)
             mine = settings.of(group[0][1])
-            strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, mine), strict=True)
+            strips |= zip(group, _strips(batch, [ends[pair] for pair in group], x, panel, mine, frames), strict=True)
     return {pair: strips[pair] for pair in pairs if pair in strips}
 
 
@@ -122,7 +126,7 @@ def _groups(pairs: Sequence[tuple[str, str]], panel: Panel, settings: WalkSettin
 
 
 def _strips(
-    batch: Batch, ends: Sequence[Extent], originals: Tensor, panel: Panel, settings: WalkSettings
+    batch: Batch, ends: Sequence[Extent], originals: Tensor, panel: Panel, settings: WalkSettings, frames: bool
 ) -> Iterator[Strip]:
     """The strips of a batch's pairs, in order."""
     distances = np.array([end.distance for end in ends])
@@ -135,7 +139,7 @@ def _strips(
     models = replace(batch.models, classifiers=panel.classifiers)
     walked = along(batch.origin, direction, distances[:, None] * fractions)
     points = batch.points(walked, each=len(fractions))
-    seen = evaluate(points, models=models, read=every_logit, keep_images=False)
+    seen = evaluate(points, models=models, read=every_logit, keep_images=frames)
     scores = panel.scores(seen.values).reshape(len(ends), len(fractions), -1)
     drawn = settings.search.start is StartsAt.RECONSTRUCTION
     last = evaluate(batch.points(walked[STEPS :: STEPS + 1]), models=models, read=every_logit).images
@@ -146,6 +150,7 @@ def _strips(
             counterfactual=last[i],
             scores=scores[i],
             lambdas=end.lambda_ * fractions,
+            frames=seen.images[i * len(fractions) : (i + 1) * len(fractions)] if frames else None,
         )
 
 

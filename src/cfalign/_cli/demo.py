@@ -13,6 +13,7 @@ from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.output import progress
 from cfalign._cli.summary import finish
+from cfalign._runs.record import remember
 
 
 def demo(
@@ -28,4 +29,5 @@ def demo(
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
         run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)
+    remember(run, {"demo": {"faces": faces, "seed": settings.seed}})
     finish(run, as_json=as_json)

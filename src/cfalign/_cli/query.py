@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +11,11 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cfalign import autoencoders, classifiers
 from cfalign._audit.bank import load_bank
-from cfalign._audit.contact_sheet import SheetModels, lacking, sheet_rows
+from cfalign._audit.contact_sheet import lacking, sheet_rows
+from cfalign._audit.remade import AtHand
 from cfalign._cli import flags
+from cfalign._cli.at_hand import NamedInputs, source_of
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import WIDE, complain, print_json, print_table, say
 from cfalign._errors import BadInput
@@ -24,9 +24,6 @@ from cfalign._figures.plots.pixels import save_png
 from cfalign._results import StartsAt
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.run import Run
-from cfalign.datasets import ImageFolder, ImageSource, open_images
-
-DISPLAYED = 128  # side of originals where no autoencoder says what size they are walked at
 
 
 def query(
@@ -75,7 +72,7 @@ def query(
     rows = found.head(limit) if limit else found
     pictured: list[SheetRow] = []
     if sheet is not None:
-        named = SheetInputs(images, autoencoder, tuple(classifier or ()), reference, bank, size)
+        named = NamedInputs(images, autoencoder, tuple(classifier or ()), reference, bank, size)
         pictured = _pictured(rows, opened, named, trust=trust)
         cell = " → ".join(name for name in (base, downstream) if name)
         heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
@@ -108,93 +105,20 @@ def _answer(run: Run, sql: str | None, **given: str | None) -> pl.DataFrame:
     return run.sql(sql)
 
 
-@dataclass(frozen=True)
-class SheetInputs:
-    """By which names a sheet's rows are made again."""
-
-    images: str | None
-    autoencoder: str | None
-    classifier: tuple[str, ...]
-    reference: str | Sequence[str] | None
-    """One, or several whose heads stand side by side."""
-    bank: Path | None
-    size: int | None
-
-    def completed(self, recorded: Mapping[str, Any]) -> SheetInputs:
-        """With what the run was given, but for files of Python, which run only when a person names them."""
-        safe = {k: v for k, v in recorded.items() if not _runs_code(v)}
-        bank = safe.get("bank")
-        return SheetInputs(
-            images=self.images or safe.get("images"),
-            autoencoder=self.autoencoder or safe.get("autoencoder"),
-            classifier=self.classifier or tuple(safe.get("classifier") or ()),
-            reference=self.reference or safe.get("reference"),
-            bank=self.bank or (Path(bank) if bank and Path(bank).is_dir() else None),
-            size=self.size or safe.get("size"),
-        )
-
-
-def _runs_code(spec: object) -> bool:
-    return any(".py" in str(one) for one in (spec if isinstance(spec, list) else [spec]))
-
-
-def _pictured(rows: pl.DataFrame, run: Run, named: SheetInputs, *, trust: bool) -> list[SheetRow]:
+def _pictured(rows: pl.DataFrame, run: Run, named: NamedInputs, *, trust: bool) -> list[SheetRow]:
     """The rows with their images. Raises BadInput, before any work, that names what is needed to make some again."""
     needed = lacking(rows, run)
     if not needed:
-        return sheet_rows(rows, run, source=_source(run, named, SheetModels()))
-    recorded = run.record().get("given") or {}
-    inputs = named.completed(recorded)
+        return sheet_rows(rows, run, at_hand=AtHand(source_of(run, named, None)))
+    inputs = named.completed(run)
     if inputs.bank is not None:
         return sheet_rows(rows, run, bank=load_bank(inputs.bank))
-    if options := _needed(run, inputs, recorded):
+    if options := inputs.lacking(run):
         raise BadInput(
             f"{len(needed)} of {len(rows)} rows are not among the images that the run holds, which are those of its "
             f"findings, and are made again from its models: give {' '.join(options)}."
         )
-    references = [inputs.reference] if isinstance(inputs.reference, str) else list(inputs.reference or ())
-    specs = [*references, *inputs.classifier]
-    models = SheetModels(
-        autoencoders.load(inputs.autoencoder or "", trust=trust),
-        [classifiers.load(spec, trust=trust) for spec in specs],
-    )
-    return sheet_rows(rows, run, source=_source(run, inputs, models), models=models)
-
-
-def _needed(run: Run, inputs: SheetInputs, recorded: Mapping[str, Any]) -> list[str]:
-    """The options that must be given, with their values where the run knows them."""
-    record = run.record()
-    if "bank" in record["data"]:
-        return ["--bank FOLDER"]
-    missing = [] if inputs.images is not None or _folder_of(run) else ["--images FOLDER"]
-    if inputs.autoencoder is None:
-        missing.append(f"--autoencoder {recorded.get('autoencoder') or 'AUTOENCODER'}")
-    if not inputs.classifier:
-        audited = [c["name"] for c in record["models"]["classifiers"] if c["role"] == "audited"]
-        missing += [f"--classifier {spec}" for spec in recorded.get("classifier") or [n.upper() for n in audited]]
-    if inputs.reference is None and any(c["role"] == "reference" for c in record["models"]["classifiers"]):
-        missing.append(f"--reference {recorded.get('reference') or 'HEADS'}")
-    return missing
-
-
-def _source(run: Run, named: SheetInputs, models: SheetModels) -> ImageSource | None:
-    """The images given, or the folder that the run names where it is found from here."""
-    encoder = models.autoencoder
-    size = (named.size if encoder is None else autoencoders.side_of(encoder, asked=named.size)) or DISPLAYED
-    bit_depth = run.record().get("inventory", {}).get("bit_depth")
-    if named.images is not None:
-        return open_images(named.images, size=size, bit_depth=bit_depth)
-    folder = _folder_of(run)
-    if folder is None:
-        return None
-    found = ImageFolder(folder, size=size, bit_depth=bit_depth)
-    return found if len(found) == run.record()["data"].get("images") else None  # another folder of that name
-
-
-def _folder_of(run: Run) -> str | None:
-    """The folder of images that the run names, where it is found from here."""
-    name = run.record()["data"].get("source")
-    return str(name) if name and Path(name).is_dir() else None
+    return sheet_rows(rows, run, at_hand=inputs.loaded(run, trust=trust))
 
 
 def _print(rows: pl.DataFrame, matched: int) -> None:

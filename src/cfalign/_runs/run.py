@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from cfalign._errors import BadInput, RunMismatch
 from cfalign._findings import Finding, RegionShare, UnnamedFeature
 from cfalign._results import Cell, Conclusions, Counts, Effect, GroupGap, JointEffect, Outcome, Relation, StartsAt
+from cfalign._runs.behind import behind_cell
 from cfalign._runs.codec import (
     Misfit,
     built,
@@ -321,16 +322,18 @@ class Run:
 
         Raises BadInput for a cell that the run does not have.
         """
-        minimum = self._min_base_change()
-        rows = self.counterfactuals().filter(pl.col("base") == base)
-        if rows.is_empty() or Column.AFTER.of(downstream) not in rows.columns:
-            raise BadInput(f"The run has no cell ({base!r}, {downstream!r}); see `matrix.csv` for those it has.")
-        change = pl.col("base_after") - pl.col("base_before")
-        rows = rows.filter(change.is_not_nan())  # NaN where there is no counterfactual; polars sorts it first
-        response = pl.col(Column.AFTER.of(downstream)) - pl.col(Column.BEFORE.of(downstream))
-        psi = pl.when(change.abs() >= minimum).then(response / change)
-        chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", psi.alias("psi"))
-        return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True).head(k)
+        rows = self.behind(base, downstream)
+        chosen = rows.select("image_id", "outcome", "lambda", "base_before", "base_after", "psi")
+        return chosen.sort(pl.col("psi").abs(), descending=True, nulls_last=True, maintain_order=True).head(k)
+
+    def behind(self, base: str, downstream: str) -> pl.DataFrame:
+        """All counterfactuals behind a cell: ``image_id``, ``outcome``, ``lambda``, ``base_before``, ``base_after``,
+        ``before`` and ``after`` of the downstream head, and ``psi``, null where the base hardly changed.
+
+        Raises BadInput for a cell that the run does not have.
+        """
+        shards = self.shards("responses")
+        return behind_cell(shards, base, downstream, min_base_change=self._min_base_change())
 
     def query(
         self,
