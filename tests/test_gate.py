@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import worlds
-from cfalign._audit.gate import Measured, Unexpected, Verdict, check, read_relations, started
+from cfalign._audit.gate import Unexpected, Verdict, check, read_relations, started
+from cfalign._audit.measured import Measured
 from cfalign._errors import BadInput
 from cfalign._findings import FindingKind
 from cfalign._runs.run import Run

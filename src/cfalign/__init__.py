@@ -15,6 +15,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
                         ``conclusions()`` has them typed: ``Cell``, ``Effect``, ``GroupGap``, ``Finding``
 ``name_feature``        a reference head of a feature that no head names, found by an audit (``DiscoveryOptions``)
 ``check``               the effects of a run that nobody expected
+``compare``             two runs side by side: which effects appeared, went, grew or shrank
 ``rectify``             a head composed with its shortcuts so that it uses them no more
 ``classifiers``         ``load``, ``wrap`` a torch module, ``black_box`` any callable
 ``engines``             where an audit or a bank runs: this process, a Ray cluster, or in parts
@@ -33,6 +34,8 @@ from cfalign import autoencoders, classifiers, engines, report, synthetic
 from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank, load_bank
+from cfalign._audit.changes import Change, Comparison
+from cfalign._audit.comparison import compare
 from cfalign._audit.gate import check, read_relations
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift
@@ -63,6 +66,8 @@ __all__ = [
     "Bank",
     "Cell",
     "CfalignError",
+    "Change",
+    "Comparison",
     "Composition",
     "Counterfactuals",
     "DescentOptions",
@@ -91,6 +96,7 @@ __all__ = [
     "benchmarks",
     "check",
     "classifiers",
+    "compare",
     "counterfactuals",
     "datasets",
     "engines",

@@ -202,7 +202,7 @@ def _audit_bank(
         images=bank.first_images(),
         batch=options.batch,
     )
-    start |= bank.inventory()
+    start |= {**bank.inventory(), "bank": bank.made_from()}
     start["data"] |= bank.groups()
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)

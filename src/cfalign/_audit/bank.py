@@ -107,6 +107,11 @@ class Bank:
         data = self.run.record()["data"]
         return {name: data[name] for name in ("groups",) if name in data}
 
+    def made_from(self) -> dict[str, Any]:
+        """Its models and images, for the record of an audit of it."""
+        content = self.run.record()
+        return {name: content[name] for name in ("models", "data")}
+
     def identity(self) -> str:
         """A hash (16 hex digits) of what the bank was made from."""
         content = self.run.record()

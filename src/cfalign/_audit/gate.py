@@ -14,59 +14,18 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cfalign._analysis.duplicates import repeated
+from cfalign._audit.measured import ARROW, Measured, measured, standings_of, told_twice
 from cfalign._errors import BadInput, nearest
 from cfalign._findings import FindingKind, Standing, Witness
-from cfalign._results import Cell, Duplicate, Effect, joint_members
-from cfalign._runs.codec import built
+from cfalign._results import joint_members
 from cfalign._runs.run import Run
 
-ARROW = " -> "
 MAX_EFFECT = 0.15
 _BARE = re.compile(r"^(\s*)([^\s\"'#=\[]+)\s*->\s*([^\s\"'#=]+)(\s*=)", flags=re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One number of a run that has a limit: an effect, a joint effect, or the incoming response of a head."""
-
-    kind: FindingKind
-    audited: str
-    attribute: str
-    """The attribute, or all members of a group."""
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    q: float
-    clear: bool
-    """Whether it is more than chance, and a response also in its other reading."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The relation as the run calls it, and with the target alone."""
-        return tuple(f"{who}{ARROW}{self.attribute}" for who in self._heads)
-
-    @property
-    def parts(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the relation of each member."""
-        return tuple(tuple(f"{who}{ARROW}{member}" for who in self._heads) for member in self.members)
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The attributes of a joint effect; the attribute of any other."""
-        if self.kind is not FindingKind.JOINT:
-            return (self.attribute,)
-        return tuple(name for name, _ in joint_members(self.attribute))
-
-    @property
-    def _heads(self) -> tuple[str, ...]:
-        return (self.audited, self.audited.rpartition(":")[2])
 
 
 @dataclass(frozen=True)
@@ -120,19 +79,16 @@ def check(
     if not 0 <= max_effect <= 1:
         raise BadInput(f"Expected max_effect between 0 and 1, got {max_effect!r}.")
     record = run.finished()
-    standings = {a: built(Standing, s) for a, s in record.get("standings", {}).items()}
-    old = Standing(Witness.UNKNOWN)
-    effects = [e for e in run.rows(Effect) if not e.own and not standings.get(e.audited, old).about(e.attribute)]
     limits = dict(expected or {})
-    unwitnessed = {a: s for a, s in standings.items() if s.witness is Witness.NONE}
+    unwitnessed = {a: s for a, s in standings_of(record).items() if s.witness is Witness.NONE}
     if unwitnessed and not allow_responses:
         raise BadInput(_no_witness(run, unwitnessed))
-    measured = [m for m in _measured(run, effects, unwitnessed, record) if m is not None]
-    _refuse_unknown(limits, measured)
-    twice = _told_twice(run)
-    measured = [m for m in measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
+    all_measured = [m for m in measured(run, record, responding=unwitnessed) if not m.own]
+    _refuse_unknown(limits, all_measured)
+    twice = told_twice(record)
+    apart = [m for m in all_measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
     grouped = {a for name in record.get("inseparable", ()) for a, _ in joint_members(name)}
-    compared = [m for m in measured if not _by_its_group(m, grouped) or set(m.names) & set(limits)]
+    compared = [m for m in apart if not _by_its_group(m, grouped) or set(m.names) & set(limits)]
     found = [
         Unexpected(m, allowed)
         for m in compared
@@ -140,7 +96,7 @@ def check(
     ]
     found.sort(key=lambda u: -abs(u.found.value))
     blank = tuple(m.names[0] for m in compared if not math.isfinite(m.value))
-    own = tuple(m.names[0] for m in measured if m not in compared and not _has_joint(m, measured))
+    own = tuple(m.names[0] for m in apart if m not in compared and not _has_joint(m, apart))
     responses = sum(m.kind is FindingKind.RESPONSE for m in compared)
     return Verdict(tuple(found), len(compared), blank + own, responses)
 
@@ -159,33 +115,9 @@ def _no_witness(run: Run, unwitnessed: Mapping[str, Standing]) -> str:
     )
 
 
-def _measured(
-    run: Run, effects: Sequence[Effect], unwitnessed: Collection[str], record: Mapping[str, Any]
-) -> Iterator[Measured | None]:
-    cells = {(c.base, c.downstream): c for c in run.cells()} if unwitnessed else {}
-    for e in effects:
-        if e.audited in unwitnessed:
-            yield _response(e, cells.get((e.attribute, e.audited)), cells.get((e.audited, e.attribute)))
-        else:
-            numbers = (e.effect, e.ci_low, e.ci_high, e.n, e.q, e.clear)
-            yield Measured(FindingKind.EFFECT, e.audited, e.attribute, *numbers)
-    for j in run.joint():
-        numbers = (j.effect, j.ci_low, j.ci_high, j.n, j.q, j.clear)
-        yield Measured(FindingKind.JOINT, j.audited, j.attributes, *numbers)
-
-
-def _response(e: Effect, incoming: Cell | None, outgoing: Cell | None) -> Measured:
-    if incoming is None:
-        nan = float("nan")
-        return Measured(FindingKind.RESPONSE, e.audited, e.attribute, nan, nan, nan, 0, nan, clear=False)
-    agrees = outgoing is None or not outgoing.n or (outgoing.clear and outgoing.psi * incoming.psi > 0)
-    numbers = (incoming.psi, incoming.ci_low, incoming.ci_high, incoming.n, incoming.q)
-    return Measured(FindingKind.RESPONSE, e.audited, e.attribute, *numbers, clear=incoming.clear and agrees)
-
-
-def _has_joint(one: Measured, measured: Sequence[Measured]) -> bool:
+def _has_joint(one: Measured, among: Sequence[Measured]) -> bool:
     """Whether the joint effect of its group stands for an attribute."""
-    joint = (m for m in measured if m.kind is FindingKind.JOINT and m.audited == one.audited)
+    joint = (m for m in among if m.kind is FindingKind.JOINT and m.audited == one.audited)
     return any(one.attribute in m.members for m in joint)
 
 
@@ -197,15 +129,8 @@ def _limit_of(one: Measured, limits: Mapping[str, float], otherwise: float) -> f
     return min(next((limits[name] for name in names if name in limits), otherwise) for names in one.parts)
 
 
-def _told_twice(run: Run) -> set[str]:
-    """The audited heads and attributes that give the answer of another one."""
-    record = run.record()
-    copies = [Duplicate(**d) for d in record.get("duplicates", ())]
-    return repeated(copies, record["audited"]) | repeated(copies, record["attributes"])
-
-
-def _refuse_unknown(limits: Mapping[str, float], measured: Sequence[Measured]) -> None:
-    known = {name for one in measured for name in one.names}
+def _refuse_unknown(limits: Mapping[str, float], among: Sequence[Measured]) -> None:
+    known = {name for one in among for name in one.names}
     for name in limits:
         if name not in known:
             raise BadInput(f"The run has no relation {name!r}; {nearest(name, sorted(known))}.")
