@@ -20,6 +20,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("entry", ("__main__",)),
     ("command line", ("_cli",)),
     ("public names", (ROOT_PACKAGE,)),
+    ("explorer", ("_explorer",)),
     ("report", ("report",)),
     ("studies", ("_paper", "benchmarks")),
     ("stages", ("_audit", "_explanation", "_rectification")),

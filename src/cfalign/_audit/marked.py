@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from cfalign._audit.gate import ARROW
+from cfalign._audit.measured import ARROW
 from cfalign._runs.marks import Judgement, Mark, Opinion, Thing, judgements
 
 _LIMITS = {Opinion.EXPECTED: "expected", Opinion.SPURIOUS: "forbidden"}

@@ -13,6 +13,7 @@ from cfalign._cli.bank import bank
 from cfalign._cli.check import check
 from cfalign._cli.demo import demo
 from cfalign._cli.explain import explain
+from cfalign._cli.explore import explore
 from cfalign._cli.merge import merge
 from cfalign._cli.name import name
 from cfalign._cli.output import say
@@ -30,7 +31,7 @@ app = typer.Typer(
     help="Which features does an image classifier really use? Counterfactuals of one classifier are shown to others.",
     epilog="Start with [bold]cfalign demo[/bold]: two minutes on a CPU, nothing is downloaded.",
 )
-for command in (demo, audit, bank, merge, query, explain, report, name, check, rectify, reproduce, settings):
+for command in (demo, audit, bank, merge, query, explain, explore, report, name, check, rectify, reproduce, settings):
     app.command()(command)
 app.add_typer(train.app, name="train")
 app.add_typer(benchmark.app, name="benchmark")

@@ -69,10 +69,10 @@ def add(app: FastAPI, site: Site) -> None:
     def image(request: Request, key: str, id: str) -> Response:
         one = site.shelf[key]
         rows = one.rows_of(id)
-        if rows.is_empty() and id not in one.places:
+        if rows.is_empty() and not (one.live and id in one.places):
             raise BadInput(f"No run here has a counterfactual of the image {id!r}.")
         bases = [_row_of(row) for row in rows.sort("base").iter_rows(named=True)]
-        original = link(f"/{key}/original", image=id) if id in one.places else None
+        original = link(f"/{key}/original", image=id) if one.live else None
         original = original or _kept_original(one, id, [base["base"] for base in bases])
         return site.page(request, "image.html.j2", one=one, tab="", id=id, bases=bases, original=original)
 
@@ -157,7 +157,7 @@ def pictures_of(one: Shelved, image: str, base: str) -> list[tuple[str, str]]:
     files = kept(one.run, image, base)
     if files:
         return [(name, _file(one, file.relative_to(one.path).as_posix())) for name, file in files.items()]
-    if not one.live or image not in one.places:
+    if not one.live:
         return []
     steps = {one.run.start.picture: 0, "counterfactual": -1}
     address = f"/{one.key}/frame"
@@ -236,5 +236,3 @@ def _lines(rows: pl.DataFrame, x: Any, y: Any) -> Iterator[str]:
         colour = style.POSITIVE if h1 < h0 else style.NEGATIVE
         yield element("line", x1=x(b0), y1=y(h0), x2=x(b1), y2=y(h1), stroke=colour, stroke_opacity=0.45)
         yield element("circle", cx=x(b1), cy=y(h1), r=2.2, fill=colour)
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ from cfalign.report.evidence import walks
 
 Frames = NDArray[np.uint8]
 """[step, height, width, channel]."""
+Fetch = Callable[[], AtHand]
+"""Opens the images and models of a run."""
 _STRIPS = 64
 """Strips that are kept in memory."""
 _CELLS = 8
@@ -48,9 +50,9 @@ class Remade:
 class Shelved:
     """A finished run on the shelf, with its images and models where they are at hand."""
 
-    def __init__(self, key: str, run: Run, at_hand: AtHand | None = None) -> None:
+    def __init__(self, key: str, run: Run, fetch: Fetch | None = None) -> None:
         run.finished()
-        self.key, self.run, self.at_hand = key, run, at_hand
+        self.key, self.run, self._fetch = key, run, fetch
         self.computing = Lock()
         self._strips: OrderedDict[Pair, Remade] = OrderedDict()
         self._cells: OrderedDict[tuple[str, str], pl.DataFrame] = OrderedDict()
@@ -68,7 +70,12 @@ class Shelved:
     @property
     def live(self) -> bool:
         """Whether counterfactuals can be made here."""
-        return self.at_hand is not None and self.at_hand.walks
+        return self._fetch is not None
+
+    @cached_property
+    def at_hand(self) -> AtHand:
+        """The images and models of the run, opened when they are first needed."""
+        return AtHand() if self._fetch is None else self._fetch()
 
     @cached_property
     def heads(self) -> tuple[str, ...]:
@@ -113,7 +120,7 @@ class Shelved:
     @cached_property
     def places(self) -> Mapping[str, int]:
         """The positions of images in the source at hand."""
-        source = None if self.at_hand is None else self.at_hand.source
+        source = self.at_hand.source
         return {} if source is None else {image_id: i for i, image_id in enumerate(source.ids)}
 
     def behind(self, base: str, head: str) -> pl.DataFrame:
@@ -146,8 +153,6 @@ class Shelved:
             return self._strips[pair]
 
     def _made(self, pair: Pair) -> Remade:
-        if self.at_hand is None:
-            raise BadInput("The models of this run are not at hand.")
         heads = tuple(head for head in self.heads if head != pair[1])
         strip = remade([pair], self.run, self.at_hand, heads=heads, frames=True).get(pair)
         if strip is None or strip.frames is None:
@@ -156,7 +161,8 @@ class Shelved:
 
     def original(self, image_id: str) -> Frames:
         """An image of the source at hand, [1, height, width, channel]. Raises BadInput where it is not there."""
-        source = None if self.at_hand is None else self.at_hand.source
+        with self.computing:
+            source = self.at_hand.source
         if source is None or image_id not in self.places:
             raise BadInput(f"Image {image_id!r} is not at hand.")
         loaded = source.load([self.places[image_id]])
@@ -174,12 +180,11 @@ def as_bytes(images: Tensor) -> Frames:
 class Shelf:
     """The explored runs by key: a short name for addresses."""
 
-    def __init__(self, runs: Sequence[Run], at_hand: Sequence[AtHand | None] = ()) -> None:
-        hands = list(at_hand) + [None] * (len(runs) - len(at_hand))
+    def __init__(self, runs: Sequence[tuple[Run, Fetch | None]]) -> None:
         self.runs: dict[str, Shelved] = {}
-        for run, hand in zip(runs, hands, strict=True):
+        for run, fetch in runs:
             key = self._key(run)
-            self.runs[key] = Shelved(key, run, hand)
+            self.runs[key] = Shelved(key, run, fetch)
 
     def _key(self, run: Run) -> str:
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", run.path.resolve().name).strip("-") or "run"

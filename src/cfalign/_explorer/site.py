@@ -30,7 +30,7 @@ TABS = (
 )
 
 
-def link(path: str, **values: object) -> str:
+def link(path: str, /, **values: object) -> str:
     """An address with the values that are given, quoted.
 
     >>> link("/demo/cell", base="a & b", head=None)
