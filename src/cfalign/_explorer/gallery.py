@@ -148,8 +148,13 @@ def _card(one: Shelved, base: str, row: dict[str, Any]) -> Card:
         psi=numbers["psi"],
         base=(numbers["base_before"], numbers["base_after"]),
         head=(numbers["before"], numbers["after"]),
-        pictures=pictures_of(one, row["image_id"], base),
+        pictures=_ends(pictures_of(one, row["image_id"], base), one),
     )
+
+
+def _ends(pictures: list[tuple[str, str]], one: Shelved) -> list[tuple[str, str]]:
+    """Where the walk starts and where it ends."""
+    return [(name, address) for name, address in pictures if name in (one.run.start.picture, "counterfactual")]
 
 
 def pictures_of(one: Shelved, image: str, base: str) -> list[tuple[str, str]]:
