@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ def tiny_run(tiny_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any
         options=cfalign.AuditOptions(limit=15),
         out=tmp_path_factory.mktemp("tiny") / "run",
     )
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for the tests of one file, see `browser`; skipped where there is none."""
+    import browser
+
+    with browser.launched() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
