@@ -14,7 +14,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from cfalign._errors import CfalignError
 from cfalign._explorer import comparing, gallery, marking, overview, pictures, tables, trying
 from cfalign._explorer.guard import Guard
-from cfalign._explorer.shelf import Shelf
+from cfalign._explorer.shelf import NoSuchRun, Shelf
 from cfalign._explorer.site import Site
 
 
@@ -36,7 +36,7 @@ def _explain_errors(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(CfalignError)
     def refused(request: Request, error: CfalignError) -> HTMLResponse:
-        return told(request, str(error), 404 if "No run" in str(error) else 400)
+        return told(request, str(error), 404 if isinstance(error, NoSuchRun) else 400)
 
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> HTMLResponse:

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
+from cfalign._explorer.pictures import REPORT
 from cfalign._explorer.shelf import Shelved
 from cfalign._explorer.site import Site
 from cfalign._findings import Finding, FindingKind
@@ -36,6 +37,7 @@ def add(app: FastAPI, site: Site) -> None:
             "overview.html.j2",
             one=one,
             tab="",
+            report=(one.path / REPORT).is_file(),
             findings=[(f, sentence(f, one), cell_of(f)) for f in one.findings[:_SHOWN]],
             features=[(f, Markup(unnamed.headline(f, marked)), unnamed.explanation(f, str)) for f in one.unnamed],
             next_steps=list(_next(one)),

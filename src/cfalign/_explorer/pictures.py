@@ -53,10 +53,10 @@ def inside(run: Path, path: str) -> Path | None:
     root = run.resolve()
     try:
         found = (root / path).resolve()
-    except (OSError, ValueError, RuntimeError):
+        fits = found.is_relative_to(root) and found.suffix.lower() in IMAGES
+        return found if fits and found.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a link to itself
         return None
-    fits = found.is_relative_to(root) and found.suffix.lower() in IMAGES and "\0" not in path
-    return found if fits and found.is_file() else None
 
 
 def png(pixels: Frames) -> Response:

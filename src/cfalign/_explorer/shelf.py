@@ -47,6 +47,10 @@ class Remade:
     lambdas: Floats
 
 
+class NoSuchRun(BadInput):
+    """The shelf has no run of this key."""
+
+
 class Shelved:
     """A finished run on the shelf, with its images and models where they are at hand."""
 
@@ -195,5 +199,5 @@ class Shelf:
 
     def __getitem__(self, key: str) -> Shelved:
         if key not in self.runs:
-            raise BadInput(f"No run {key!r} is explored here; {nearest(key, list(self.runs))}.")
+            raise NoSuchRun(f"No run {key!r} is explored here; {nearest(key, list(self.runs))}.")
         return self.runs[key]

@@ -116,7 +116,7 @@ def read_marks(run: Path) -> tuple[Mark, ...]:
     for line in file.read_bytes().splitlines():
         try:
             found.append(built(Mark, json.loads(line)))
-        except (ValueError, Misfit, BadInput):
+        except (ValueError, RecursionError, Misfit, BadInput):
             continue
     return tuple(found)
 
