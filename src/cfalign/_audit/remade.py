@@ -18,7 +18,7 @@ from cfalign._heads.panel import Panel
 from cfalign._models.guard import undisturbed
 from cfalign._results import Outcome
 from cfalign._runs.behind import behind_images
-from cfalign._runs.columns import RAISED, attribute_of
+from cfalign._runs.columns import RAISED, Column, attribute_of
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
@@ -96,6 +96,7 @@ def remade(
                 mine, ends, source, panel=table, autoencoder=encoder, settings=settings, frames=frames
             )
     _refuse_others(strips, known)
+    _refuse_other_heads(strips, run, heads)
     return strips
 
 
@@ -107,6 +108,25 @@ def _refuse_others(strips: Mapping[Pair, Strip], known: Mapping[Pair, Facts]) ->
                 f"Image {pair[0]!r} walked again falls from {seen[0]:.3f} to {seen[1]:.3f} for {pair[1]}, but from "
                 f"{said.before:.3f} to {said.after:.3f} in the run: give the images and "
                 "models that the run was made of."
+            )
+
+
+def _refuse_other_heads(strips: Mapping[Pair, Strip], run: Run, heads: Sequence[str]) -> None:
+    """The same of the heads that look: their scores at both ends are those of the run."""
+    columns = [column.of(head) for column in (Column.BEFORE, Column.AFTER) for head in heads]
+    images = {image_id for image_id, _ in strips}
+    table = behind_images(run.shards("responses"), images, ("image_id", "base", "outcome", *columns))
+    for image_id, base, _, *said in table.iter_rows() if heads else ():
+        strip = strips.get((image_id, base))
+        if strip is None:
+            continue
+        labels = dict.fromkeys((base, *heads))
+        seen = strip.scores[[0, -1]][:, [list(labels).index(head) for head in heads]].ravel()
+        if not np.allclose(seen, np.array(said, dtype=float), rtol=0.0, atol=SAME, equal_nan=True):
+            head = heads[int(np.abs(seen - np.array(said, dtype=float)).argmax()) % len(heads)]
+            raise BadInput(
+                f"The head {head!r} answers image {image_id!r} otherwise than in the run: give the images and models "
+                "that the run was made of."
             )
 
 
