@@ -18,13 +18,14 @@ import worlds
 from cfalign import report
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import bank
+from cfalign._audit.discovering import discover
 from cfalign._audit.options import AuditOptions
 from cfalign._discovery.discovery import Discovery, discover_in
 from cfalign._discovery.landscape import Heads, Landscape
 from cfalign._discovery.naming import labelled, name_feature
 from cfalign._discovery.options import FEWEST, DiscoveryOptions
 from cfalign._discovery.walks import Line
-from cfalign._errors import BadInput
+from cfalign._errors import BadInput, RunMismatch
 from cfalign._findings import UnnamedFeature
 from cfalign._heads.composition import head
 from cfalign._heads.panel import panel
@@ -33,7 +34,7 @@ from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import Run
 from cfalign.autoencoders import informed
 from cfalign.classifiers import JoinedClassifier, black_box, load
-from cfalign.datasets import TensorImages
+from cfalign.datasets import TensorImages, grouped
 
 SHAPE, LATENTS = (3, 6, 6), 30
 BASIS = torch.linalg.qr(torch.randn(108, LATENTS, generator=torch.Generator().manual_seed(0)).double()).Q
@@ -300,6 +301,68 @@ def test_what_cannot_be_sought_is_refused_before_any_work(tmp_path: Path) -> Non
     with pytest.raises(BadInput, match="audit of a bank"):
         audit(kept, audited(0, HIDDEN), options=AuditOptions(limit=5, discovery=OPTIONS), out=tmp_path / "of a bank")
     assert not any((tmp_path / name).exists() for name in ("own", "few", "of a bank"))
+
+
+def features_alone(**given: Any) -> tuple[UnnamedFeature, ...]:
+    plain = {"autoencoder": WideAutoencoder(), "reference": reference(), "options": OPTIONS}
+    return discover(images(), audited(0, HIDDEN), **{**plain, **given})
+
+
+def test_discover_finds_what_an_audit_does_with_the_same_pictures(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "alone"
+    found = features_alone(out=out)
+    assert found == run.unnamed()
+    ours, theirs = ({p.relative_to(r): p.read_bytes() for p in r.rglob("*.*")} for r in (out, run.path))
+    pictures = [name for name in ours if name.parts[0] == "unnamed"]
+    assert len(pictures) > 20
+    assert all(ours[name] == theirs[name] for name in pictures)
+    assert set(ours) == {*pictures, Path("run.json"), Path("unnamed.json")}
+    file = out / "unnamed.json"
+    before = file.stat().st_mtime_ns
+    assert features_alone(out=out) == found
+    assert file.stat().st_mtime_ns == before
+    with pytest.raises(RunMismatch, match=r"discovery.images was 160, now 100"):
+        features_alone(out=out, options=replace(OPTIONS, images=100))
+
+
+def test_discover_without_a_folder_writes_nothing_and_has_no_pictures(run: Run) -> None:
+    (feature,), (kept,) = features_alone(options=replace(OPTIONS, features=0)), run.unnamed()
+    bare = {name: tuple(replace(s, files={}) for s in getattr(kept, name)) for name in ("lowest", "highest")}
+    assert feature == replace(kept, **bare, walked=(), difference="")
+
+
+def test_discover_takes_groups_like_an_audit(tmp_path: Path) -> None:
+    people = [f"person {number // 4}" for number in range(IMAGES)]
+    source = grouped(TensorImages(images()), people, column="who")
+    chosen = AuditOptions(limit=4, discovery=OPTIONS, shown=0)
+    known = {"autoencoder": WideAutoencoder(), "reference": reference()}
+    of_audit = audit(source, audited(0, HIDDEN), options=chosen, out=tmp_path / "run", **known).unnamed()
+    found = discover(source, audited(0, HIDDEN), options=OPTIONS, out=tmp_path / "alone", **known)
+    assert found == of_audit
+    assert found[0].ci_low != features_alone()[0].ci_low
+
+
+def test_a_folder_of_discover_can_be_named_and_is_no_audit(tmp_path: Path) -> None:
+    box = black_box(lambda x: torch.sigmoid(audited(0, HIDDEN).logits(x)), ["concept"], name="box", version="1")
+    out = tmp_path / "alone"
+    plain = {"autoencoder": WideAutoencoder(), "reference": reference(), "options": OPTIONS}
+    (feature,) = discover(images(), box, out=out, **plain)
+    assert feature.found
+    with pytest.raises(BadInput, match="it has 1 of concept"):
+        name_feature(out, "ruler", number=2)
+    assert (out / "unnamed" / "concept" / "1" / "images.safetensors").is_file()
+    for command in ("report", "check"):
+        ended = worlds.cfalign(command, out, folder=tmp_path)
+        assert ended.code == 2
+        assert "it is a discovery, which concludes nothing about named attributes" in ended.err
+
+
+def test_discover_refuses_what_an_audit_refuses() -> None:
+    known = reference()
+    with pytest.raises(BadInput, match="its own reference"):
+        discover(images(), known, autoencoder=WideAutoencoder(), reference=known)
+    with pytest.raises(BadInput, match="at least 60 images, got 30"):
+        discover(images(30), audited(0, HIDDEN), autoencoder=WideAutoencoder(), reference=reference())
 
 
 def test_images_near_the_border_count_as_neither_kind() -> None:

@@ -13,7 +13,8 @@ A counterfactual made for one classifier is shown to others; how they respond te
 ``Reference``           trusted attribute heads and an independent judge of them, for ``audit`` and ``bank``
 ``Run``                 a run directory: matrix, effects, gaps, findings as tables, and queries over its images;
                         ``conclusions()`` has them typed: ``Cell``, ``Effect``, ``GroupGap``, ``Finding``
-``name_feature``        a reference head of a feature that no head names, found by an audit (``DiscoveryOptions``)
+``discover``            what a classifier reacts to although no reference head names it, without a whole audit
+``name_feature``        a reference head of such a feature, found by ``discover`` or an audit (``DiscoveryOptions``)
 ``check``               the effects of a run that nobody expected
 ``compare``             two runs side by side: which effects appeared, went, grew or shrank
 ``rectify``             a head composed with its shortcuts so that it uses them no more
@@ -36,6 +37,7 @@ from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank, load_bank
 from cfalign._audit.changes import Change, Comparison
 from cfalign._audit.comparison import compare
+from cfalign._audit.discovering import discover
 from cfalign._audit.gate import check, read_relations
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.methods import counterfactuals, latent_shift
@@ -99,6 +101,7 @@ __all__ = [
     "compare",
     "counterfactuals",
     "datasets",
+    "discover",
     "engines",
     "explain",
     "latent_shift",

@@ -155,7 +155,8 @@ def _prepared(
     source = open_images(images, size=getattr(autoencoder, "size", None))
     options = replace(options, search=settled(options.search, autoencoder))
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
-    refuse_unknown(plan, subject)
+    if options.discovery.features:
+        refuse_unknown(source, subject)
     refuse_unreadable(plan)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
     start = record(

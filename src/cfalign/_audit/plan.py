@@ -106,10 +106,15 @@ class Plan:
 
     def order(self) -> Rows:
         """Positions of all images in the source, in the order in which they are taken."""
-        return np.asarray(generator(self.options.seed, "order").permutation(len(self.source.ids)), dtype=np.int64)
+        return order_of(self.source, self.options.seed)
 
     def score(self, number: int, scores: Floats) -> Floats:
         """Scores of a base, by its number, from those of the panel [..., column]."""
         columns, raised = self._own
         found = np.asarray(scores[..., columns[number]])
         return 1 - found if raised[number] else found
+
+
+def order_of(source: ImageSource, seed: int) -> Rows:
+    """Positions of all images in the source, in an order drawn by the seed."""
+    return np.asarray(generator(seed, "order").permutation(len(source.ids)), dtype=np.int64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from cfalign._analysis.statistics import People, generator
 from cfalign._audit.informing import informed_for
+from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import save_png
 from cfalign._audit.plan import Plan
 from cfalign._audit.shards import people_of
@@ -24,10 +26,12 @@ from cfalign._errors import BadInput
 from cfalign._findings import Shown, UnnamedFeature
 from cfalign._runs.codec import file_name, write_parquet, write_tensors
 from cfalign._runs.columns import GROUP
-from cfalign._runs.progress import Progress
+from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign._runs.unnamed import MATERIAL, UNNAMED_FOLDER, folder_of, has_unnamed, write_unnamed
+from cfalign._types import Autoencoder
 from cfalign.datasets import ImageSource
+from cfalign.datasets.grouped_images import groups_of
 
 EXAMPLES = 400
 """Images that the head of a name learns from, at most."""
@@ -42,17 +46,46 @@ class Sought:
     heads: Heads
 
 
-def refuse_unknown(plan: Plan, subject: Subject) -> None:
+def refuse_unknown(source: ImageSource, subject: Subject) -> None:
     """Raises BadInput where nothing can tell what is unnamed: without reference heads, or with too few images."""
-    if not plan.options.discovery.features:
-        return
     if set(subject.audited) & set(subject.attributes):
         raise BadInput(
             "Unnamed features (--discover) are what reference heads do not explain, and the audited classifier is its "
             "own reference here: give other heads of these images by --reference (reference=)."
         )
-    if len(plan.source.ids) < FEWEST:
-        raise BadInput(f"Unnamed features (--discover) need at least {FEWEST} images, got {len(plan.source.ids)}.")
+    if len(source.ids) < FEWEST:
+        raise BadInput(f"Unnamed features (--discover) need at least {FEWEST} images, got {len(source.ids)}.")
+
+
+def sought_in(
+    source: ImageSource,
+    subject: Subject,
+    *,
+    autoencoder: Autoencoder,
+    options: AuditOptions,
+    positions: Sequence[int],
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Sought:
+    """The unnamed features of every audited head, found on images at these positions of the source.
+
+    ``options``: seed, batch, search and discovery count. ``folder``: where what the images tell the autoencoder is
+    kept. Raises BadInput where fewer than 60 images can be used.
+    """
+    search = replace(options.search, metric="data")
+    informed = informed_for(search, autoencoder, source, folder=folder, seed=options.seed, progress=progress)
+    landscape = Landscape.of(source, informed, search, options.batch)
+    heads = Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values()))
+    found = discover_in(
+        landscape,
+        heads,
+        positions,
+        _people(source, positions),
+        options=options.discovery,
+        seed=options.seed,
+        progress=progress,
+    )
+    return Sought(found, landscape, heads)
 
 
 def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: bool = False) -> Sought | None:
@@ -64,30 +97,29 @@ def seek(run: Run, plan: Plan, subject: Subject, progress: Progress, *, again: b
     options = plan.options
     if not options.discovery.features or (has_unnamed(run.path) and not again):
         return None
-    search = replace(options.search, metric="data")
-    autoencoder = informed_for(
-        search, plan.autoencoder, plan.source, folder=run.path / UNNAMED_FOLDER, seed=options.seed, progress=progress
-    )
-    positions = plan.order()[: options.discovery.images].tolist()
-    landscape = Landscape.of(plan.source, autoencoder, search, options.batch)
-    heads = Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values()))
-    found = discover_in(
-        landscape,
-        heads,
-        positions,
-        _people(plan.source, positions, plan.groups),
-        options=options.discovery,
-        seed=options.seed,
+    sought = sought_in(
+        plan.source,
+        subject,
+        autoencoder=plan.autoencoder,
+        options=options,
+        positions=plan.order()[: options.discovery.images].tolist(),
+        folder=run.path / UNNAMED_FOLDER,
         progress=progress,
     )
-    pictured = _Pictured(run, plan.source, found, landscape, options.seed)
-    features = tuple(pictured.feature(number, progress) for number in range(len(found.features)))
-    _write_lines(run, found)
+    write_features(run, sought, options.seed, progress)
+    return sought
+
+
+def write_features(run: Run, sought: Sought, seed: int, progress: Progress) -> None:
+    """Write features with their pictures, and what a head of each is learnt from, into the folder of a run."""
+    pictured = _Pictured(run, sought.landscape.source, sought.discovery, sought.landscape, seed)
+    features = tuple(pictured.feature(number, progress) for number in range(len(sought.discovery.features)))
+    _write_lines(run, sought.discovery)
     write_unnamed(run.path, features)
-    return Sought(found, landscape, heads)
 
 
-def _people(source: ImageSource, positions: list[int], groups: Mapping[str, str | None] | None) -> People | None:
+def _people(source: ImageSource, positions: Sequence[int]) -> People | None:
+    groups = groups_of(source)
     if groups is None:
         return None
     ids = [source.ids[i] for i in positions]

@@ -304,9 +304,15 @@ class Run:
     def _concluded(self, name: str) -> Path:
         """A file that a run has when it ends."""
         file = self.path / name
-        if not file.is_file():
-            raise BadInput(f"{self.path} holds no {name}: the run did not end; give its command again to resume it.")
-        return file
+        if file.is_file():
+            return file
+        kind = (self.record().get("settings") or {}).get("kind", "audit")
+        why = (
+            "the run did not end; give its command again to resume it"
+            if kind == "audit"
+            else f"it is a {kind}, which concludes nothing about named attributes; give the folder of an audit"
+        )
+        raise BadInput(f"{self.path} holds no {name}: {why}.")
 
     def found(self) -> Findings:
         """Findings and relations, typed. Raises BadInput when the run is not complete or the file is damaged."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cfalign import autoencoders, classifiers
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import Bank, bank
-from cfalign._audit.informing import informed_for
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.reference import reference_of
 from cfalign._audit.subject import against_reference
-from cfalign._discovery.discovery import discover_in
-from cfalign._discovery.landscape import Heads, Landscape
+from cfalign._audit.unnamed import sought_in
 from cfalign._discovery.options import DiscoveryOptions
 from cfalign._findings import UnnamedFeature
 from cfalign._heads.reference import Reference
@@ -106,21 +104,15 @@ def _unnamed(
     progress: Progress,
 ) -> tuple[UnnamedFeature, ...]:
     """The first unnamed feature of every classifier; none depends on who else is audited, but for q."""
-    search = AuditOptions().search
-    of_data = replace(search, metric="data")
-    autoencoder = informed_for(of_data, autoencoders.load("embedded"), faces, folder=None, seed=options.seed)
     alone = against_reference(subjects, embedded.classifier, bases=None, downstream=None, estimating=False)
-    subject = alone.judged_by(embedded.judge)
-    found = discover_in(
-        Landscape.of(faces, autoencoder, search, AuditOptions().batch),
-        Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values())),
-        list(range(len(faces.ids))),
-        None,
-        options=DiscoveryOptions(features=1, images=options.faces),
-        seed=options.seed,
+    return sought_in(
+        faces,
+        alone.judged_by(embedded.judge),
+        autoencoder=autoencoders.load("embedded"),
+        options=AuditOptions(seed=options.seed, discovery=DiscoveryOptions(features=1, images=options.faces)),
+        positions=range(len(faces.ids)),
         progress=progress,
-    )
-    return found.features
+    ).discovery.features
 
 
 def _audited(

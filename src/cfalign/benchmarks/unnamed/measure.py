@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,12 @@ import torch
 from cfalign import autoencoders, classifiers
 from cfalign._analysis.statistics import auroc
 from cfalign._audit.audit import audit
-from cfalign._audit.informing import informed_for
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.reference import reference_of
 from cfalign._audit.subject import against_reference, owners_of
+from cfalign._audit.unnamed import Sought, sought_in
 from cfalign._counterfactuals.batch import float64
 from cfalign._counterfactuals.origins import metric_of
-from cfalign._discovery.discovery import Discovery, discover_in
-from cfalign._discovery.landscape import Heads, Landscape
 from cfalign._discovery.naming import NamedFeature, name_feature
 from cfalign._discovery.options import DiscoveryOptions
 from cfalign._heads.reference import Reference
@@ -28,7 +26,7 @@ from cfalign._models.autoencoding import encoded
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
 from cfalign._runs.progress import Progress, silent
-from cfalign._types import Autoencoder, Classifier
+from cfalign._types import Classifier
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, workplace
 from cfalign.benchmarks.true_effects import Interventions
 from cfalign.benchmarks.unnamed.options import UnnamedOptions
@@ -101,9 +99,9 @@ def _row(job: _Job, classifier: Classifier, embedded: Reference, place: Path) ->
     known = [target for target in embedded.classifier.targets if target != plant.shortcut]
     truth = _interventions(options.interventions, options.seed).effects([classifier])
     faces = _faces(options.images, options.seed)
-    discovery, autoencoder = _discovery(classifier, embedded, known, faces, options)
-    feature = discovery.features[0]
-    ordered, there = _ordered(discovery, autoencoder, plant.shortcut, options)
+    sought = _sought(classifier, embedded, known, faces, options)
+    feature = sought.discovery.features[0]
+    ordered, there = _ordered(sought, plant.shortcut, options)
     furthest = np.argsort(-ordered)[:FURTHEST]
     nan = float("nan")
     effect = None
@@ -142,37 +140,29 @@ def _faces(count: int, seed: int) -> TensorImages:
     return TensorImages(render(sample(count, seed=seed + 50_000)))
 
 
-def _discovery(
+def _sought(
     classifier: Classifier, embedded: Reference, known: list[str], faces: TensorImages, options: UnnamedOptions
-) -> tuple[Discovery, Autoencoder]:
-    search = AuditOptions().search
-    of_data = replace(search, metric="data")
-    from_faces = informed_for(of_data, autoencoders.load("embedded"), faces, folder=None, seed=options.seed)
+) -> Sought:
     alone = against_reference(
         owners_of(classifier), embedded.classifier, bases=None, downstream=known, estimating=False
     )
-    subject = alone.judged_by(embedded.judge)
-    heads = Heads(subject.panel, subject.audited, subject.attributes, tuple(subject.judges.values()))
-    found = discover_in(
-        Landscape.of(faces, from_faces, search, AuditOptions().batch),
-        heads,
-        list(range(len(faces.ids))),
-        None,
-        options=DiscoveryOptions(features=1, images=options.images),
-        seed=options.seed,
+    return sought_in(
+        faces,
+        alone.judged_by(embedded.judge),
+        autoencoder=autoencoders.load("embedded"),
+        options=AuditOptions(seed=options.seed, discovery=DiscoveryOptions(features=1, images=options.images)),
+        positions=range(len(faces.ids)),
     )
-    return found, from_faces
 
 
 @torch.no_grad()
-def _ordered(
-    discovery: Discovery, autoencoder: Autoencoder, shortcut: str, options: UnnamedOptions
-) -> tuple[Floats, Floats]:
+def _ordered(sought: Sought, shortcut: str, options: UnnamedOptions) -> tuple[Floats, Floats]:
     """How far other faces lie along the feature, and whether each has the shortcut, [face]."""
     faces = sample(options.judged, seed=options.seed + 60_000)
     images = render(faces)
+    autoencoder = sought.landscape.autoencoder
     latents = torch.cat([encoded(autoencoder, part) for part in images.split(64)])
-    places = float64(metric_of(autoencoder).coordinates(latents)) @ discovery.lines[0].direction
+    places = float64(metric_of(autoencoder).coordinates(latents)) @ sought.discovery.lines[0].direction
     return places, faces.labels()[:, ATTRIBUTES.index(shortcut)].double().numpy()
 
 
