@@ -35,6 +35,7 @@ from cfalign._runs.run import Run
 from cfalign.autoencoders import informed
 from cfalign.classifiers import JoinedClassifier, black_box, load
 from cfalign.datasets import TensorImages, grouped
+from cfalign.report import unnamed
 
 SHAPE, LATENTS = (3, 6, 6), 30
 BASIS = torch.linalg.qr(torch.randn(108, LATENTS, generator=torch.Generator().manual_seed(0)).double()).Q
@@ -355,6 +356,19 @@ def test_a_folder_of_discover_can_be_named_and_is_no_audit(tmp_path: Path) -> No
         ended = worlds.cfalign(command, out, folder=tmp_path)
         assert ended.code == 2
         assert "it is a discovery, which concludes nothing about named attributes" in ended.err
+
+
+def test_where_known_heads_leave_nothing_free_there_is_no_q_and_a_reason() -> None:
+    known = WideHeads(np.stack([axis(i) for i in range(28)]), [f"known_{i}" for i in range(28)], "reference")
+    (feature,) = discover(images(), audited(0, 29), autoencoder=WideAutoencoder(), reference=known, options=OPTIONS)
+    assert 2 < feature.free < 3
+    assert np.isnan([feature.p, feature.q]).all()
+    assert not feature.found
+    (told,) = unnamed.rejected([feature], str)
+    assert "no q-value (the reference heads leave 2." in told
+    (many,) = features_alone()
+    assert many.free == pytest.approx(LATENTS - KNOWN, abs=0.3)
+    assert many.reason == ""
 
 
 def test_discover_refuses_what_an_audit_refuses() -> None:

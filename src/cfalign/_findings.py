@@ -163,6 +163,11 @@ class UnnamedFeature:
     walked: tuple[Shown, ...] = ()
     difference: str = ""
     """A picture of the mean absolute difference between both ends of the walks: its path."""
+    free: float = float("nan")
+    """Directions of the latent space that the known heads leave free; ``p`` and ``q`` are NaN where they are fewer than
+    3. NaN in runs of older versions."""
+    reason: str = ""
+    """Why ``p`` and ``q`` are NaN, where they are for want of free directions."""
 
 
 @dataclass(frozen=True)

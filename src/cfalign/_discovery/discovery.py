@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t
 
 from cfalign._analysis.statistics import (
     People,
@@ -23,6 +22,7 @@ from cfalign._analysis.statistics import (
 )
 from cfalign._analysis.unexplained import Fitted, Folds, Sighting, apart, regression, sighted
 from cfalign._counterfactuals.batch import Rows
+from cfalign._discovery.chance import Controls, controls_of, p_value, unknown
 from cfalign._discovery.landscape import Heads, Landscape, Sample, logits_of, looked, slopes
 from cfalign._discovery.options import FEWEST, DiscoveryOptions
 from cfalign._discovery.walks import Line, Pictures, Walked, walk_lines
@@ -108,7 +108,7 @@ def discover_in(
     candidates: list[Candidate] = []
     for number, audited in enumerate(heads.audited):
         candidates += _candidates(heads, found, known, own[:, number], audited, options)
-    controls = _control_lines(found, known, options, seed)
+    controls = controls_of(found.coordinates, known, count=options.controls, ends=options.ends, seed=seed)
     tested = sample.some(testing)
     every = np.arange(len(tested))
     shown = [_spread(tested.coordinates @ c.line.direction, options.shown) for c in candidates]
@@ -116,14 +116,14 @@ def discover_in(
         landscape,
         heads,
         tested,
-        [*(c.line for c in candidates), *controls],
-        asked=[*([c.audited, *heads.explaining] for c in candidates), *([heads.panel.labels] * len(controls))],
-        images=[every] * len(candidates) + [every[:CONTROLLED]] * len(controls),
-        shown=[*shown, *([every[:0]] * len(controls))],
+        [*(c.line for c in candidates), *controls.lines],
+        asked=[*([c.audited, *heads.explaining] for c in candidates), *([heads.panel.labels] * options.controls)],
+        images=[every] * len(candidates) + [every[:CONTROLLED]] * options.controls,
+        shown=[*shown, *([every[:0]] * options.controls)],
         progress=progress,
     )
     features = [
-        _tested(heads, tested, found, candidate, walk, walked[len(candidates) :], options, seed)
+        _tested(heads, tested, found, candidate, walk, (controls, walked[len(candidates) :]), options, seed)
         for candidate, walk in zip(candidates, walked, strict=False)
     ]
     return Discovery(
@@ -178,16 +178,6 @@ def _candidates(
     return candidates
 
 
-def _control_lines(found: Sample, known: Floats, options: DiscoveryOptions, seed: int) -> list[Line]:
-    """Random directions, apart from where the known heads look on the average."""
-    rng = generator(seed, "unnamed controls")
-    drawn = rng.standard_normal((options.controls, found.coordinates.shape[1]))
-    looks = known / np.maximum(np.linalg.norm(known, axis=2, keepdims=True), 1e-12)
-    rest = apart(drawn, np.broadcast_to(looks.mean(axis=0), (options.controls, *looks.shape[1:])))
-    units = rest / np.linalg.norm(rest, axis=1, keepdims=True)
-    return [Line.through(direction, found.coordinates, options.ends) for direction in units]
-
-
 def _spread(places: Floats, count: int) -> Rows:
     """Rows of images from the low end to the high one, the extremes left out."""
     order = np.argsort(places, kind="stable")
@@ -201,7 +191,7 @@ def _tested(
     found: Sample,
     candidate: Candidate,
     walk: Walked,
-    controls: Sequence[Walked],
+    controls: tuple[Controls, Sequence[Walked]],
     options: DiscoveryOptions,
     seed: int,
 ) -> UnnamedFeature:
@@ -217,10 +207,8 @@ def _tested(
     sums, counts = resampled_sums(beyond[:, None], resamples=RESAMPLES, rng=rng, people=people)
     samples = sums / np.maximum(counts, 1)[:, None]
     low, high = resampled_interval(samples, np.array([effect]), people)
-    random = [_mean_beyond(c, column, explaining, candidate.fitted.coefficients) for c in controls]
-    chance = float(np.sqrt(np.nanmean(np.square(random))))
-    spread = np.hypot(chance, float(samples.std()))
-    p = float(2 * t.sf(abs(effect) / spread, len(random))) if spread > 0 else float("nan")
+    drawn, along_them = controls
+    random = np.array([_mean_beyond(c, column, explaining, candidate.fitted.coefficients) for c in along_them])
     answer = logits_of(tested.scores[:, column])
     left = answer - candidate.fitted.predict(logits_of(tested.scores[:, explaining]))
     lowest = _along(tested, candidate.line, column)
@@ -233,8 +221,8 @@ def _tested(
         ci_high=float(high[0]),
         whole=float(whole[known].mean()) if known.any() else float("nan"),
         named=float(named[known].mean()) if known.any() else float("nan"),
-        chance=chance,
-        p=p,
+        chance=float(np.sqrt(np.nanmean(np.square(random)))),
+        p=p_value(effect, random=random, noise=float(samples.std()), free=drawn.free),
         q=float("nan"),
         n=int(known.sum()),
         found_on=len(found),
@@ -246,6 +234,8 @@ def _tested(
         along=dict(sorted(along.items(), key=lambda entry: -abs(entry[1]))),
         lowest=lowest[: options.shown],
         highest=lowest[::-1][: options.shown],
+        free=drawn.free,
+        reason=unknown(drawn.free),
     )
 
 

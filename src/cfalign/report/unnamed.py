@@ -31,7 +31,7 @@ def headline(feature: UnnamedFeature, mark: Mark) -> str:
     return (
         f"{mark(feature.audited)} reacts to something that no reference head names: from one end of it to the other "
         f"the score changes by {numbers} beyond what named attributes explain, n = {feature.n}, "
-        f"{style.q_value(feature.q)}"
+        f"{_q(feature)}"
     )
 
 
@@ -52,10 +52,15 @@ def rejected(features: Sequence[UnnamedFeature], mark: Mark) -> list[str]:
     """Features that were sought and do not count, a sentence each with their numbers."""
     return [
         f"{mark(f.audited)}, feature {f.number}: {style.signed(f.effect)} {style.interval(f.ci_low, f.ci_high)}, "
-        f"{style.q_value(f.q)}; it explains {_percent(f.explains)} of what the reference heads leave unexplained"
+        f"{_q(f)}; it explains {_percent(f.explains)} of what the reference heads leave unexplained"
         for f in features
         if not f.found
     ]
+
+
+def _q(feature: UnnamedFeature) -> str:
+    """The q-value, or why there is none."""
+    return f"no q-value ({feature.reason})" if feature.reason else style.q_value(feature.q)
 
 
 def naming(run: Path, feature: UnnamedFeature) -> str:
