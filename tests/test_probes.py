@@ -322,6 +322,29 @@ def test_fresh_starts_again(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "matrix.csv").read_bytes() != before
 
 
+def test_fresh_keeps_heads_that_were_named_also_where_the_run_itself_takes_them(tmp_path: Path) -> None:
+    """They are no part of the run, and nothing else could make them again."""
+    worlds.write_images(tmp_path / "images", 12)
+    here = Path(worlds.__file__)
+    given = ("audit", "--images", "images", "--classifier", f"{here}:audited", "--autoencoder", f"{here}:autoencoder")
+    given = (*given, "--judge", "none", "--limit", 4, "--out", "run")
+    assert worlds.cfalign(*given, "--reference", f"{here}:heads", folder=tmp_path).code == 0
+    head = tmp_path / "run" / "named" / "ruler"
+    head.mkdir(parents=True)
+    (head / "model.py").write_text("from worlds import heads\n")
+    (head / "classifier.safetensors").write_bytes(b"weights")
+    taken = ("--reference", "run/named/ruler/model.py:heads", "--fresh")
+    ended = worlds.cfalign(*given, *taken, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "run/named stays: heads that were made of unnamed features (ruler)." in ended.err
+    assert (head / "classifier.safetensors").read_bytes() == b"weights"
+    assert cfa.Run(tmp_path / "run").record()["given"]["reference"] == "run/named/ruler/model.py:heads"
+    again = worlds.cfalign(*given, *taken[:-1], folder=tmp_path)
+    assert again.code == 0, again.err
+    (tmp_path / "run" / "run.json").unlink()
+    assert worlds.cfalign(*given, *taken[:-1], folder=tmp_path).code == 2
+
+
 def test_fresh_removes_runs_alone(tmp_path: Path) -> None:
     from cfalign._runs.record import discard
 

@@ -19,6 +19,7 @@ from cfalign._errors import BadInput, heard
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.codec import as_json, write_json, written
 from cfalign._runs.record import discard
+from cfalign._runs.unnamed import NAMED
 
 STDERR = Console(stderr=True, emoji=False)  # hf:cat:train is no picture of a cat
 STDOUT = Console(emoji=False)
@@ -36,10 +37,16 @@ def show_command(words: Sequence[str]) -> None:
 
 
 def start_again(out: Path, *, kept: Path | None = None) -> None:
-    """Remove the run in ``out``. Raises BadInput when it holds none, or is ``kept``, the bank that is audited."""
+    """Remove the run in ``out``; heads that were made of its unnamed features stay.
+
+    Raises BadInput when it holds no run, or is ``kept``, the bank that is audited.
+    """
     if kept is not None and out.resolve() == kept.resolve():
         raise BadInput(f"--fresh would remove the bank {str(kept)!r}; give another --out.")
     discard(out)
+    heads = sorted(path.name for path in (out.expanduser() / NAMED).glob("*") if path.is_dir())
+    if heads:
+        complain(f"{out / NAMED} stays: heads that were made of unnamed features ({', '.join(heads)}).")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from cfalign._results import Floats
 from cfalign._runs.codec import damaged
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
-from cfalign._runs.unnamed import JUDGE, MATERIAL, folder_of
+from cfalign._runs.unnamed import JUDGE, MATERIAL, NAMED, folder_of
 from cfalign.datasets import Labels, TensorImages, target_name
 from cfalign.datasets.labels import Leftover
 from cfalign.training import ClassifierTraining, second, train_classifier
@@ -78,7 +78,7 @@ def name_feature(
     if not target:
         raise BadInput(f"A name needs letters or digits, got {name!r}.")
     feature = _wanted(run, number, of)
-    folder = Path(out).expanduser() if out is not None else run.path / "named" / target
+    folder = Path(out).expanduser() if out is not None else run.path / NAMED / target
     images, labels = _material(run, feature, target)
     side = min(images.shape)
     options = ClassifierTraining(

@@ -23,6 +23,7 @@ from cfalign._runs.codec import as_json, damaged, read_json, write_json
 from cfalign._runs.probes import changed_answers, probe
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
+from cfalign._runs.unnamed import NAMED
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import ImageSource
 from cfalign.datasets.grouped_images import group_record
@@ -166,7 +167,7 @@ def remember(run: Run, given: Mapping[str, Any]) -> None:
 def _occupied(run: Run) -> bool:
     """Whether there is a run to resume. Raises BadInput when the folder holds something else."""
     try:
-        names = [name for name in os.listdir(run.path) if not name.startswith(".")]
+        names = [name for name in os.listdir(run.path) if not name.startswith(".") and name != NAMED]
     except FileNotFoundError:
         return False
     except NotADirectoryError:
@@ -182,13 +183,16 @@ def _occupied(run: Run) -> bool:
 
 
 def discard(out: str | Path) -> None:
-    """Remove the run in the folder ``out``. Raises BadInput when it holds no run, or something else beside it."""
+    """Remove the run in the folder ``out``, but for heads that were made of its unnamed features (``named``).
+
+    Raises BadInput when it holds no run, or something else beside it.
+    """
     run = Run(Path(out).expanduser())
     if not _occupied(run):
         return
     if "schema" not in read_json(run.path / "run.json"):
         raise BadInput(f"--fresh: the run.json in {run.path} is not one of cfalign; remove the folder yourself.")
-    others = (p.name for p in sorted(run.path.iterdir()) if p.name not in (*KINDS, *WRITTEN, "run.json"))
+    others = (p.name for p in sorted(run.path.iterdir()) if p.name not in (*KINDS, *WRITTEN, NAMED, "run.json"))
     if other := next((name for name in others if not name.startswith(".")), None):
         raise BadInput(f"--fresh: {run.path} holds {other!r}, which is no part of a run; move it away.")
     _clear(run)

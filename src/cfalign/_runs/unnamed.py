@@ -15,6 +15,8 @@ UNNAMED_FOLDER = "unnamed"
 """Their pictures."""
 MATERIAL = "images.safetensors"
 """Of a feature that was found: what a head of it is learnt from."""
+NAMED = "named"
+"""The folder of the heads that were made of features. It is no part of the run: it stays where the run starts again."""
 JUDGE = "judge"
 """The folder of the judge of a named feature, in that of its head."""
 
