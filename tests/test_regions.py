@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,17 @@ import torch
 from PIL import Image
 from torch import nn
 
+import worlds
 from cfalign import report
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
 from cfalign._errors import BadInput
+from cfalign._explanation.explained import ExplainedRegions
+from cfalign._explanation.explanation import Explanation, explain
+from cfalign._explanation.options import ExplainOptions
+from cfalign._explanation.region_drawing import tinted
 from cfalign._findings import RegionShare
-from cfalign._heads.composition import head
+from cfalign._heads.composition import Composition, head
 from cfalign._heads.panel import Panel
 from cfalign._regions.masks import Grid, Masks, regions_of
 from cfalign._regions.options import RegionOptions
@@ -291,3 +297,95 @@ def test_bad_regions_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="grid:4"):
         audited(tmp_path / "run", options=AuditOptions(regions=RegionOptions(spec=str(tmp_path / "nowhere"))))
     assert not (tmp_path / "run").exists()
+
+
+def explained(spec: str | None, **more: object) -> Explanation:
+    z = torch.tensor([[0.85, 0.7]])
+    heads = [brightness(12, 5, "concept"), brightness(12, 0, "above")]
+    return explain(
+        Halves().decode(z).contiguous(),
+        heads_of(heads[0]),
+        autoencoder=Halves(),
+        reference=heads[1],
+        options=ExplainOptions(regions=spec, saliency=False, **more),  # type: ignore[arg-type]
+    )
+
+
+def heads_of(model: MeanOf) -> Composition:
+    return head(model, model.targets[0])
+
+
+def test_one_image_is_split_as_its_composites_are_scored() -> None:
+    found = explained("grid:2")
+    (base,) = found.bases
+    split = base.regions
+    assert split is not None
+    assert split.names == Grid(2).names
+    before, after = base.frames[0], base.frames[-1]
+    for number, model in enumerate((brightness(12, 0, "above"), brightness(12, 5, "concept"))):
+        assert found.heads[number] == model.targets[0]
+        start, end = (torch.sigmoid(model.logits(x[None])).item() for x in (before, after))
+        assert split.whole[number] == pytest.approx(end - start, abs=1e-6)
+        for region, mask in enumerate(Grid(2).masks(["x"], 8, 8)[0]):
+            alone = torch.sigmoid(model.logits(composed(before, after, mask)[None])).item()
+            without = torch.sigmoid(model.logits(composed(before, after, 1 - mask)[None])).item()
+            assert split.inside[number, region] == pytest.approx(alone - start, abs=1e-6)
+            assert split.lost[number, region] == pytest.approx(end - without, abs=1e-6)
+    np.testing.assert_allclose(split.inside_shares, split.inside / split.whole[:, None])
+    assert np.abs(split.inside_shares[0, 2:]).max() < 1e-6, "the head above sees nothing below"
+    assert base.moved(found.heads)[0] == found.heads.index("concept")
+
+
+def test_shares_of_a_score_that_hardly_moved_are_not_told() -> None:
+    masks, whole = torch.ones(1, 2, 2), np.array([0.04, -0.5])
+    split = ExplainedRegions(("all",), masks, whole, whole[:, None], whole[:, None])
+    assert np.isnan(split.inside_shares[0]).all()
+    assert np.isnan(split.lost_shares[0]).all()
+    assert split.inside_shares[1, 0] == split.lost_shares[1, 0] == 1
+    assert (split.strongest(0), split.strongest(1)) == ([], [0])
+
+
+def test_without_regions_an_explanation_is_as_it_was(tmp_path: Path) -> None:
+    (plain,), (split,) = explained(None).bases, explained("grid:2").bases
+    assert plain.regions is None
+    assert torch.equal(plain.frames, split.frames)
+    files = explained(None).write(tmp_path)
+    assert "regions" not in files
+    assert "regions" not in files["numbers"].read_text()
+
+
+def test_an_explanation_draws_and_keeps_its_regions(tmp_path: Path) -> None:
+    files = explained("grid:2").write(tmp_path)
+    with Image.open(files["regions"]) as drawn:
+        assert drawn.width > 500
+    (base,) = json.loads(files["numbers"].read_text())["bases"]
+    kept = base["regions"]["concept"]
+    assert kept["change"] == pytest.approx(base["base_after"] - base["base_before"])
+    assert list(kept["regions"]) == list(Grid(2).names)
+    first = kept["regions"]["row 1 column 1"]
+    assert first["inside_share"] == pytest.approx(first["inside"] / kept["change"])
+
+
+def test_a_change_is_tinted_where_it_lies() -> None:
+    (base,) = explained("grid:2").bases
+    assert base.regions is not None
+    drawn = tinted(np.full((8, 8, 3), 0.5, dtype=np.float32), base.regions, 0)
+    np.testing.assert_allclose(drawn[4:], 0.5, atol=1e-6)
+    assert (drawn[:4, :, 0] > drawn[:4, :, 2]).all()
+
+
+def test_the_command_tells_where_a_change_lies(tmp_path: Path) -> None:
+    worlds.write_images(tmp_path / "images", 12)
+    heads, encoder = (f"{worlds.__file__}:{name}" for name in ("heads", "autoencoder"))
+    image = sorted((tmp_path / "images").iterdir())[0]
+    given = ("explain", image, "--base", "young", "--classifier", heads, "--autoencoder", encoder, "--increase")
+    ended = worlds.cfalign(*given, "--regions", "grid:2", "--out", "out", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "lost without" in ended.out
+    assert "row 1 column" in ended.out
+    assert (tmp_path / "out" / "regions.png").is_file()
+    write_mask(tmp_path / "masks" / "lungs" / "other.png", (0, 0, 8, 8), side=16)
+    ended = worlds.cfalign(*given, "--regions", "masks", folder=tmp_path)
+    assert ended.code == 2
+    assert f"'lungs' has no mask for {image.name}" in ended.err
+    assert worlds.cfalign(*given, "--regions", "grid:x", folder=tmp_path).code == 2

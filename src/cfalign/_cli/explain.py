@@ -26,6 +26,7 @@ from cfalign._explanation.writing import check_moving, write_explanation
 from cfalign._types import Autoencoder
 
 LISTED = 6  # heads per direction on the terminal; explain.json has all
+REGIONS = 3  # of each score
 
 
 def explain(
@@ -67,6 +68,14 @@ def explain(
     saliency: Annotated[
         bool, typer.Option("--saliency/--no-saliency", help="Make saliency maps of the base too.")
     ] = True,
+    regions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGIONS",
+            help="Where in the image the change of every score lies: grid:4, or a folder of masks (NAME.png, or a "
+            "folder NAME with one called as the image is).  \\[default: not split]",
+        ),
+    ] = None,
     gif: Annotated[
         Path | None, typer.Option(help="File for the transition, .gif or .webp, instead of one in --out.")
     ] = None,
@@ -85,7 +94,7 @@ def explain(
     """
     given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "bit_depth": bit_depth}
     given |= {"steps": steps, "search.drop": drop, "saliency": None if saliency else False}
-    given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
+    given |= {"search.method": method, "search.metric": metric, "search.residual": residual, "regions": regions}
     settings = chosen(context, ExplainOptions, config=config, assignments=assignments, flags=given)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
     for path in moving:
@@ -114,6 +123,7 @@ def explain(
         return
     for explained in explanation.bases:
         _tell(explained)
+        _tell_where(explained, explanation.heads)
     for name, path in files.items():
         say(f"{name[0].upper()}{name[1:]}: {path}")
 
@@ -135,4 +145,19 @@ def _tell(base: ExplainedBase) -> None:
         for heads in (aligned, inverse):
             cells += [escape(heads[at]), f"{psi[heads[at]]:+.2f}"] if at < len(heads) else ["", ""]
         table.add_row(*cells)
+    print_table(table)
+
+
+def _tell_where(base: ExplainedBase, heads: tuple[str, ...]) -> None:
+    """The strongest regions of the base and of the heads that moved most; explain.json has all."""
+    if base.regions is None:
+        return
+    split, table = base.regions, Table(box=SIMPLE_HEAD)
+    for name in ("score", "change", "lies in", "alone", "lost without"):
+        table.add_column(name, justify="left" if name in ("score", "lies in") else "right")
+    for head in base.moved(heads)[:LISTED]:
+        for at, region in enumerate(split.strongest(head)[:REGIONS]):
+            shares = (split.inside_shares[head, region], split.lost_shares[head, region])
+            first = (escape(heads[head]), f"{split.whole[head]:+.2f}") if at == 0 else ("", "")
+            table.add_row(*first, escape(split.names[region]), *(f"{share:.0%}" for share in shares))
     print_table(table)

@@ -66,7 +66,7 @@ def _block(figure: Figure, explanation: ExplainedImage, base: ExplainedBase, *, 
 
 
 def _maps(explanation: ExplainedImage, base: ExplainedBase, place: Place) -> None:
-    first, last = (_pixels(base.frames[at]) for at in (0, -1))
+    first, last = (pixels(base.frames[at]) for at in (0, -1))
     moved = change(first, last)
     signed = place(0.13, 1.62, 1.25, 1.25)
     signed_map(signed, moved, "change")
@@ -87,15 +87,16 @@ def _strip(explanation: ExplainedImage, base: ExplainedBase) -> list[tuple[Pixel
     column = explanation.heads.index(base.base)
     strip = []
     if start is StartsAt.RECONSTRUCTION:
-        strip.append((_pixels(explanation.image), "original", float(explanation.image_scores[column])))
+        strip.append((pixels(explanation.image), "original", float(explanation.image_scores[column])))
     way = "λ" if math.isfinite(base.lambdas[-1]) else "the way"
     for at in chosen:
         title = {0: start.picture, last: "counterfactual"}.get(at, f"{at / last:.0%} of {way}")
-        strip.append((_pixels(base.frames[at]), title, float(base.base_scores[at])))
+        strip.append((pixels(base.frames[at]), title, float(base.base_scores[at])))
     return strip
 
 
-def _pixels(image: Tensor) -> Pixels:
+def pixels(image: Tensor) -> Pixels:
+    """An image [c, h, w] as [h, w, 3]."""
     values: Pixels = image.float().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
     return values
 

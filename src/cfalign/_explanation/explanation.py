@@ -26,6 +26,7 @@ from cfalign._counterfactuals.origins import Origins, origins, settled
 from cfalign._errors import BadInput
 from cfalign._explanation.explained import ExplainedBase, ExplainedImage
 from cfalign._explanation.options import Difference, ExplainOptions
+from cfalign._explanation.regions import masks_of, split_walk
 from cfalign._explanation.saliency import saliency_maps
 from cfalign._explanation.writing import write_explanation
 from cfalign._heads.composition import Composition, complement, head, parse
@@ -85,7 +86,7 @@ def explain(
         reference: whose heads look at the walk; the classifier's own by default. The judge of a ``Reference`` looks
             too: its heads are called ``judge:…``.
         downstream: names of those heads that look; all by default.
-        options: search, direction, frames, maps.
+        options: search, direction, frames, maps, regions.
 
     Raises BadInput for a base that is not predicted (``ExplainOptions.increase`` raises it instead), and as
     ``latent_shift`` does. The models are left as they came.
@@ -99,6 +100,7 @@ def explain(
     if known is not None:
         table, _ = judged(table, table.labels, known.judge)
     x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
+    regions = None if options.regions is None else masks_of(options.regions, name, x)
     options = replace(options, search=settled(options.search, autoencoder))
     with undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
@@ -109,7 +111,8 @@ def explain(
         if not options.increase:
             _refuse_negative(name, table, scores, options.search)
         explained = tuple(
-            _explained(b, scores[b], start, table=table, autoencoder=autoencoder, options=options) for b in bases
+            _explained(b, scores[b], start, table=table, autoencoder=autoencoder, options=options, regions=regions)
+            for b in bases
         )
     return Explanation(name, x[0].cpu(), table.labels, at_x, explained, options)
 
@@ -189,6 +192,7 @@ def _explained(
     table: Panel,
     autoencoder: Autoencoder,
     options: ExplainOptions,
+    regions: tuple[tuple[str, ...], Tensor] | None,
 ) -> ExplainedBase:
     raised = score < options.search.eligible
     descended, search = mirrored(base, options.search) if raised else (base, options.search)
@@ -201,6 +205,9 @@ def _explained(
     seen = evaluate(batch.points(walked, each=len(fractions)), models=every, read=every_logit)
     frames, scores = seen.images, table.scores(seen.values)
     outcome = ends.outcomes[0]
+    split = None
+    if outcome.walked and regions is not None:
+        split = split_walk(frames, scores, *regions, panel=table, batch=options.batch)
     if not outcome.walked:
         frames, scores = start.images.expand_as(frames), np.repeat(scores[:1], len(scores), axis=0)
     column = table.compositions.index(base)
@@ -217,6 +224,7 @@ def _explained(
         image_change=float(image_change(frames[:1], frames[-1:])[0]),
         difference=difference_map(frames, options.difference).cpu(),
         saliency=saliency_maps(start.images, base) if options.saliency else {},
+        regions=split,
     )
 
 

@@ -33,6 +33,9 @@ class ExplainOptions:
     """ψ is undefined where the base moved less."""
     saliency: bool = True
     """Whether saliency maps of the base at x0 are made too."""
+    regions: str | None = None
+    """Where in the image the change of every score lies: ``grid:4`` for four rows of four cells, or a folder of masks,
+    white inside. None: nothing is split."""
     batch: Count = 64
     """Images per forward pass."""
 

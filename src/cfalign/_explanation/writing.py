@@ -17,7 +17,8 @@ from torch import Tensor
 from cfalign import __version__
 from cfalign._errors import BadInput
 from cfalign._explanation.drawing import explanation_figure, walk_of
-from cfalign._explanation.explained import ExplainedBase, ExplainedImage
+from cfalign._explanation.explained import ExplainedBase, ExplainedImage, ExplainedRegions
+from cfalign._explanation.region_drawing import regions_figure
 from cfalign._figures.plots.pixels import save_png
 from cfalign._figures.svg import alignment_plot
 from cfalign._runs.codec import file_name, write_json, write_text, written
@@ -32,8 +33,9 @@ _MS, _HOLD = 80, 6  # a frame's time; the two ends stand still for so many frame
 def write_explanation(
     explanation: ExplainedImage, out: str | Path, *, transitions: Sequence[str | Path] = ()
 ) -> dict[str, Path]:
-    """Write ``explain.png``, ``explain.json`` and an ``alignment.<base>.svg`` per base into the folder ``out``, and
-    the transition from x0 to the counterfactual and back as ``transition.gif``, or as the files named.
+    """Write ``explain.png``, ``explain.json``, ``regions.png`` where the image was split by regions, and an
+    ``alignment.<base>.svg`` per base into the folder ``out``; and the transition from x0 to the counterfactual and back
+    as ``transition.gif``, or as the files named.
 
     ``transitions`` end in .gif, .webp or .mp4 (which needs the extra ``[video]``); several bases lie side by side.
     Gives the files by name. BadInput for another ending.
@@ -48,6 +50,10 @@ def write_explanation(
     with written(files["figure"]) as temporary:
         save_png(explanation_figure(explanation), temporary)
     write_json(files["numbers"], numbers(explanation))
+    if any(base.regions is not None for base in explanation.bases):
+        files["regions"] = folder / "regions.png"
+        with written(files["regions"]) as temporary:
+            save_png(regions_figure(explanation), temporary)
     start = explanation.options.search.start
     for base in explanation.bases:
         file = folder / f"alignment.{file_name(base.base)}.svg"
@@ -77,6 +83,7 @@ def numbers(explanation: ExplainedImage) -> dict[str, Any]:
             "min_base_change": options.min_base_change,
             "difference": options.difference,
             "steps": options.steps,
+            **({} if options.regions is None else {"regions": options.regions}),
         },
         "bases": [_of_base(explanation, base) for base in explanation.bases],
     }
@@ -100,6 +107,28 @@ def _of_base(explanation: ExplainedImage, base: ExplainedBase) -> dict[str, Any]
             for lam, own, row in frames
         ],
         "saliency": list(base.saliency),
+        **({} if base.regions is None else {"regions": _of_regions(explanation.heads, base.regions)}),
+    }
+
+
+def _of_regions(heads: Sequence[str], split: ExplainedRegions) -> dict[str, Any]:
+    """Of every head the whole change, and by region how much of it is there alone, and lost without it."""
+    return {
+        head: {
+            "change": float(split.whole[row]),
+            "regions": {
+                name: {"inside": inside, "lost": lost, "inside_share": inside_share, "lost_share": lost_share}
+                for name, inside, lost, inside_share, lost_share in zip(
+                    split.names,
+                    split.inside[row].tolist(),
+                    split.lost[row].tolist(),
+                    split.inside_shares[row].tolist(),
+                    split.lost_shares[row].tolist(),
+                    strict=True,
+                )
+            },
+        }
+        for row, head in enumerate(heads)
     }
 
 
