@@ -21,6 +21,7 @@ from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, RunMismatch
 from cfalign._heads.reference import Reference
+from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import Run
 from cfalign.classifiers import black_box, wrap
 
@@ -101,6 +102,59 @@ def test_an_audit_refuses_what_its_bank_has_decided(
     with pytest.raises(BadInput, match=rf"^{named}: no effect on an audit of a bank"):
         audit(made, worlds.torch_box(), options=AuditOptions(**chosen), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_audit_of_a_bank_tells_where_effects_lie_as_an_audit_of_its_images_does(
+    made: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, regions=RegionOptions(spec="grid:2", images=20))
+    direct = audit(
+        worlds.images(90),
+        worlds.torch_box(),
+        reference=worlds.bent_heads(),
+        autoencoder=worlds.BentAutoencoder(),
+        options=options,
+        out=tmp_path / "direct",
+    )
+    for method in ("encode", "decode"):
+        monkeypatch.delattr(worlds.LinearAutoencoder, method)
+    run = audit(load_bank(made.run.path), worlds.torch_box(), options=options, out=tmp_path / "run")
+    ours, theirs = (r.regions("friendly") for r in (run, direct))
+    assert [(s.attribute, s.region, s.n) for s in ours] == [(s.attribute, s.region, s.n) for s in theirs]
+    assert {s.attribute for s in ours} == set(worlds.TARGETS)
+    assert max(s.n for s in ours) == 20
+    clear = [pair for pair in zip(ours, theirs, strict=True) if np.isfinite(pair[1].inside)]
+    assert len(clear) >= 4
+    for name in ("whole", "inside", "lost", "inside_low", "lost_high"):
+        np.testing.assert_allclose(*([getattr(pair[k], name) for pair in clear] for k in (0, 1)), atol=0.02)
+    assert (run.path / "regions" / "friendly" / "wearing_hat.png").is_file()
+    assert run.record()["settings"]["regions"] == {"spec": "grid:2", "images": 20}
+    plain = audit(made, worlds.torch_box(), options=OPTIONS, out=tmp_path / "plain")
+    assert "regions" not in plain.record()["settings"]
+    assert plain.regions() == ()
+    assert (plain.path / "effects.csv").read_bytes() == (run.path / "effects.csv").read_bytes()
+
+
+def test_regions_of_a_bank_take_masks_by_the_names_of_its_images(tmp_path: Path) -> None:
+    folder = worlds.write_images(tmp_path / "images", 40)
+    drawn = np.zeros((16, 16), dtype=np.uint8)
+    drawn[:, :8] = 255
+    (tmp_path / "masks" / "left").mkdir(parents=True)
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names[:30]:
+        Image.fromarray(drawn).save(tmp_path / "masks" / "left" / name)
+    given = {"autoencoder": worlds.autoencoder(), "options": AuditOptions(limit=30, chunk=16)}
+    made = bank(folder, worlds.heads(), out=tmp_path / "bank", **given)
+    chosen = AuditOptions(regions=RegionOptions(spec=str(tmp_path / "masks"), images=40))
+    run = audit(made, worlds.torch_box(), options=chosen, out=tmp_path / "run")
+    of_hats = [s for s in run.regions("friendly") if s.attribute == "wearing_hat"]
+    assert [s.region for s in of_hats] == ["left", "outside left"]
+    rows = run.counterfactuals().filter(pl.col("base") == "wearing_hat", pl.col("base_after").is_finite())
+    assert of_hats[0].n == rows.filter(pl.col("image_id").is_in(names[:30])).height
+    assert 1 < of_hats[0].n < len(rows)
+    with pytest.raises(BadInput, match="grid:4 or a folder"):
+        audit(made, worlds.torch_box(), options=AuditOptions(regions=RegionOptions(spec="no")), out=tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
 
 
 def test_a_classifier_called_judge_is_told_to_take_another_name(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_what_cannot_be_sought_is_refused_before_any_work(tmp_path: Path) -> Non
     kept = bank(
         images(), reference(), autoencoder=WideAutoencoder(), options=AuditOptions(limit=5), out=tmp_path / "bank"
     )
-    with pytest.raises(BadInput, match="audit of a bank"):
+    with pytest.raises(BadInput, match=r"bank has none: seek them in the images by cfalign\.discover"):
         audit(kept, audited(0, HIDDEN), options=AuditOptions(limit=5, discovery=OPTIONS), out=tmp_path / "of a bank")
     assert not any((tmp_path / name).exists() for name in ("own", "few", "of a bank"))
 

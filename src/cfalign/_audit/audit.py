@@ -11,6 +11,7 @@ from typing import Any
 from cfalign._audit.bank import OF_A_BANK, Bank, decided_by_bank, kept_strips
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.consulting import consult
+from cfalign._audit.kept_regions import split_kept
 from cfalign._audit.options import AuditOptions
 from cfalign._audit.pictures import ENDS, Strip, extents, save, shown, walked_again, with_files
 from cfalign._audit.plan import Plan
@@ -103,10 +104,11 @@ def audit(
     if isinstance(images, Bank):
         if autoencoder is not None or reference is not None or downstream is not None:
             raise BadInput("An audit of a bank takes no autoencoder, reference or downstream: the bank has its own.")
-        if options.discovery.features or options.regions.spec is not None:
+        if options.discovery.features:
             raise BadInput(
-                "Unnamed features (discovery.features) and regions (regions.spec) are walked anew with the "
-                "autoencoder, which an audit of a bank has not: audit the images instead."
+                "Unnamed features (discovery.features) are walked along directions that depend on the audited head, "
+                "which needs the autoencoder, and an audit of a bank has none: seek them in the images by "
+                "cfalign.discover, or audit the images."
             )
         return _audit_bank(images, owners, bases, options, _folder(out), progress)
     if autoencoder is None:
@@ -157,7 +159,7 @@ def _prepared(
     plan = Plan(source, subject.panel, subject.bases, subject.attributes, autoencoder, options)
     if options.discovery.features:
         refuse_unknown(source, subject)
-    refuse_unreadable(plan)
+    refuse_unreadable(options.regions.spec)
     whom = {"audited": subject.audited, "attributes": subject.attributes, "judges": subject.judges}
     start = record(
         settings={"kind": "audit", **plan.settings(), **whom},
@@ -192,6 +194,7 @@ def _audit_bank(
     progress: Progress,
 ) -> Run:
     refuse_many(bank.attributes, instead=OF_A_BANK)
+    refuse_unreadable(options.regions.spec)
     fresh = labelled(audited_heads(owners, bases), taken=(*bank.heads, *bank.judges.values()))
     made = bank.run.record()["settings"]
     options = decided_by_bank(made, options)
@@ -219,7 +222,9 @@ def _audit_bank(
             return kept_strips(bank, pairs, run, labels=panel.labels)
 
         methods = {key: value for key, value in bank.run.record().items() if key == "methods"}
-        finish({**_conclude(run, subject, standing, options, strips, watch), **methods, **watch.spent()})
+        concluded = _conclude(run, subject, standing, options, strips, watch)
+        split_kept(run, bank, audited, options, watch)
+        finish({**concluded, **methods, **watch.spent()})
     return run
 
 
@@ -227,7 +232,8 @@ def _conclusion_settings(options: AuditOptions) -> dict[str, Any]:
     """What an audit of a bank may choose anew: the search is the bank's."""
     chosen = asdict(options)
     numbers = ("max_findings", "min_effect", "min_response", "alignment", "effects")
-    return {key: chosen[key] for key in ("seed", "shown", *numbers)}
+    regions = {} if options.regions.spec is None else {"regions": chosen["regions"]}
+    return {key: chosen[key] for key in ("seed", "shown", *numbers)} | regions
 
 
 def _conclude(

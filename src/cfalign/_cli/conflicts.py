@@ -53,8 +53,8 @@ CONFLICTS = (
     ),
     Conflict(
         "audit",
-        idle=("discover", "discovery", "regions"),
-        because="unnamed features and regions are walked anew, with an autoencoder",
+        idle=("discover", "discovery"),
+        because="unnamed features are walked anew, with an autoencoder",
         beside="bank",
     ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
