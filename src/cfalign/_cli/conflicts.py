@@ -54,7 +54,7 @@ CONFLICTS = (
     Conflict(
         "audit",
         idle=("discover", "discovery"),
-        because="unnamed features are walked anew, with an autoencoder",
+        because="unnamed features are walked anew, with the autoencoder: audit the images",
         beside="bank",
     ),
     Conflict("audit", idle=("judge",), because="a judge measures the heads of a reference", without="reference"),
