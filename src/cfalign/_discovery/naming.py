@@ -58,6 +58,7 @@ def name_feature(
     of: str | None = None,
     out: str | Path | None = None,
     seed: int = 0,
+    steps: int = STEPS,
     progress: Progress = silent,
 ) -> NamedFeature:
     """Make a reference attribute of an unnamed feature: a head, and an independently trained judge of it.
@@ -69,6 +70,7 @@ def name_feature(
         of: the audited head; may be left out where only one has features that were found.
         out: the folder of the head, by default ``named/NAME`` in that of the run. ``classifiers.load`` reads it.
         seed: of the trainings.
+        steps: batches of each training; fewer are quicker, and the head may see less.
         progress: called with (stage, done, total).
 
     Raises BadInput for a feature that the run has not found.
@@ -84,7 +86,7 @@ def name_feature(
     options = ClassifierTraining(
         size=side - side % 16 or 16,
         seed=seed,
-        steps=STEPS,
+        steps=steps,
         widths=WIDTHS,
         person_column=SOURCE,
         horizontal_flip=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,7 @@ FAMILIES = ("taming", "diffusers", "taesd", "xrv", "celeba")
 """What stands before the colon of ``FAMILY:NAME``; the module of this name in ``families`` loads the rest."""
 
 
-def load(spec: str, *, trust: bool = False) -> Autoencoder:
+def load(spec: str | os.PathLike[str], *, trust: bool = False) -> Autoencoder:
     """The autoencoder that ``spec`` names, with images in [0, 1].
 
     ========================================  ==================================================================
@@ -37,6 +38,7 @@ def load(spec: str, *, trust: bool = False) -> Autoencoder:
     >>> latents.shape, autoencoder.decode(latents).shape
     (torch.Size([2, 128]), torch.Size([2, 3, 64, 64]))
     """
+    spec = os.fspath(spec)
     if spec == "embedded":
         return from_weights(EMBEDDED, name="embedded", residual="dropped")
     if is_factory(spec):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +32,7 @@ FAMILIES: Mapping[str, str] = {
 """Spec ``FAMILY:NAME`` → the module of ``families`` whose ``load(name, trust=…)`` makes the classifier."""
 
 
-def load(spec: str, *, trust: bool = False) -> Classifier:
+def load(spec: str | os.PathLike[str], *, trust: bool = False) -> Classifier:
     """The classifier that ``spec`` names.
 
     Args:
@@ -59,6 +60,7 @@ def load(spec: str, *, trust: bool = False) -> Classifier:
         >>> clf["smiling"]
         Composition('smiling', classifier='embedded')
     """
+    spec = os.fspath(spec)
     classifier = _load(spec, trust=trust)
     if isinstance(classifier, WrappedClassifier | BlackBox | ComposedClassifier):
         classifier.spec = _wherever(spec)
