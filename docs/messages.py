@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT.parent / "src" / "cfalign"
 ERRORS = ("BadInput", "BadModel", "RunMismatch", "StorageFailed", "Unreadable", "ImageWarning", "ModelWarning")
 SECTIONS = {
-    "classifiers": ("Classifiers", "a-classifier"),
-    "autoencoders": ("Autoencoders", "an-autoencoder"),
-    "datasets": ("Images and labels", "images-and-labels"),
-    "_heads": ("Heads, compositions, references", "names-of-heads"),
-    "_audit": ("Audits and banks", "reference-heads-and-a-judge"),
-    "_models": ("Model files, code and downloads", "a-classifier"),
-    "_runs": ("Runs", "a-run-that-is-given-again"),
+    "classifiers": ("Classifiers", "own-models.md#a-classifier"),
+    "autoencoders": ("Autoencoders", "own-autoencoder.md"),
+    "datasets": ("Images and labels", "own-images.md"),
+    "_heads": ("Heads, compositions, references", "own-models.md#names-of-heads"),
+    "_audit": ("Audits and banks", "own-models.md#reference-heads-and-a-judge"),
+    "_models": ("Model files, code and downloads", "exported-models.md"),
+    "_runs": ("Runs", "own-models.md#a-run-that-is-given-again"),
 }
 LEAST = 12
 """Letters that a sentence has beside its gaps."""
@@ -56,13 +56,12 @@ def page() -> str:
     """The whole file."""
     parts = [
         "# What cfalign says when it refuses something\n",
-        "[Bring your own](own-models.md)\n",
         "Search this page for words of the message; … stands for names and numbers. Each part links to what is read "
         "and how.\n",
     ]
-    for folder, (title, anchor) in SECTIONS.items():
+    for folder, (title, page_of_it) in SECTIONS.items():
         found = [text for file in sorted((SOURCE / folder).rglob("*.py")) for text in sentences(file)]
-        parts.append(f"## [{title}](own-models.md#{anchor})\n")
+        parts.append(f"## {title}\n\n[What is read, and how]({page_of_it})\n")
         parts += [f"- {escaped(text)}" for text in sorted(dict.fromkeys(found), key=str.lower)]
         parts.append("")
     return "\n".join(parts)

@@ -188,8 +188,8 @@ def test_an_endpoint_is_told_apart_by_address_and_description() -> None:
         assert fingerprint(load(server.address)) != first
 
 
-def test_the_server_of_the_readme() -> None:
-    text = (Path(cfa.classifiers.__file__).parent / "exported" / "README.md").read_text(encoding="utf-8")
+def test_the_server_of_the_documentation() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "http.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     last = 'HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()'
     assert last in code

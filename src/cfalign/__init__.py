@@ -52,6 +52,7 @@ from cfalign._heads.reference import Reference
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify
 from cfalign._rectification.rectified import Rectified
+from cfalign._regions.options import RegionOptions
 from cfalign._results import Cell, Counterfactuals, Effect, GroupGap, Outcome
 from cfalign._runs.merging import merge
 from cfalign._runs.run import Run
@@ -86,6 +87,7 @@ __all__ = [
     "RectificationOptions",
     "Rectified",
     "Reference",
+    "RegionOptions",
     "Run",
     "RunMismatch",
     "SearchOptions",

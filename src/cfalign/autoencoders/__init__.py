@@ -13,7 +13,7 @@
 ``families``            one module per family of ``FAMILY:NAME``
 ======================  ====================================================================================
 
-README.md in this folder compares them and says which to take.
+docs/autoencoders.md compares them and says which to take.
 """
 
 from cfalign.autoencoders.by_spec import load

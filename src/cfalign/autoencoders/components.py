@@ -1,6 +1,6 @@
 """The autoencoder that needs no training steps: principal components with capped whitening.
 
-z = Wᵀ(x − mean) / scale, D(z) = W(z · scale) + mean, clipped to [0, 1]. README.md in this folder says why. Weaker
+z = Wᵀ(x − mean) / scale, D(z) = W(z · scale) + mean, clipped to [0, 1]. docs/autoencoders.md says why. Weaker
 components than those of the latent serve to complete regions that are left out of an image.
 """
 

@@ -1,6 +1,6 @@
 """The autoencoder that is trained step by step: convolutions to one whitened *vector*, and back.
 
-README.md in this folder says why the latent is a vector.
+docs/autoencoders.md says why the latent is a vector.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classifiers that are files or servers; README.md in this folder describes the formats and the contract.
+"""Classifiers that are files or servers; docs/exported-models.md describes the formats and the contract.
 
 ``torchscript`` ``.pt``, ``.ts``, ``.pth`` · ``pt2`` programs of ``torch.export``, checked by ``vetting`` · ``onnx`` ·
 ``endpoint`` a server · ``description`` the JSON beside a file · ``exported_module`` file and description become a

@@ -1,4 +1,4 @@
-"""A classifier behind an address: a black box over HTTP. The contract is in ``README.md`` beside this file."""
+"""A classifier behind an address: a black box over HTTP. The contract is in docs/http.md."""
 
 from __future__ import annotations
 
