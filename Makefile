@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
+SAMPLE ?= runs/demo
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,7 +17,7 @@ PYTEST = -m pytest -n $(WORKERS) --dist loadfile --durations 10
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all test-extras check lint types docs embedded clean
+.PHONY: help demo test test-slow test-all test-extras check lint types docs site embedded clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,14 +46,19 @@ lint: $(SET_UP_DEV) ## ruff: rules and format
 types: $(SET_UP_DEV) ## mypy --strict
 	@$(PY) -m mypy
 
-docs: $(SET_UP_DEV) ## run the examples in docstrings of public names and in the README
+docs: $(SET_UP_DEV) ## run the examples in docstrings of public names and in all pages; build the site
 	@$(PY) -m pytest -m docs
+
+site: $(SET_UP_DEV) ## build the documentation into site/, with the report of a demo as its sample (warnings are errors)
+	@test -f $(SAMPLE)/report.html || $(VENV)/bin/cfalign demo --out $(SAMPLE)
+	@NO_MKDOCS_2_WARNING=1 CFALIGN_SAMPLE=$(SAMPLE) $(PY) -m mkdocs build --strict --quiet
+	@echo "The site is in site/: open site/index.html, or serve it with \`$(PY) -m http.server -d site\`."
 
 embedded: $(SET_UP) ## render, train and measure the embedded models anew from their recorded recipe
 	@$(PY) -m cfalign.training.recipes.embedded $(ARGS)
 
 clean: ## remove the environment, caches and builds (runs/ stays)
-	rm -rf $(VENV) $(EXTRAS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(EXTRAS) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp holds the folder's path: an environment that was copied or moved along with the folder would import the old one.
@@ -83,7 +89,7 @@ $(SET_UP): pyproject.toml constraints.txt
 	@printf '%s' "$(CURDIR)" > $@
 
 $(SET_UP_DEV): $(SET_UP)
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,docs]'
 	@touch $@
 
 # Without the constraints: torchvision brings the torch that it goes with. onnx makes the files that onnxruntime reads; Keras
@@ -91,5 +97,5 @@ $(SET_UP_DEV): $(SET_UP)
 $(SET_UP_EXTRAS): pyproject.toml
 	$(call environment,$(EXTRAS))
 	$(PIP_EXTRAS) install hatchling editables
-	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx keras scikit-learn
+	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,docs,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx keras scikit-learn
 	@printf '%s' "$(CURDIR)" > $@

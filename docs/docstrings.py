@@ -1,7 +1,7 @@
 """Docstrings as Markdown, for the reference of the site: mkdocs.yml names this file as an extension of griffe.
 
-Docstrings are written for `help()`: examples begin with ``>>>``, and tables stand between rulers of ``=``. Markdown reads
-the former as quotations and knows no such table.
+Docstrings are written for `help()`: examples begin with ``>>>``, and tables stand between rulers of ``=``. Markdown
+reads the former as quotations and knows no such table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draws docs/finding.png, the picture at the head of the README: `python docs/finding.py [FILE]`, about five seconds.
 
-One face of `cfalign demo`, whose glasses are taken off in six steps, and the answers of two classifiers of big lips on the way. The
-face was chosen: it has glasses and big lips, and the honest classifier keeps its answer.
+One face of `cfalign demo`, whose glasses are taken off in steps, and the answers of two classifiers of big lips on the
+way. The face was chosen: it has glasses and big lips, and the honest classifier keeps its answer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from torch import Tensor
+from walks import GREY, RED, draw_walk, frames, scores
 
 import cfalign as cfa
-from walks import GREY, RED, draw_walk, frames, scores
 
 FACE = 276
 DROP = 0.8

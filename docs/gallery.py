@@ -1,8 +1,9 @@
-"""Draws counterfactuals of ten attributes, images/strips.webp, and of four, images/few.webp: `python docs/gallery.py [FOLDER]`,
-about half a minute.
+"""Draws counterfactuals of ten attributes, images/strips.webp, and of four, images/few.webp.
 
-The face of each row is the first one in which a network that was trained independently (the judge) sees the attribute before
-and no longer sees it afterwards; no face comes twice. None was chosen by hand.
+    python docs/gallery.py [FOLDER]     # about half a minute
+
+The face of each row is the first one in which a network that was trained independently (the judge) sees the attribute
+before and no longer sees it afterwards; no face comes twice. None was chosen by hand.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import sys
 from pathlib import Path
 
 from torch import Tensor
+from walks import draw_sheet, frames, scores
 
 import cfalign as cfa
-from walks import draw_sheet, frames, scores
 
 METHODS = {
     "eyeglasses": "latent-shift",
@@ -41,7 +42,9 @@ def main(folder: Path) -> None:
     used: set[int] = set()
     rows = [(attribute.replace("_", " "), first_gone(faces, attribute, used)) for attribute in METHODS]
     draw_sheet(rows, folder / "strips.webp")
-    draw_sheet([(name, images) for name, images in rows if name.replace(" ", "_") in FEW], folder / "few.webp", side=120)
+    draw_sheet(
+        [(name, images) for name, images in rows if name.replace(" ", "_") in FEW], folder / "few.webp", side=120
+    )
 
 
 def first_gone(faces: Tensor, attribute: str, used: set[int]) -> list[Tensor]:

@@ -1,11 +1,12 @@
-"""Writes docs/measurements.md, and the table of the README, from the records in docs/measurements/.
+"""Writes docs/measurements.md, and the claims of the README, from the records in docs/measurements/.
 
     python docs/measurements.py                              # after a record was edited
     python docs/measurements.py detection detection.json     # takes the numbers of a benchmark's --json or summary.json
 
 A record is a JSON file about one command: ``numbers`` by name, and ``claims``, a row of the page each, whose ``value``
 and ``interval`` are format strings over these numbers. A number whose name a benchmark's ``headline`` has is taken from
-there; the others are kept, and named, for a person to look at. A claim with a text ``readme`` stands in the README too.
+there; the others are kept, and named, for a person to look at. A claim with a sentence ``readme`` stands in the README too;
+that sentence is a format string over these, ``value``, ``interval`` and ``over``.
 """
 
 from __future__ import annotations
@@ -39,13 +40,14 @@ START, END = "<!-- measured: written by docs/measurements.py -->", "<!-- end of 
 INTRODUCTION = """\
 # What is measured
 
-[README](../README.md) · [Method](method.md) · [Commands](commands.md) ·
-[Bring your own](own-models.md) · [Limits](limits.md) · [Effects](effects.md)
+Every number that the project claims stands here: a claim a row, with what it rests on. Below each table stands the
+command that repeats it.
 
-Every number that the project claims stands here, with what it rests on and the command that repeats it. Brackets hold
-95 % intervals. All numbers come from the full form of each command, unless its record says otherwise; `--quick` is
-smaller and noisier. The page is written by `python docs/measurements.py` from the records in
-[measurements/](measurements/).
+- *95 % interval* is a dash where the number is a count, or where none was computed.
+- *over* says how many classifiers, pairs or images the number is about.
+- All numbers come from the full form of each command, unless the record says otherwise; `--quick` is smaller and noisier.
+
+The page is written by `python docs/measurements.py` from the records in `docs/measurements/`.
 """
 
 Record = dict[str, Any]
@@ -66,11 +68,11 @@ def section(record: Record) -> str:
     lines = [f"## {record['title']}", "", record["about"], ""]
     if picture := record.get("picture"):
         lines += [f"![{picture['text']}]({picture['file']})", ""]
-    lines += ["| claim | measured | 95 % interval | over | command |", "|---|---|---|---|---|"]
+    lines += ["| claim | measured | 95 % interval | over |", "|---|---|---|---|"]
     for claim in record["claims"]:
-        cells = claim["claim"], *measured(record, claim), claim.get("over", record["over"]), f"`{record['command']}`"
+        cells = claim["claim"], *measured(record, claim), claim.get("over", record["over"])
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Recorded {record['recorded']}.", ""])
+    return "\n".join([*lines, "", f"Repeat it: `{record['command']}`. Recorded {record['recorded']}.", ""])
 
 
 def measured(record: Record, claim: Mapping[str, str]) -> tuple[str, str]:
@@ -80,22 +82,27 @@ def measured(record: Record, claim: Mapping[str, str]) -> tuple[str, str]:
     return value, interval
 
 
-def readme_table(found: Mapping[str, Record]) -> str:
-    """The claims that the README shows."""
-    lines = ["| claim | measured | repeat |", "|---|---|---|"]
+def readme_claims(found: Mapping[str, Record]) -> str:
+    """The sentences that the README shows."""
+    lines = []
     for record in found.values():
         for claim in record["claims"]:
             if "readme" in claim:
                 value, interval = measured(record, claim)
-                shown = f"{value} {interval}" if interval != "–" else value
-                lines.append(f"| {claim['readme']} | {shown} | `{record['command']}` |")
+                told = {
+                    **record["numbers"],
+                    "value": value,
+                    "interval": interval,
+                    "over": claim.get("over", record["over"]),
+                }
+                lines.append(f"- {claim['readme'].format(**told)} (`{record['command']}`)")
     return "\n".join(lines)
 
 
 def in_readme(text: str, found: Mapping[str, Record]) -> str:
-    """The README with its table made anew."""
-    table = f"{START}\n{readme_table(found)}\n{END}"
-    return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL)
+    """The README with its claims made anew."""
+    claims = f"{START}\n{readme_claims(found)}\n{END}"
+    return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: claims, text, flags=re.DOTALL)
 
 
 def renew(record: Record, content: Record, name: str) -> tuple[list[str], list[str]]:

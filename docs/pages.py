@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,6 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
-from pymdownx.superfences import fence_code_format
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
@@ -47,7 +43,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def equation(source: str, *_: Any, **__: Any) -> str:
-    """The MathML of a block of LaTeX; each line that ends with two backslashes is a row."""
+    """The MathML of a block of LaTeX."""
     return f'<div class="equation">{convert(source, display="block")}</div>'
 
 
@@ -82,7 +78,7 @@ def sample() -> Path:
     return folder
 
 
-def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page of the sample links to the explorer where there is one."""
     if (sample() / "explorer.html").is_file():
         there = "[Open the sample explorer](sample/explorer.html): the same run, to sort, filter and compare."

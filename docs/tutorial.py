@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from walks import GREY, RED, draw_pairs, draw_sheet, opened, save, scores
 
 import cfalign as cfa
-from walks import GREY, RED, draw_sheet, draw_walk, frames, opened, save, scores
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "tutorial.md"
 PAIR = re.compile(r"(^```python\n(.*?)^```\n)(\n^```text\n(.*?)^```\n)?", flags=re.DOTALL | re.MULTILINE)
 """A block of Python, and what it prints, if anything."""
-FACE_WITHOUT_HAT = 17
+FACES = 6
 
 Names = dict[str, Any]
 
@@ -67,18 +67,14 @@ def draw_unnamed(run: Path, feature: cfa.UnnamedFeature, target: Path) -> None:
 
 
 def draw_rectified(names: Names, target: Path) -> None:
-    """A face that gets a hat, as the reference head of hats sees it, and both classifiers of young."""
-    face = names["images"][FACE_WITHOUT_HAT : FACE_WITHOUT_HAT + 1]
-    walk = frames(face, names["heads"]["wearing_hat"], steps=5, drop=0.85, increase=True)
+    """The first faces without and with glasses, and the scores for big lips before and after the rectification."""
+    off, on = names["off"][:FACES], names["on"][:FACES]
     fixed = names["fixed"].classifier
-    draw_walk(
-        walk,
-        {
-            "“young”,\nrectified": (GREY, scores(fixed, fixed.targets[0], walk)),
-            "“young”,\nas it came": (RED, scores(names["young"], "young", walk)),
-        },
-        title="Before, a hat made people young. Now it does not.",
-        under="the face\ngets a hat",
+    each = {"as it came": (RED, names["lips"], "big_lips"), "rectified": (GREY, fixed, fixed.targets[0])}
+    draw_pairs(
+        (off, on),
+        {label: (colour, scores(c, head, off), scores(c, head, on)) for label, (colour, c, head) in each.items()},
+        title="Before, glasses gave a face big lips. Now they matter little.",
         target=target,
     )
 

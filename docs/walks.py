@@ -73,12 +73,62 @@ def draw_walk(
     for label, (colour, values) in lines.items():
         draw_line(chart, values, label=label, colour=colour)
     chart.set(xlim=(-0.5, count - 0.5), ylim=(-0.02, 1.1), xticks=[], yticks=[0, 0.5, 1])
-    chart.tick_params(labelsize=14, colors=GREY, length=0)
-    chart.set_ylabel("score", size=15, color=GREY)
-    chart.grid(axis="y", color=RULE)
-    chart.spines[:].set_visible(False)
+    framed(chart)
     figure.savefig(target, metadata={"Software": None} if target.suffix == ".png" else None)
     plt.close(figure)
+
+
+def draw_pairs(
+    images: tuple[Tensor, Tensor],
+    arrows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    target: Path,
+) -> None:
+    """The same images without and with an attribute; below each pair, arrows from one score to the other.
+
+    `arrows`: label of a head → its colour, and its scores of both.
+    """
+    figure = plt.figure(figsize=(WIDTH, 6.6), dpi=100)
+    figure.text(0.012, 0.93, title, size=23, weight="bold", color=INK)
+    left, right, count = 0.1, 0.83, len(images[0])
+    step = (right - left) / count
+    for row, (name, several) in enumerate(zip(("without", "with"), images, strict=True)):
+        bottom = 0.66 - 0.255 * row
+        figure.text(left - 0.012, bottom + 0.115, name, size=15, color=GREY, ha="right", va="center")
+        for place, image in enumerate(several):
+            side = step * 0.92
+            axes = figure.add_axes((left + place * step + step * 0.04, bottom, side, side * WIDTH / 6.6))
+            axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="bicubic")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_color(RULE)
+    chart = figure.add_axes((left, 0.03, right - left, 0.34))
+    for shift, (label, (colour, before, after)) in zip((-0.14, 0.14), arrows.items(), strict=True):
+        draw_arrows(chart, before, after, shift=shift, colour=colour)
+        height = 0.72 if shift < 0 else 0.42
+        chart.text(count - 0.42, height, label, size=16, color=colour, weight="bold" if colour == RED else "normal")
+    chart.set(xlim=(-0.5, count - 0.5), ylim=(-0.06, 1.06), xticks=[], yticks=[0, 0.5, 1])
+    framed(chart)
+    figure.savefig(target)
+    plt.close(figure)
+
+
+def draw_arrows(axes: Axes, before: Sequence[float], after: Sequence[float], *, shift: float, colour: str) -> None:
+    """A ring at each score before, and an arrow to the score after where it has moved."""
+    for place, (start, end) in enumerate(zip(before, after, strict=True)):
+        at = place + shift
+        axes.plot(at, start, "o", markersize=11, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2.5)
+        if abs(end - start) > 0.1:
+            look = {"arrowstyle": "-|>", "linewidth": 3.5, "shrinkA": 7, "shrinkB": 0, "mutation_scale": 22}
+            axes.annotate("", (at, end), (at, start), arrowprops={"color": colour, **look})
+
+
+def framed(axes: Axes) -> None:
+    """Scores as a quiet scale."""
+    axes.tick_params(labelsize=14, colors=GREY, length=0)
+    axes.set_ylabel("score", size=15, color=GREY)
+    axes.grid(axis="y", color=RULE)
+    axes.spines[:].set_visible(False)
 
 
 def draw_line(axes: Axes, values: Sequence[float], *, label: str, colour: str) -> None:
@@ -105,7 +155,9 @@ def draw_sheet(rows: Sheet, target: Path, *, side: int = SIDE) -> None:
         top = row * (side + 4)
         pen.text((4, top + side // 2), name, fill=INK, font=font, anchor="lm")
         for place, image in enumerate(images):
-            sheet.paste(picture(image).resize((side, side), Image.Resampling.BICUBIC), (names + place * (side + 4), top))
+            sheet.paste(
+                picture(image).resize((side, side), Image.Resampling.BICUBIC), (names + place * (side + 4), top)
+            )
     save(sheet, target)
 
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ PAGES = {
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *sorted(DOCS.glob("*.md")),
-        *sorted((ROOT / "src").rglob("README.md")),
     )
 }
-RUN = [name for name, text in PAGES.items() if "```python" in text and not name.startswith("src")]
+ELSEWHERE = {"docs/tutorial.md": "test_tutorial.py", "docs/http.md": "test_endpoint.py"}
+"""Pages whose Python other tests run."""
+RUN = [name for name, text in PAGES.items() if "```python\n" in text and name not in ELSEWHERE]
 Command = Any  # of the library below typer
 COMMANDS: Command = typer.main.get_command(app)
 
@@ -236,7 +238,9 @@ def shown(value: Any) -> str:
 
 
 def script(name: str) -> ModuleType:
-    """A Python file of docs/ as a module."""
+    """A Python file of docs/ as a module; it may import others from there."""
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
     spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -289,6 +293,20 @@ def test_the_picture_of_the_readme_is_what_its_script_draws(tmp_path: Path) -> N
     assert np.abs(drawn - shipped).mean() < 1.0  # of 255
 
 
+def test_the_readme_makes_at_most_three_claims() -> None:
+    shown = measurements.readme_claims(measurements.records()).splitlines()
+    assert 1 <= len(shown) <= 3
+    assert "{" not in "".join(shown)
+
+
+def test_the_strips_are_what_their_script_draws(tmp_path: Path) -> None:
+    script("gallery").main(tmp_path)
+    for name in ("strips.webp", "few.webp"):
+        drawn, shipped = (np.asarray(Image.open(folder / name), dtype=float) for folder in (tmp_path, DOCS / "images"))
+        assert drawn.shape == shipped.shape
+        assert np.abs(drawn - shipped).mean() < 2.0  # of 255; both are compressed
+
+
 def test_contributing_tells_the_layers_and_every_room() -> None:
     rows = re.findall(r"^\| ([a-z ]+) \| (`[^|]*`) \|$", PAGES["CONTRIBUTING.md"], flags=re.MULTILINE)
     assert [(row, tuple(spans(rooms))) for row, rooms in rows] == list(ROWS)
@@ -302,3 +320,8 @@ def test_every_sentence_of_refusal_can_be_searched() -> None:
     assert PAGES["docs/messages.md"] == messages.page(), "run `python docs/messages.py`"
     assert PAGES["docs/messages.md"].count("\n- ") > 200
     assert "messages.md" in PAGES["docs/own-models.md"]
+
+
+def test_pages_that_other_tests_run_are_named_there() -> None:
+    for page, test in ELSEWHERE.items():
+        assert Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8"), page

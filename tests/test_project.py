@@ -90,7 +90,8 @@ def test_every_dependency_is_pinned() -> None:
     text = (ROOT / "constraints.txt").read_text("utf-8")
     pinned = {_plain(name) for name in re.findall(r"^([\w.-]+)==\S+$", text, flags=re.MULTILINE)}
     project = PYPROJECT["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"] + PYPROJECT["build-system"]["requires"]
+    extras = [line for extra in ("dev", "docs") for line in project["optional-dependencies"][extra]]
+    wanted = project["dependencies"] + extras + PYPROJECT["build-system"]["requires"]
     assert {_plain(re.split(r"[<>=!~ \[]", line)[0]) for line in wanted} <= pinned
 
 

@@ -59,6 +59,7 @@ from cfalign._runs.run import Run
 
 if typing.TYPE_CHECKING:
     from cfalign import benchmarks, datasets, training
+    from cfalign._discovery.naming import name_feature
     from cfalign._explanation.captum import LatentShift
 
 __all__ = [

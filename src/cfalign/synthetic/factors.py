@@ -78,8 +78,11 @@ INTERVENABLE: tuple[str, ...] = tuple(name for name in ATTRIBUTES if name not in
 GAP = 0.2
 """Sampled values lie in [0, 0.5 - GAP] or [0.5 + GAP, 1], so that every label is visible."""
 
-OFF, ON = (0.5 - GAP) / 2, 1 - (0.5 - GAP) / 2
-"""Typical value of an attribute that is off / on: the centre of each side of the gap."""
+OFF = (0.5 - GAP) / 2
+"""Typical value of an attribute that is off: the centre of the lower side of the gap."""
+
+ON = 1 - OFF
+"""Typical value of an attribute that is on: the centre of the upper side of the gap."""
 
 
 def attribute_values(
