@@ -40,11 +40,10 @@ def main(folder: Path) -> None:
     """A row per attribute: a face on its way to the counterfactual."""
     faces = cfa.synthetic.render(cfa.synthetic.sample(FACES, seed=3))
     used: set[int] = set()
-    rows = [(attribute.replace("_", " "), first_gone(faces, attribute, used)) for attribute in METHODS]
-    draw_sheet(rows, folder / "strips.webp")
-    draw_sheet(
-        [(name, images) for name, images in rows if name.replace(" ", "_") in FEW], folder / "few.webp", side=120
-    )
+    walks = {attribute: first_gone(faces, attribute, used) for attribute in METHODS}
+    for file, attributes, side in (("strips.webp", tuple(METHODS), 96), ("few.webp", FEW, 120)):
+        rows = [(attribute.replace("_", " "), walks[attribute]) for attribute in attributes]
+        draw_sheet(rows, folder / file, side=side)
 
 
 def first_gone(faces: Tensor, attribute: str, used: set[int]) -> list[Tensor]:

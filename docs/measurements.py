@@ -5,8 +5,8 @@
 
 A record is a JSON file about one command: ``numbers`` by name, and ``claims``, a row of the page each, whose ``value``
 and ``interval`` are format strings over these numbers. A number whose name a benchmark's ``headline`` has is taken from
-there; the others are kept, and named, for a person to look at. A claim with a sentence ``readme`` stands in the README too;
-that sentence is a format string over these, ``value``, ``interval`` and ``over``.
+there; the others are kept, and named, for a person to look at. A claim with a sentence ``readme`` stands in the README
+too; that sentence is a format string over these numbers, ``value``, ``interval`` and ``over``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ command that repeats it.
 
 - *95 % interval* is a dash where the number is a count, or where none was computed.
 - *over* says how many classifiers, pairs or images the number is about.
-- All numbers come from the full form of each command, unless the record says otherwise; `--quick` is smaller and noisier.
+- All numbers come from the full form of each command, unless the record says otherwise; `--quick` is smaller and
+  noisier.
 
 The page is written by `python docs/measurements.py` from the records in `docs/measurements/`.
 """

@@ -31,8 +31,10 @@ ROOMS = {
     "benchmarks": "The claims about the method, measured.",
 }
 """Public rooms and the sentence at the head of their page."""
-EXPLORER = "<!-- explorer -->"
-"""Where the page of the sample tells of the explorer, if there is one."""
+SAMPLES = {"report.html": "Open the sample report", "explorer.html": "Open the sample explorer"}
+"""Files of a run that the site shows, and what the link to each says; only the first one must be there."""
+MARK = "<!-- sample -->"
+"""Where the page of the sample links to them."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -52,7 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for room, sentence in ROOMS.items():
         files.append(File.generated(config, f"reference/{room}.md", content=reference(room, sentence)))
     folder = sample()
-    for name in ("report.html", "explorer.html"):
+    for name in SAMPLES:
         if (folder / name).is_file():
             files.append(File.generated(config, f"sample/{name}", abs_src_path=str(folder / name)))
     return files
@@ -79,8 +81,6 @@ def sample() -> Path:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page of the sample links to the explorer where there is one."""
-    if (sample() / "explorer.html").is_file():
-        there = "[Open the sample explorer](sample/explorer.html): the same run, to sort, filter and compare."
-        return markdown.replace(EXPLORER, there)
-    return markdown
+    """The page of the sample links to the files of the run."""
+    there = [name for name in SAMPLES if (sample() / name).is_file()]
+    return markdown.replace(MARK, "\n".join(f"[{SAMPLES[name]}](sample/{name}){{ .md-button }}" for name in there))

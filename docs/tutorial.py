@@ -1,4 +1,4 @@
-"""Runs docs/tutorial.md and writes into it what its blocks print, and its pictures: `python docs/tutorial.py`, a minute.
+"""Runs docs/tutorial.md, and writes its pictures and what its blocks print: `python docs/tutorial.py`, a minute.
 
 A block of text after a block of Python is what that block printed. A test runs the page the same way and compares.
 """
@@ -29,7 +29,7 @@ Names = dict[str, Any]
 
 
 def executed(text: str, names: Names) -> Iterator[tuple[str, str | None]]:
-    """Runs the blocks of a page in this folder, one after the other: what each printed, and what the page says of it."""
+    """Runs the blocks of a page, one after the other: what each printed, and what the page says that it prints."""
     for number, block in enumerate(PAIR.finditer(text), start=1):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(compile(block[2], f"<block {number} of the tutorial>", "exec"), names)

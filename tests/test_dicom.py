@@ -122,6 +122,13 @@ def test_colours_and_frames(tmp_path: Path) -> None:
     assert float(source.load([0]).images.max()) == 1
 
 
+def test_a_file_that_begins_like_a_tiff_is_read(tmp_path: Path) -> None:
+    plain = write_dicom(tmp_path / "plain.dcm", stored())
+    both = tmp_path / "both.dcm"
+    both.write_bytes(b"II*\0".ljust(128, b"\0") + plain.read_bytes()[128:])
+    np.testing.assert_array_equal(grey(both), grey(plain))
+
+
 def test_files_that_hold_no_image_are_skipped_with_a_reason(tmp_path: Path) -> None:
     uid = pytest.importorskip("pydicom.uid", reason="the extra [dicom] is not installed")
     encapsulated = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0abcd\xfe\xff\xdd\xe0\0\0\0\0"

@@ -116,6 +116,7 @@ def test_the_python_for_a_library_runs(
         exec(compile(block, f"<{packages}>", "exec"), names)
         source = cfa.datasets.open_images(names.get("source", "photos/"), size=64)
         images = source.load(range(2)).images
+        assert len(images) == 2
         assert images.isfinite().all()
         if "clf" in names:
             answer = names["clf"].logits(images)

@@ -183,9 +183,9 @@ def test_the_sample_is_the_report_of_the_run(site: Path, sample: Path) -> None:
 def test_a_sample_without_an_explorer_has_no_link_to_one(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sample / "explorer.html").unlink(missing_ok=True)
     monkeypatch.setenv("CFALIGN_SAMPLE", str(sample))
-    text = (DOCS / "sample.md").read_text(encoding="utf-8")
-    assert pages.EXPLORER in text
-    assert "explorer.html" not in pages.on_page_markdown(text)
+    text = pages.on_page_markdown((DOCS / "sample.md").read_text(encoding="utf-8"))
+    assert "report.html" in text
+    assert "explorer.html" not in text
 
 
 def test_without_a_run_the_build_says_what_to_do(tmp_path: Path) -> None:

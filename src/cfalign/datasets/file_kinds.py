@@ -129,6 +129,8 @@ def image_kind(head: bytes) -> str | None:
     >>> image_kind(b"GIF89a"), image_kind(b"name,label")
     ('GIF', None)
     """
+    if head[128:132] == b"DICM":  # the 128 bytes before it may be the head of a TIFF file
+        return "DICOM"
     for mark, found in _MARKS.items():
         if head.startswith(mark):
             return found
@@ -136,8 +138,6 @@ def image_kind(head: bytes) -> str | None:
         return "WEBP"
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return "BMP"
-    if head[128:132] == b"DICM":
-        return "DICOM"
     if head[4:8] == b"ftyp":
         return _brand(head)
     return None

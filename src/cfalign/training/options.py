@@ -95,8 +95,8 @@ class AutoencoderTraining(Training):
     """
 
     architecture: Literal["components", "convolutional"] = "components"
-    """``components`` needs no steps and reconstructs sharper; ``convolutional`` can remove objects. docs/autoencoders.md
-    compares them.
+    """``components`` needs no steps and reconstructs sharper; ``convolutional`` can remove objects.
+    docs/autoencoders.md compares them.
     """
     latent: Count | None = None
     """Length of the latent vector; by default 192 for components (an eighth of the training images where that is
