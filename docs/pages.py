@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,14 @@ def reference(room: str, sentence: str) -> str:
     module = "cfalign" if room == "cfalign" else f"cfalign.{room}"
     names = [name for name in importlib.import_module(module).__all__ if name not in ROOMS and name[0] != "_"]
     names.sort(key=lambda name: (name[0].isupper(), name))  # functions first
-    title = f"# {module}\n\n{sentence}\n"
-    return "\n".join([title, *(f"::: {module}.{name}\n" for name in names)])
+    return "\n".join([f"# {module}\n\n{sentence}\n", *(f"::: {path_of(module, name)}\n" for name in names)])
+
+
+def path_of(module: str, name: str) -> str:
+    """Where griffe finds a public name: a function that is called as its file is found by its own module alone."""
+    if module == "cfalign" or find_spec(f"{module}.{name}") is None:
+        return f"{module}.{name}"
+    return f"{getattr(importlib.import_module(module), name).__module__}.{name}"
 
 
 def sample() -> Path:
@@ -83,4 +90,4 @@ def sample() -> Path:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page of the sample links to the files of the run."""
     there = [name for name in SAMPLES if (sample() / name).is_file()]
-    return markdown.replace(MARK, "\n".join(f"[{SAMPLES[name]}](sample/{name}){{ .md-button }}" for name in there))
+    return markdown.replace(MARK, "\n".join(f"[{SAMPLES[name]}](sample/{name}){{ .md-button .md-button--primary }}" for name in there))

@@ -41,7 +41,8 @@ def test_the_blocks_run_and_print_what_the_page_says(tmp_path: Path, monkeypatch
     tutorial.draw(names, pictures)
     for drawn in sorted(pictures.iterdir()):
         shipped = DOCS / "images" / drawn.name
-        assert Image.open(drawn).size == Image.open(shipped).size
+        with Image.open(drawn) as new, Image.open(shipped) as old:
+            assert new.size == old.size
         assert f"images/{drawn.name}" in TEXT
 
 
