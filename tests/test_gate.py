@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import worlds
-from cfalign._audit.gate import Unexpected, Verdict, check, read_relations, started
+from cfalign._audit.gate import Checked, Verdict, check, read_relations, started
 from cfalign._audit.measured import Measured
 from cfalign._errors import BadInput
 from cfalign._findings import FindingKind
@@ -88,7 +88,7 @@ def test_what_a_run_holds_starts_a_file_that_lets_it_pass(run: Run, tmp_path: Pa
 def test_any_name_that_is_written_is_read(name: str, tmp_path: Path) -> None:
     found = Measured(FindingKind.EFFECT, "friendly", name, 0.4, 0.3, 0.5, 20, 0.001, clear=True)
     file = tmp_path / "relations.toml"
-    file.write_text(started(Verdict((Unexpected(found, 0.15),), 1, (), 0)))
+    file.write_text(started(Verdict((Checked(found, 0.15),), 1, (), 0)))
     assert read_relations(file) == {f"friendly -> {name}": math.inf}
 
 

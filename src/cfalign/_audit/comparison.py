@@ -7,6 +7,7 @@ attribute: with the same reference heads, judge, autoencoder and search that err
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from cfalign._audit.comparability import (
     matched_heads,
     mismatches,
     same_classifiers,
+    same_sample,
     same_switches,
 )
 from cfalign._audit.pairing import Audit, Pair, pairs_of
@@ -29,6 +31,8 @@ from cfalign._runs.run import Run
 
 MIN_DIFFERENCE = 0.05
 """The smallest difference that counts as a change."""
+OF_IMAGES = 0.1
+"""The part of the error of switching an attribute, relative to the effect, that other images change."""
 _ORDER = tuple(Status)
 
 
@@ -81,8 +85,10 @@ def compare(
 
 def _switch_error(old: Audit, new: Audit) -> float:
     """The relative error of effects that both runs hold as one factor; 0 where they switch attributes otherwise."""
-    errors = [float(a.record["settings"]["effects"]["switch_error"]) for a in (old, new)]
-    return min(errors) if same_switches(old.record, new.record) else 0.0
+    if not same_switches(old.record, new.record):
+        return 0.0
+    error = min(float(a.record["settings"]["effects"]["switch_error"]) for a in (old, new))
+    return error if same_sample(old.record, new.record) else math.sqrt(max(0.0, error**2 - OF_IMAGES**2))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,15 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cfalign._audit.changes import Change, Comparison, Status
+from cfalign._audit.comparability import Mismatch
+from cfalign._audit.comparison import compare
 from cfalign._audit.measured import ARROW, Measured, measured, standings_of, told_twice
 from cfalign._errors import BadInput, nearest
+from cfalign._figures.style import interval, signed
 from cfalign._findings import FindingKind, Standing, Witness
 from cfalign._results import joint_members
 from cfalign._runs.run import Run
@@ -29,19 +33,40 @@ _BARE = re.compile(r"^(\s*)([^\s\"'#=\[]+)\s*->\s*([^\s\"'#=]+)(\s*=)", flags=re
 
 
 @dataclass(frozen=True)
-class Unexpected:
-    """A number beyond what its relation allows."""
+class Checked:
+    """A number that was compared with its limit."""
 
     found: Measured
     allowed: float
-    """The largest size that would have been fine."""
+    """The largest size that is fine; infinite of an expected relation."""
+    change: Change | None = None
+    """Of one beyond its limit: what it was in the baseline, where there is one and has it."""
+
+    @property
+    def reason(self) -> str:
+        """What the baseline says of it; empty without one."""
+        if self.change is None:
+            return ""
+        before = f"{signed(self.change.before.value)} {interval(self.change.before.ci_low, self.change.before.ci_high)}"
+        if self.change.status in _NEW:
+            return f"{self.change.status.value} since the baseline ({before})"
+        if self.change.status not in _HELD:
+            return f"the baseline has no number for it: {self.change.reason}"
+        if self.change.before.clear:
+            return f"the baseline has it too ({before})"
+        return f"within chance of the baseline, which leaves it open ({before})"
+
+
+_NEW = (Status.APPEARED, Status.GREW)
+_HELD = (*_NEW, Status.UNCHANGED, Status.SHRANK, Status.GONE)
+"""What becomes of a number that both runs have."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The result of a check."""
 
-    unexpected: tuple[Unexpected, ...]
+    unexpected: tuple[Checked, ...]
     """Strongest first."""
     checked: int
     """How many numbers were compared with their limit; those of a head's own concept are not compared."""
@@ -49,6 +74,14 @@ class Verdict:
     """Relations that could not be measured, so that the check says nothing about them."""
     responses: int = 0
     """How many of the compared numbers are responses, whose cause is open."""
+    known: tuple[Checked, ...] = ()
+    """Numbers beyond their limit that pass, since they did not grow beyond chance since the baseline."""
+    allowed: tuple[Checked, ...] = ()
+    """All others that were measured."""
+    baseline: str = ""
+    """The folder of the baseline."""
+    mismatches: tuple[Mismatch, ...] = ()
+    """What differs between the run and the baseline beside the audited classifiers."""
 
 
 def check(
@@ -57,13 +90,16 @@ def check(
     expected: Mapping[str, float] | None = None,
     max_effect: float = MAX_EFFECT,
     allow_responses: bool = False,
+    baseline: Run | None = None,
+    match: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compare the effects of a finished run with their limits.
 
     An effect is unexpected if it is clear (q < 0.05, a 95 % interval that excludes zero, the sign of its own incoming
     reading) and its size exceeds its limit. Attributes that cannot be told apart are compared by their joint effect,
     whose limit is the lowest of its members' unless it is named itself. What a head does counts once: a copy or
-    complement of another head is compared only with a limit that names it.
+    complement of another head is compared only with a limit that names it. With a baseline, an effect beyond its limit
+    is known, and not unexpected, if it has neither appeared nor grown since, see ``compare``.
 
     Args:
         run: a finished audit.
@@ -72,33 +108,64 @@ def check(
         max_effect: the limit of all other relations, in [0, 1].
         allow_responses: compare heads without a witness by the incoming ψ of the matrix, which is unexpected if the
             outgoing one agrees; without it such a run is refused.
+        baseline: a finished audit of what was released before.
+        match: names of audited heads in the baseline → their names in the run, where they are called otherwise.
 
     Raises BadInput for a run that is not finished, for a relation that the run does not have, and for heads without a
     witness.
     """
     if not 0 <= max_effect <= 1:
         raise BadInput(f"Expected max_effect between 0 and 1, got {max_effect!r}.")
-    record = run.finished()
+    if match and baseline is None:
+        raise BadInput("Names are matched (match) with those of a baseline only: give one.")
     limits = dict(expected or {})
+    compared, blank = _held(run, limits, allow_responses=allow_responses)
+    known = [m for m in compared if math.isfinite(m.value)]
+    checked = [Checked(m, _limit_of(m, limits, max_effect)) for m in known]
+    beyond = [c for c in checked if c.found.clear and abs(c.found.value) > c.allowed]
+    beyond.sort(key=lambda c: -abs(c.found.value))
+    verdict = Verdict(
+        unexpected=tuple(beyond),
+        checked=len(compared),
+        unmeasured=blank,
+        responses=sum(m.kind is FindingKind.RESPONSE for m in compared),
+        allowed=tuple(c for c in checked if c not in beyond),
+    )
+    return verdict if baseline is None else _since(verdict, compare(baseline, run, match=match))
+
+
+def _held(run: Run, limits: Mapping[str, float], *, allow_responses: bool) -> tuple[list[Measured], tuple[str, ...]]:
+    """The numbers that are held against a limit, and the relations without a number."""
+    record = run.finished()
     unwitnessed = {a: s for a, s in standings_of(record).items() if s.witness is Witness.NONE}
     if unwitnessed and not allow_responses:
         raise BadInput(_no_witness(run, unwitnessed))
-    all_measured = [m for m in measured(run, record, responding=unwitnessed) if not m.own]
-    _refuse_unknown(limits, all_measured)
+    foreign = [m for m in measured(run, record, responding=unwitnessed) if not m.own]
+    _refuse_unknown(limits, foreign)
     twice = told_twice(record)
-    apart = [m for m in all_measured if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
+    apart = [m for m in foreign if not {m.audited, m.attribute} & twice or set(m.names) & set(limits)]
     grouped = {a for name in record.get("inseparable", ()) for a, _ in joint_members(name)}
     compared = [m for m in apart if not _by_its_group(m, grouped) or set(m.names) & set(limits)]
-    found = [
-        Unexpected(m, allowed)
-        for m in compared
-        if m.clear and abs(m.value) > (allowed := _limit_of(m, limits, max_effect))
+    blank = [m.names[0] for m in compared if not math.isfinite(m.value)]
+    lost = [m.names[0] for m in apart if m not in compared and not _has_joint(m, apart)]
+    return compared, (*blank, *lost)
+
+
+def _since(verdict: Verdict, comparison: Comparison) -> Verdict:
+    """The verdict when what was there before passes."""
+    changes = {(str(c.kind), c.audited, c.attribute): c for c in comparison.changes}
+    beyond = [
+        replace(c, change=changes.get((c.found.kind.value, c.found.audited, c.found.attribute)))
+        for c in verdict.unexpected
     ]
-    found.sort(key=lambda u: -abs(u.found.value))
-    blank = tuple(m.names[0] for m in compared if not math.isfinite(m.value))
-    own = tuple(m.names[0] for m in apart if m not in compared and not _has_joint(m, apart))
-    responses = sum(m.kind is FindingKind.RESPONSE for m in compared)
-    return Verdict(tuple(found), len(compared), blank + own, responses)
+    known = [c for c in beyond if c.change and c.change.status in _HELD and c.change.status not in _NEW]
+    return replace(
+        verdict,
+        unexpected=tuple(c for c in beyond if c not in known),
+        known=tuple(known),
+        baseline=comparison.before,
+        mismatches=comparison.mismatches,
+    )
 
 
 def _by_its_group(one: Measured, grouped: Collection[str]) -> bool:

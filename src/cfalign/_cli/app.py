@@ -11,6 +11,7 @@ from cfalign._cli import benchmark, models, train
 from cfalign._cli.audit import audit
 from cfalign._cli.bank import bank
 from cfalign._cli.check import check
+from cfalign._cli.compare import compare
 from cfalign._cli.demo import demo
 from cfalign._cli.explain import explain
 from cfalign._cli.explore import explore
@@ -31,7 +32,9 @@ app = typer.Typer(
     help="Which features does an image classifier really use? Counterfactuals of one classifier are shown to others.",
     epilog="Start with [bold]cfalign demo[/bold]: two minutes on a CPU, nothing is downloaded.",
 )
-for command in (demo, audit, bank, merge, query, explain, explore, report, name, check, rectify, reproduce, settings):
+LOOKING = (demo, audit, bank, merge, query, explain, explore, report, name)
+JUDGING = (check, compare, rectify, reproduce, settings)
+for command in (*LOOKING, *JUDGING):
     app.command()(command)
 app.add_typer(train.app, name="train")
 app.add_typer(benchmark.app, name="benchmark")

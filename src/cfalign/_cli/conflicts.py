@@ -80,7 +80,14 @@ CONFLICTS = (
         without="sheet",
     ),
     Conflict("query", idle=("base", "downstream", "where", "sort"), because="the query itself says it", beside="sql"),
-    Conflict("check", idle=("as_json",), because="nothing but a file is written", beside="write"),
+    Conflict(
+        "check",
+        idle=("as_json", "wanted", "output"),
+        because="nothing but a file of relations is written",
+        beside="write",
+    ),
+    Conflict("check", idle=("as_json",), because="the format is named already", beside="wanted"),
+    Conflict("check", idle=("match",), because="names are matched with those of a baseline", without="baseline"),
     Conflict(
         "reproduce",
         idle=("labels", "split", "classifier", "autoencoder", "trust"),

@@ -161,6 +161,15 @@ Set = Annotated[
 
 # What is written
 Run = Annotated[Path, typer.Argument(help="Run directory of an audit.", show_default=False)]
+Match = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW",
+        help="Audited head of the earlier run and what it is called in the later one; may be repeated. Others are "
+        "matched by name, or by a target that nothing else has.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[Path, typer.Option("--out", help="Run directory; resumed when it holds part of this very run.")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start again: the run that is in --out is removed first, not resumed.")
