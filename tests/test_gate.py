@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import cfalign as cfa
 import worlds
 from cfalign._audit.gate import Checked, Verdict, check, read_relations, started
 from cfalign._audit.measured import Measured
 from cfalign._errors import BadInput
 from cfalign._findings import FindingKind
 from cfalign._runs.run import Run
+from compared_runs import audited
 
 
 @pytest.fixture
@@ -148,3 +150,96 @@ def test_a_folder_that_is_no_run_and_a_run_that_is_not_finished(run: Run, tmp_pa
     (copy / "run.json").write_text(json.dumps({**record, "status": "running"}))
     with pytest.raises(BadInput, match="is not finished"):
         check(Run(copy))
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Audits of a classifier without a shortcut, with one, and with the same one on other images."""
+    folder = tmp_path_factory.mktemp("releases")
+    return {
+        "honest": audited(folder / "honest", 0.0),
+        "planted": audited(folder / "planted", 1.0),
+        "again": audited(folder / "again", 1.0, seed=1),
+        "weak": audited(folder / "weak", 0.25),
+    }
+
+
+def test_what_the_baseline_has_too_passes_and_is_told(releases: dict[str, Run]) -> None:
+    verdict = check(releases["again"], baseline=releases["planted"])
+    assert verdict.unexpected == ()
+    assert [c.found.attribute for c in verdict.known] == ["wearing_hat"]
+    assert verdict.known[0].reason.startswith("the baseline has it too (+")
+    assert verdict.baseline == str(releases["planted"].path)
+    assert {m.what for m in verdict.mismatches} == {"images", "seed"}
+
+
+@pytest.mark.parametrize(("before", "word"), [("honest", "appeared"), ("weak", "grew")])
+def test_what_is_new_or_grew_since_the_baseline_fails(releases: dict[str, Run], before: str, word: str) -> None:
+    verdict = check(releases["planted"], baseline=releases[before])
+    assert [c.found.attribute for c in verdict.unexpected] == ["wearing_hat"]
+    assert verdict.unexpected[0].reason.startswith(f"{word} since the baseline (")
+    assert verdict.known == ()
+
+
+def test_what_grew_within_its_limit_passes(releases: dict[str, Run]) -> None:
+    assert check(releases["planted"], baseline=releases["honest"], max_effect=0.9).unexpected == ()
+    limits = {"friendly -> wearing_hat": math.inf}
+    assert check(releases["planted"], baseline=releases["honest"], expected=limits).unexpected == ()
+
+
+def test_a_baseline_without_a_number_excuses_nothing(releases: dict[str, Run], tmp_path: Path) -> None:
+    fewer = audited(tmp_path / "fewer", 1.0, downstream=["smiling", "eyeglasses"])
+    verdict = check(releases["planted"], baseline=fewer)
+    assert [c.reason for c in verdict.unexpected] == [
+        "the baseline has no number for it: the run before does not measure this attribute"
+    ]
+
+
+def test_every_compared_number_is_told_once(releases: dict[str, Run]) -> None:
+    verdict = check(releases["planted"], baseline=releases["weak"])
+    told = [*verdict.unexpected, *verdict.known, *verdict.allowed]
+    assert len({c.found.names[0] for c in told}) == len(told) == verdict.checked
+    with pytest.raises(BadInput, match="with those of a baseline only"):
+        check(releases["planted"], match={"friendly": "friendly"})
+    assert cfa.check is check
+
+
+def test_the_command_holds_a_run_against_a_baseline(releases: dict[str, Run], tmp_path: Path) -> None:
+    honest, planted, again = (releases[name].path for name in ("honest", "planted", "again"))
+    ended = worlds.cfalign("check", again, "--baseline", planted, folder=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("known: friendly -> wearing_hat  +")
+    ended = worlds.cfalign("check", again, "--baseline", honest, "--format", "github", folder=tmp_path)
+    assert (ended.code, ended.err) == (1, "")
+    assert ended.out.startswith("::error title=Unexpected effect::friendly -> wearing_hat  +")
+
+
+def test_the_command_writes_the_verdict_into_a_file_and_tells_it(releases: dict[str, Run], tmp_path: Path) -> None:
+    planted = releases["planted"].path
+    ended = worlds.cfalign("check", planted, "--format", "sarif", "--output", "x/verdict.sarif", folder=tmp_path)
+    assert ended.code == 1
+    assert ended.out.startswith("unexpected: friendly -> wearing_hat  +")
+    assert ended.out.splitlines()[-1] == "The verdict is in x/verdict.sarif too."
+    (run,) = json.loads((tmp_path / "x" / "verdict.sarif").read_text())["runs"]
+    assert [r["ruleId"] for r in run["results"]] == ["unexpected-effect"]
+
+
+def test_a_baseline_of_other_counterfactuals_is_warned_of(releases: dict[str, Run], tmp_path: Path) -> None:
+    other = audited(tmp_path / "bent", 1.0, reference=worlds.bent_heads())
+    ended = worlds.cfalign("check", releases["planted"].path, "--baseline", other.path, folder=tmp_path)
+    assert "Warning: unlike the baseline: reference, " in ended.err
+    assert "the numbers of both runs do not mean the same" in " ".join(ended.err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--match", "a=b"), "--match needs --baseline"),
+        (("--format", "junit", "--json"), "--json does not go with --format"),
+        (("--format", "html"), "Invalid value for '--format'"),
+    ],
+)
+def test_options_without_effect_are_refused(run: Run, tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    ended = worlds.cfalign("check", run.path, *words, folder=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert sentence in " ".join(ended.err.split())

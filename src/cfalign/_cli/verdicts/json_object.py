@@ -25,7 +25,7 @@ def json_object(told: Told) -> str:
         "baseline": verdict.baseline or None,
         "mismatches": [asdict(one) for one in verdict.mismatches],
     }
-    return json.dumps(as_json(content), ensure_ascii=False)
+    return json.dumps(as_json(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(one: Checked) -> dict[str, Any]:
