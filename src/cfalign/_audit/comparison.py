@@ -89,7 +89,8 @@ def _switch_error(old: Audit, new: Audit) -> float:
     """The relative error of effects that both runs hold as one factor; 0 where they switch attributes otherwise."""
     if not same_switches(old.record, new.record):
         return 0.0
-    error = min(float(a.record["settings"]["effects"]["switch_error"]) for a in (old, new))
+    settings = [a.record["settings"].get("effects", {}) for a in (old, new)]
+    error = min(float(one.get("switch_error", 0.0)) for one in settings)
     return error if same_sample(old.record, new.record) else math.sqrt(max(0.0, error**2 - OF_IMAGES**2))
 
 
