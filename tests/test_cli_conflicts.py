@@ -37,6 +37,9 @@ def _typed(parameter: Any) -> list[str]:
     """A flag with a value that its type takes."""
     if parameter.is_flag:
         return [parameter.opts[0]]
+    choices = getattr(parameter.type, "choices", None)
+    if choices:
+        return [parameter.opts[0], str(choices[-1])]
     value = "64" if parameter.max is None else str(parameter.max)
     return [parameter.opts[0], value]
 
