@@ -90,4 +90,5 @@ def sample() -> Path:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page of the sample links to the files of the run."""
     there = [name for name in SAMPLES if (sample() / name).is_file()]
-    return markdown.replace(MARK, "\n".join(f"[{SAMPLES[name]}](sample/{name}){{ .md-button .md-button--primary }}" for name in there))
+    buttons = [f"[{SAMPLES[name]}](sample/{name}){{ .md-button .md-button--primary }}" for name in there]
+    return markdown.replace(MARK, "\n".join(buttons))
