@@ -195,3 +195,27 @@ class RegionShare:
     lost_high: float
     n: int
     """Counterfactuals."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One image, and the score that an audited head gives it."""
+
+    image_id: str
+    score: float
+    """On the image itself; a probability, or what a composition makes of some."""
+    file: str
+    """Its thumbnail: a path relative to the run directory."""
+
+
+@dataclass(frozen=True)
+class SortedImages:
+    """Some images of a run in the order of their score by one audited head, each row by rising score."""
+
+    audited: str
+    n: int
+    """Images that were sorted."""
+    lowest: tuple[Ranked, ...]
+    middle: tuple[Ranked, ...]
+    """Around the median."""
+    highest: tuple[Ranked, ...]

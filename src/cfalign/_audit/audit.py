@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from cfalign._audit.bank import OF_A_BANK, Bank, decided_by_bank, kept_strips
+from cfalign._audit.bank import OF_A_BANK, Bank, decided_by_bank, kept_strips, seen_in_bank
 from cfalign._audit.conclusions import conclude
 from cfalign._audit.consulting import consult
 from cfalign._audit.kept_regions import split_kept
@@ -18,6 +19,7 @@ from cfalign._audit.plan import Plan
 from cfalign._audit.preparation import prepared
 from cfalign._audit.regions import refuse_unreadable, split
 from cfalign._audit.shards import groups_seen
+from cfalign._audit.sorted_images import Seen, keep_sorted_images, seen_in
 from cfalign._audit.subject import (
     Audited,
     Owner,
@@ -56,6 +58,14 @@ OF_OWN_HEADS = "name the heads to audit by --bases (bases=), and those to look a
 OF_A_REFERENCE = "name the reference heads to look at by --downstream (downstream=)"
 Strips = Callable[[Pairs], dict[tuple[str, str], Strip]]
 """The strips of some pairs; one that cannot be made is left out."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Where the pictures of a run come from."""
+
+    strips: Strips
+    seen: Seen
 
 
 def audit(
@@ -127,7 +137,8 @@ def audit(
             panel, settings = subject.panel, plan.walk_settings
             return walked_again(pairs, ends, plan.source, panel=panel, autoencoder=plan.autoencoder, settings=settings)
 
-        concluded = _conclude(run, subject, standing, options, strips, watch)
+        drawn = Drawn(strips, seen_in(plan.source))
+        concluded = _conclude(run, subject, standing, options, drawn, watch)
         wanted = options.regions.spec is not None and not (run.path / FILES[RegionShare]).is_file()
         split(run, plan, subject, seek(run, plan, subject, watch, again=wanted), watch)
         finish({**concluded, **chosen, **watch.spent()})
@@ -221,8 +232,9 @@ def _audit_bank(
         def strips(pairs: Pairs) -> dict[tuple[str, str], Strip]:
             return kept_strips(bank, pairs, run, labels=panel.labels)
 
+        drawn = Drawn(strips, partial(seen_in_bank, bank))
         methods = {key: value for key, value in bank.run.record().items() if key == "methods"}
-        concluded = _conclude(run, subject, standing, options, strips, watch)
+        concluded = _conclude(run, subject, standing, options, drawn, watch)
         split_kept(run, bank, audited, options, watch)
         finish({**concluded, **methods, **watch.spent()})
     return run
@@ -241,7 +253,7 @@ def _conclude(
     subject: Subject,
     standing: Mapping[str, Standing],
     options: AuditOptions,
-    strips: Strips,
+    drawn: Drawn,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write matrix, effects, findings and their images; give the rest of ``run.json``."""
@@ -258,8 +270,10 @@ def _conclude(
     )
     progress("statistics", 1, 1)
     progress("images", 0, 1)
-    files = save(strips(shown(conclusions.findings)), run, labels=subject.panel.labels)
+    files = save(drawn.strips(shown(conclusions.findings)), run, labels=subject.panel.labels)
     run.write(replace(conclusions, findings=tuple(with_files(conclusions.findings, files))))
+    if options.shown:
+        keep_sorted_images(run, subject.audited, drawn.seen)
     progress("images", 1, 1)
     return {
         "heads": list(subject.heads),

@@ -6,7 +6,7 @@ be any callable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -211,6 +211,18 @@ def kept_strips(
             walked = tensors["counterfactual.images"][row["row"]]
             strips[row["image_id"], row["base"]] = _strip(seen, walked, row, labels)
     return {pair: strips[pair] for pair in pairs if pair in strips}
+
+
+def seen_in_bank(bank: Bank, ids: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """Of some images those that the bank keeps, with their pixels [c, h, w] in [0, 1]."""
+    wanted = set(ids)
+    for shard in bank.run.shards("scores"):
+        scores = read_parquet(shard, ["image_id", "skipped"]).filter(pl.col("skipped").is_null())
+        hits = [(i, name) for i, name in enumerate(scores["image_id"].to_list()) if name in wanted]
+        file = bank.run.path / "tensors" / f"{shard.stem}.safetensors"
+        if hits and file.is_file():
+            originals = bank.run.tensors(file)["originals"]
+            yield from ((name, pixels(originals[i])) for i, name in hits)
 
 
 def _strip(seen: Mapping[str, Tensor], walked: Tensor, row: Mapping[str, Any], labels: Sequence[str]) -> Strip:

@@ -44,7 +44,7 @@ class AuditOptions:
     seed: Whole = 0
     """Seed of every random draw."""
     shown: Whole = 3
-    """Images shown per finding and reading."""
+    """Images shown per finding and reading; 0 keeps no image at all, nor those sorted by score."""
     max_findings: Whole = 12
     """Findings reported at most."""
     both_ways: bool = True

@@ -7,6 +7,7 @@ ink on white so that it survives a black-and-white printer.
 from __future__ import annotations
 
 import math
+import unicodedata
 from itertools import pairwise
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
@@ -105,9 +106,30 @@ def clip(name: str, characters: int) -> str:
     return name[: characters - 1 - tail] + "…" + name[len(name) - tail :]
 
 
+def fitted(name: str, width: float, size: float = SIZE) -> str:
+    """A name cut in its middle so that it takes at most ``width`` px at a size of type."""
+    shown = name
+    while width_of(shown, size) > width and len(shown) > 3:
+        shown = clip(name, len(shown) - 1)
+    return shown
+
+
 def width_of(text: str, size: float = SIZE) -> float:
-    """Rough width of text in px; there is no font to measure with, so a little generous."""
-    return 0.56 * size * len(text)
+    """Width of text in px; there is no font to measure with, so that of a wide one."""
+    return size * sum(map(_em, text))
+
+
+def _em(character: str) -> float:
+    """Width of a character in a wide font, by the size of type."""
+    if unicodedata.category(character) in ("Mn", "Me", "Cc", "Cf"):
+        return 0.0
+    if unicodedata.east_asian_width(character) in "WF" or ord(character) >= 0x1F000:
+        return 1.4
+    if character in "mwMW@%":
+        return 1.0
+    if character in "ijl.,:;'| ()[]":
+        return 0.4
+    return 0.75 if character.isupper() else 0.64
 
 
 def ticks(low: float, high: float, *, about: int = 6) -> list[float]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from scipy.stats import pearsonr
 
+from cfalign._analysis.correlation import correlation
 from cfalign._audit.audit import audit
 from cfalign._audit.options import AuditOptions
 from cfalign._errors import BadInput
@@ -155,14 +155,10 @@ def _table(run: Run, inputs: FigureInputs, classes: Sequence[str]) -> pl.DataFra
 
 
 def _correlation(name: str, a: Floats, b: Floats) -> dict[str, float]:
-    """Pearson's r with its 95 % interval by Fisher's z and n; NaN where one does not vary or n < 4."""
-    known = np.isfinite(a) & np.isfinite(b)
-    a, b, n = a[known], b[known], int(known.sum())
-    r = low = high = math.nan
-    if n >= 4 and a.std() > 0 and b.std() > 0:
-        found = pearsonr(a, b)
-        r, (low, high) = float(found.statistic), map(float, found.confidence_interval(0.95))
-    return {f"{name}_correlation": r, f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_n": n}
+    """The columns of a correlation in the table."""
+    found = correlation(a, b)
+    numbers = {"correlation": found.r, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n}
+    return {f"{name}_{what}": number for what, number in numbers.items()}
 
 
 def three_matrices(result: AlignmentAndCorrelation) -> Figure:

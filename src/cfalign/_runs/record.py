@@ -31,7 +31,7 @@ from cfalign.datasets.inventory import inventory_record
 from cfalign.datasets.label_reading import remembered
 
 IDENTITY = ("schema", "settings", "models", "data")
-KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed", "regions")
+KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed", "regions", "thumbnails")
 _TABLES = ("matrix.csv", "effects.csv", "joint.csv", "gaps.csv")
 WRITTEN = (
     *_TABLES,
@@ -40,9 +40,12 @@ WRITTEN = (
     "findings.json",
     "unnamed.json",
     "regions.csv",
+    "sorted_images.json",
+    "label_correlations.csv",
     "report.html",
     "report.json",
     "report.md",
+    "model_card.md",
 )
 """The folders and files of a run, but for ``run.json``."""
 AGAIN = "Give another --out, or remove that folder to start again (--fresh does so where a command has it)."

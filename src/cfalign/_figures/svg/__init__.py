@@ -6,10 +6,12 @@ from cfalign._figures.svg.forest import (
     Scale,
     by_size,
     common_scale,
-    forest_plot,
+    effect_axis,
+    effect_mark,
     forest_thumbnail,
 )
 from cfalign._figures.svg.heatmap import colour_bar, matrix_heatmap, matrix_order
+from cfalign._figures.svg.value_matrix import value_matrix
 
 __all__ = [
     "Control",
@@ -20,9 +22,11 @@ __all__ = [
     "colour_bar",
     "common_scale",
     "controls_plot",
-    "forest_plot",
+    "effect_axis",
+    "effect_mark",
     "forest_thumbnail",
     "matrix_heatmap",
     "matrix_order",
     "outcome_bar",
+    "value_matrix",
 ]

@@ -12,7 +12,8 @@ from cfalign._results import StartsAt
 
 _WIDTH, _HEIGHT = 520.0, 272.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 290.0, 12.0, 222.0
-_LABELS = 308.0
+_LABELS, _NAMES = 308.0, 164.0
+"""Where names begin, and how wide they may be; their numbers end at the right edge."""
 _ARROW = {StartsAt.IMAGE: 48.0, StartsAt.RECONSTRUCTION: 84.0}
 """How far from the left the arrow to the counterfactual begins, beyond the word at its start."""
 _SPACING = 13.5
@@ -101,7 +102,7 @@ def _frame(walk: Walk, axis: _Axis) -> list[str]:
         x, y = axis.x(tick), _BOTTOM
         parts.append(line(x, y, x, y + 4, stroke=style.MUTED))
         parts.append(text(f"{tick:g}", x, y + 16, text_anchor="middle", font_size=small, fill=style.MUTED))
-    words, turn = f"base score: {style.clip(walk.base, 28)}", f"rotate(-90 11 {(_TOP + _BOTTOM) / 2})"
+    words, turn = f"base score: {style.fitted(walk.base, 180, small)}", f"rotate(-90 11 {(_TOP + _BOTTOM) / 2})"
     parts.append(text(words, (_LEFT + _RIGHT) / 2, _BOTTOM + 32, text_anchor="middle", font_size=small))
     y = (_TOP + _BOTTOM) / 2
     parts.append(text("score of each head", 11, y, text_anchor="middle", font_size=small, transform=turn))
@@ -154,15 +155,15 @@ def _end_labels(walk: Walk, heads: Sequence[str], axis: _Axis, marked: Sequence[
     for head, y in zip(order, places, strict=True):
         own = head == walk.base
         colour = style.OWN if own else _colour(walk, head)
-        words = style.clip(head, 27) + (" (base)" if own else f" {style.signed(walk.psi(head))}")
         x_end, y_end = ends[head]
         parts.append(line(x_end + 2, y_end, _LABELS - 4, y, stroke=colour, stroke_width=0.75, stroke_opacity=0.6))
+        size = style.SMALL * (1.08 if head in marked else 1.0)  # bold is wider
         parts.append(
-            text(
-                words,
-                _LABELS,
-                y + 3.5,
-                hover=_describe(walk, head),
+            element(
+                "g",
+                title(_describe(walk, head)),
+                text(style.fitted(head, _NAMES, size), _LABELS, y + 3.5),
+                text("base" if own else style.signed(walk.psi(head)), _WIDTH - 2, y + 3.5, text_anchor="end"),
                 font_size=style.SMALL,
                 fill=colour,
                 font_weight=700 if head in marked else None,

@@ -113,7 +113,7 @@ def _control_row(control: Control, y: float, highest: float, *, drift: bool) -> 
         f"{style.number(control.random, digits=3)} (95 % below {style.number(control.random_high, digits=3)}), "
         f"counterfactuals of other heads {style.number(control.response, digits=3)}, n = {control.n}"
     )
-    parts = [title(words), text(style.clip(control.head, 32), _LABEL, y + 4, text_anchor="end")]
+    parts = [title(words), text(style.fitted(control.head, _LABEL - 4), _LABEL, y + 4, text_anchor="end")]
     if drift and math.isfinite(control.drift):
         parts.append(
             element(

@@ -1,4 +1,4 @@
-"""Effects of attributes on one audited head: dots with intervals, as in a forest plot."""
+"""Effects of attributes on one audited head: dots with intervals, as in a forest plot, row by row."""
 
 from __future__ import annotations
 
@@ -10,20 +10,10 @@ from cfalign._figures import style
 from cfalign._figures.svg.elements import element, figure, line, text, title
 from cfalign._results import Effect
 
-_ROW = 22.0
-_HEAD = 38.0
-_FOOT = 40.0
-_LABEL = 190.0
-_PLOT = (205.0, 640.0)
-_COLUMNS = (
-    ("effect", 690.0, "Estimated change of the audited score when the attribute goes from absent to present"),
-    ("95 % interval", 798.0, "Holds what the attributes leave unexplained"),
-    ("incoming", 868.0, "Change of the audited head over change of the attribute, raw, before unmixing"),
-    ("outgoing", 938.0, "Counterfactuals of the audited head: mean relative change of the attribute's head"),
-    ("n", 986.0, "Counterfactuals of the attribute that the row rests on"),
-    ("q", 1050.0, "False discovery rate (Benjamini-Hochberg)"),
-)
-WIDTH = 1060.0
+WIDTH, HEIGHT = 300.0, 22.0
+"""Of the mark of one effect, in px."""
+_EDGES = (10.0, 290.0)
+_AXIS = 20.0
 
 
 @dataclass(frozen=True)
@@ -56,96 +46,37 @@ def common_scale(effects: Sequence[Effect]) -> Scale:
     return Scale(low - margin, high + margin)
 
 
-def forest_plot(effects: Sequence[Effect], *, scale: Scale, captions: bool = True) -> str:
-    """One row per effect in the order given, with its numbers beside it.
+def effect_mark(effect: Effect, *, scale: Scale) -> str:
+    """The dot of one effect with its interval, for a row of a table.
 
-    Filled: significant (``Effect.clear``). Hollow: not. Diamond: the head's own concept. ``captions=False`` leaves
-    the column heads out, for the continuation of a plot.
+    Filled: significant (``Effect.clear``). Hollow: not. Diamond: the head's own concept.
     """
-    top = _HEAD if captions else 8.0
-    height = top + _ROW * len(effects) + _FOOT
-    parts = _axis(scale, top, top + _ROW * len(effects))
-    if captions:
-        parts += _captions()
-    for i, effect in enumerate(effects):
-        parts.append(_row(effect, scale, top + _ROW * (i + 0.5), shaded=i % 2 == 1))
-    parts.append(_explain_axis(height))
-    audited = effects[0].audited if effects else ""
-    return figure(WIDTH, height, f"Effects of {len(effects)} attributes on {audited}", *parts)
+    ruled = element("path", d=_rules(scale, HEIGHT), stroke=style.RULE, fill="none")
+    zero = scale.at(0.0, *_EDGES)
+    axis = line(zero, 0, zero, HEIGHT, stroke=style.MUTED)
+    return figure(WIDTH, HEIGHT, describe(effect), ruled, axis, mark(effect, scale, HEIGHT / 2, *_EDGES))
 
 
-def _captions() -> list[str]:
-    heads = [
-        text(name, x, 22, hover=hover, text_anchor="end", font_size=style.SMALL, fill=style.MUTED)
-        for name, x, hover in _COLUMNS
-    ]
-    first = text("attribute", _LABEL, 22, text_anchor="end", font_size=style.SMALL, fill=style.MUTED)
-    return [first, *heads, line(0, 30, WIDTH, 30, stroke=style.RULE)]
-
-
-def _axis(scale: Scale, top: float, bottom: float) -> list[str]:
-    parts = []
-    for tick in style.ticks(scale.low, scale.high, about=8):
-        x = scale.at(tick, *_PLOT)
-        heavy = abs(tick) < 1e-9
-        parts.append(line(x, top, x, bottom + 4, stroke=style.INK if heavy else style.FAINT, stroke_width=1))
-        mark = text(
-            style.signed(tick, digits=1) if not heavy else "0",
-            x,
-            bottom + 18,
+def effect_axis(*, scale: Scale) -> str:
+    """The numbers of the axis, for the head of that column."""
+    numbers = [
+        text(
+            "0" if abs(tick) < 1e-9 else style.signed(tick, digits=1),
+            max(12.0, min(WIDTH - 12.0, scale.at(tick, *_EDGES))),
+            13,
             text_anchor="middle",
             font_size=style.SMALL,
             fill=style.MUTED,
         )
-        parts.append(mark)
-    return parts
-
-
-def _explain_axis(height: float) -> str:
-    words = "change of the audited probability when the attribute is switched on"
-    return text(words, sum(_PLOT) / 2, height - 6, text_anchor="middle", font_size=style.SMALL, fill=style.MUTED)
-
-
-def _row(effect: Effect, scale: Scale, y: float, *, shaded: bool) -> str:
-    strong = effect.clear
-    parts = [
-        element(
-            "rect",
-            x=0,
-            y=y - _ROW / 2,
-            width=WIDTH,
-            height=_ROW,
-            fill=style.INK,
-            fill_opacity=0.025 if shaded else 0,
-        )
+        for tick in style.ticks(scale.low, scale.high)
     ]
-    label = style.clip(effect.attribute, 22 if effect.own else 28)
-    own = " (own)" if effect.own else ""
-    parts.append(text(label + own, _LABEL, y + 4, text_anchor="end", font_weight=600 if strong else None))
-    parts.append(mark(effect, scale, y, *_PLOT))
-    values = (
-        style.signed(effect.effect),
-        style.interval(effect.ci_low, effect.ci_high),
-        style.signed(effect.incoming),
-        style.signed(effect.outgoing),
-        str(effect.n),
-        style.bare(effect.q),
-    )
-    for i, (value, (name, x, _)) in enumerate(zip(values, _COLUMNS, strict=True)):
-        weight = 600 if strong and i == 0 else None
-        hover = why_missing(effect, name) if value == style.DASH else ""
-        parts.append(
-            text(
-                value,
-                x,
-                y + 4,
-                hover=hover,
-                text_anchor="end",
-                font_weight=weight,
-                fill=style.INK if strong or value == style.DASH else style.MUTED,
-            )
-        )
-    return element("g", title(describe(effect)), *parts)
+    words = f"Change of the audited score, from {style.signed(scale.low)} to {style.signed(scale.high)}"
+    return figure(WIDTH, _AXIS, words, *numbers)
+
+
+def _rules(scale: Scale, height: float) -> str:
+    """A path of upright lines at the numbers of the axis."""
+    return "".join(f"M{scale.at(tick, *_EDGES):.0f} 0V{height:g}" for tick in style.ticks(scale.low, scale.high))
 
 
 def why_missing(effect: Effect, column: str) -> str:
@@ -230,7 +161,7 @@ def forest_thumbnail(effects: Sequence[Effect], *, scale: Scale, most: int = 5) 
     for i, effect in enumerate(shown):
         y = row * (i + 0.5) + 2
         strong = effect.clear
-        name = style.clip(effect.attribute, 20)
+        name = style.fitted(effect.attribute, left - 10, style.SMALL)
         parts.append(
             element(
                 "g",

@@ -15,6 +15,8 @@ from cfalign._results import Cell
 
 WIDTH = 1060.0
 _GAP = 8.0
+_LETTERS, _LONGEST = 11.5, 190.0
+"""Size of a label, and its greatest length in px."""
 _MANY = 20
 """Columns beyond which labels stand upright and small values are not printed."""
 
@@ -60,18 +62,23 @@ def _rest(
 
 
 def matrix_heatmap(
-    cells: Sequence[Cell], *, apart: Sequence[str] = (), reasons: Mapping[str, str] | None = None
+    cells: Sequence[Cell],
+    *,
+    apart: Sequence[str] = (),
+    reasons: Mapping[str, str] | None = None,
+    links: Mapping[tuple[str, str], str] | None = None,
 ) -> str:
     """The matrix of mean relative changes: rows base, columns downstream, everything about a cell on hover.
 
     ``apart``: heads set off at the end (the audited ones). ``reasons``: per base, why counterfactuals were excluded,
-    for the hover of an empty cell. Values are printed while they stay readable (up to 44 columns), small ones left out
-    beyond 20.
+    for the hover of an empty cell. ``links``: per (base, downstream), the address that a cell leads to; such cells have
+    a dot in their corner. Values are printed while they stay readable (up to 44 columns), small ones left out beyond
+    20.
     """
     rows, columns = matrix_order(cells, apart=apart)
     at = {(c.base, c.downstream): c for c in cells}
-    left = max(136.0, 14 + max((style.width_of(style.clip(n, 30), 11.0) for n in rows), default=0.0))
-    longest = max((style.width_of(style.clip(n, 30), 11.0) for n in columns), default=0.0)
+    left = max(150.0, 14 + max((style.width_of(_short(n), _LETTERS) for n in rows), default=0.0))
+    longest = max((style.width_of(_short(n), _LETTERS) for n in columns), default=0.0)
     angle = 90 if len(columns) > _MANY else 60
     overhang = longest * math.cos(math.radians(angle)) + 6
     gaps = _GAP * (0 < sum(n in apart for n in columns) < len(columns))
@@ -86,9 +93,24 @@ def matrix_heatmap(
             box = (x_of[name], y_of[base], side, tall)
             words = _printed(at.get((base, name)), many=len(columns))
             hover = describe_cell(at.get((base, name)), base, name, reasons or {})
-            parts.append(_cell(at.get((base, name)), box, words=words, hover=hover, outlined=base == name))
+            shown = _cell(at.get((base, name)), box, words=words, hover=hover, outlined=base == name)
+            parts.append(_linked(shown, (links or {}).get((base, name)), box, hover))
     bottom = max(y_of.values(), default=top) + tall
-    return figure(WIDTH, bottom + 10, f"Alignment matrix, {len(rows)} bases by {len(columns)} downstream heads", *parts)
+    width = min(WIDTH, left + len(columns) * side + gaps + overhang)
+    return figure(width, bottom + 10, f"Alignment matrix, {len(rows)} bases by {len(columns)} downstream heads", *parts)
+
+
+def _short(name: str) -> str:
+    return style.fitted(name, _LONGEST, _LETTERS)
+
+
+def _linked(cell: str, address: str | None, box: tuple[float, float, float, float], words: str) -> str:
+    """The cell as a link, with a dot in its corner that says so; itself without an address."""
+    if address is None:
+        return cell
+    x, y, side, _ = box
+    dot = element("circle", cx=x + side - 5, cy=y + 4, r=2, fill=style.INK, pointer_events="none")
+    return element("a", cell, dot, href=address, aria_label=f"{words}\nopens its images")
 
 
 def _positions(names: Sequence[str], apart: Sequence[str], start: float, side: float) -> dict[str, float]:
@@ -104,7 +126,7 @@ def _labels(x_of: Mapping[str, float], y_of: Mapping[str, float], *, side: float
         centre = x + side / 2 + 3
         parts.append(
             text(
-                style.clip(name, 30),
+                _short(name),
                 centre,
                 top - 6,
                 hover=name,
@@ -115,7 +137,7 @@ def _labels(x_of: Mapping[str, float], y_of: Mapping[str, float], *, side: float
     for name, y in y_of.items():
         parts.append(
             text(
-                style.clip(name, 30),
+                _short(name),
                 left - 6,
                 y + tall / 2 + size * 0.35,
                 hover=name,
