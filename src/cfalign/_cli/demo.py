@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from cfalign._audit.demo import PLANTED, UNNAMED
 from cfalign._audit.demo import demo as audit_of_planted_shortcuts
 from cfalign._audit.options import AuditOptions
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.output import progress
 from cfalign._cli.summary import finish
+from cfalign._cli.witness import command_of
 from cfalign._runs.record import remember
 
 
@@ -29,5 +31,7 @@ def demo(
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
         run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)
-    remember(run, {"demo": {"faces": faces, "seed": settings.seed}})
+    models = {"autoencoder": "embedded", "reference": "embedded"}
+    models |= {"classifier": [f"embedded:{name}" for name in (*PLANTED, UNNAMED)]}
+    remember(run, {"demo": {"faces": faces, "seed": settings.seed}, **models, "command": command_of(context)})
     finish(run, as_json=as_json)

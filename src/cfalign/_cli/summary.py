@@ -15,15 +15,21 @@ from cfalign._cli.output import print_json, print_table, say
 from cfalign._findings import Finding, FindingKind, UnnamedFeature, Witness
 from cfalign._runs.codec import plain
 from cfalign._runs.run import Run
+from cfalign.datasets import Labels
+from cfalign.report.correlations import concepts_in
 
 LISTED = 5  # skipped images on the terminal; run.json has all
 _HEADS = ("heads", "bases", "audited", "attributes", "judges", "controls")
 _COUNTS = ("outcomes", "exclusions", "cost", "images", "skipped", "duplicates", "standings", "inseparable", "timing")
 
 
-def finish(run: Run, *, as_json: bool) -> None:
-    """Write the report of a run, and tell what was found: as one JSON object, or for a person."""
-    files = report.write(run.path)
+def finish(run: Run, *, as_json: bool, labels: Labels | None = None) -> None:
+    """Write the report of a run, and tell what was found: as one JSON object, or for a person.
+
+    ``labels``: of its images, and perhaps of others; those that know fewer than two of its heads are not shown.
+    """
+    fit = labels is not None and len(concepts_in(run, labels)) > 1
+    files = report.write(run.path, labels=labels if fit else None)
     if as_json:
         record = run.record()
         kept = {key: record[key] for key in (*_HEADS, *_COUNTS)}

@@ -60,6 +60,12 @@ def given_flags(context: typer.Context) -> dict[str, GivenFlag]:
     }
 
 
+def command_of(context: typer.Context) -> list[str]:
+    """The command that the user typed, word by word, with the names of its flags written out."""
+    words = [word for flag in given_flags(context).values() for word in flag.words()]
+    return ["cfalign", *context.command_path.split()[1:], *words]
+
+
 def offer(run: Run, labels: Labels | None, *, given: Given, shape: tuple[int, int]) -> None:
     """Tell on stderr how second heads are trained from these labels, and the audit against them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from cfalign._figures import style
 from cfalign._findings import Finding, FindingKind, UnnamedFeature
@@ -34,7 +35,7 @@ def answer(data: ReportData, mark: Mark) -> str:
     if responses:
         parts.append(_responses(data, responses, names, after=bool(effects)))
     if unnamed:
-        parts.append(_unnamed(unnamed, names, after=bool(parts)))
+        parts.append(_unnamed(unnamed, names, told={f.audited for f in data.conclusions.findings}))
     if not effects and not responses:
         parts = [_nothing(data, names, more=bool(unnamed)), *parts]
     return "; ".join(parts) + "."
@@ -98,10 +99,10 @@ def _responses(data: ReportData, findings: Sequence[Finding], names: _Names, *, 
     return f"{who} {answers} when other attributes are taken off, {open_cause}: {_strongest(findings, told)}"
 
 
-def _unnamed(features: Sequence[UnnamedFeature], names: _Names, *, after: bool) -> str:
+def _unnamed(features: Sequence[UnnamedFeature], names: _Names, *, told: AbstractSet[str]) -> str:
     heads = list(dict.fromkeys(u.audited for u in features))
     react = "reacts" if len(heads) == 1 else "react"
-    also = "also " if after else ""
+    also = "also " if told >= set(heads) else ""
     size = max((u.effect for u in features), key=abs)
     largest = f" ({style.signed(size)})" if len(heads) == 1 else f" (up to {style.signed(size)})"
     return f"{names.some(heads)} {also}{react} to something that no reference head names{largest}"

@@ -10,10 +10,12 @@ from typing import Any
 
 from cfalign._errors import BadInput
 from cfalign._figures.svg import Control, Walk
-from cfalign._findings import Finding, UnnamedFeature
+from cfalign._findings import Finding, SortedImages, UnnamedFeature
 from cfalign._results import Conclusions, Counts, Followed, StartsAt
 from cfalign._runs.codec import built
 from cfalign._runs.run import SCHEMA, Run, residual_of
+from cfalign._runs.sorted_images import read_sorted
+from cfalign.report.correlations import Correlations, correlations_of
 from cfalign.report.evidence import Region, behind, controls, regions, walks
 from cfalign.report.page_images import Pixels, read_small
 from cfalign.report.shown import shown_heads
@@ -73,6 +75,12 @@ class ReportData:
     """In which regions effects lie; empty where none were named."""
     image_warnings: tuple[str, ...] = ()
     """What was odd about the images when they were opened, in sentences."""
+    sorted_images: tuple[SortedImages, ...] = ()
+    """Of audited heads, some images by their score; empty where the run keeps none."""
+    correlations: Correlations = field(default_factory=Correlations)
+    """Of the heads that matter most."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """By which names a command was given its images and models, and that command; empty where none was recorded."""
 
     @property
     def residual(self) -> str:
@@ -149,6 +157,8 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
     responses = behind(run, pairs)
     unnamed = run.unnamed()
     where = splits(run.regions())
+    ordered = tuple(one for one in read_sorted(run.path) if one.audited in audited)
+    first = [*(f.audited for f in findings), *audited]
     return ReportData(
         run_dir=run.path,
         versions={"cfalign": str(record["cfalign"]), "torch": str(record["torch"])},
@@ -166,12 +176,15 @@ def _gathered(run: Run, record: Mapping[str, Any], findings: Sequence[Finding]) 
         conclusions=conclusions,
         controls=controls(run, heads=shown, drift=conclusions.counts.drift),
         walks=walks(curves, responses, pairs=pairs, heads=frozenset(shown)),
-        pictures={**_pictures(run, conclusions.findings, unnamed), **pictures_of(run.path, where)},
+        pictures={**_pictures(run, conclusions.findings, unnamed, ordered), **pictures_of(run.path, where)},
         unnamed=unnamed,
         where=tuple(where),
         methods={str(label): str(one["why"]) for label, one in (record.get("methods") or {}).items()},
         regions=regions(responses, pairs=pairs),
         image_warnings=built(tuple[str, ...], (record.get("inventory") or {}).get("warnings", [])),
+        sorted_images=ordered,
+        correlations=correlations_of(run, conclusions.cells, shown=shown, audited=list(dict.fromkeys(first))),
+        given=record.get("given") or {},
     )
 
 
@@ -196,13 +209,16 @@ def _source(data: Mapping[str, Any]) -> str:
     return str(data["source"]) if "source" in data else f"bank {data['bank']}"
 
 
-def _pictures(run: Run, findings: Sequence[Finding], unnamed: Sequence[UnnamedFeature]) -> dict[str, Pixels]:
+def _pictures(
+    run: Run, findings: Sequence[Finding], unnamed: Sequence[UnnamedFeature], ordered: Sequence[SortedImages]
+) -> dict[str, Pixels]:
     """Only files inside the run directory: a path in its JSON files cannot pull anything else into a page that is
     passed on.
     """
     root, kinds = run.path.resolve(), run.start.pictures
     names = [s.files[kind] for f in findings for s in f.samples for kind in kinds if kind in s.files]
     names += [path for feature in unnamed if feature.found for path in paths_of(feature)]
+    names += [one.file for grid in ordered for one in (*grid.lowest, *grid.middle, *grid.highest)]
     inside = [name for name in dict.fromkeys(names) if (root / name).resolve().is_relative_to(root)]
     read = {name: read_small(root / name) for name in inside}
     return {name: pixels for name, pixels in read.items() if pixels is not None}

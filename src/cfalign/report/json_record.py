@@ -7,8 +7,10 @@ from typing import Any
 from cfalign._figures.svg import matrix_order
 from cfalign._results import Effect, Followed
 from cfalign._runs.codec import plain
-from cfalign.report import verdict, wording
+from cfalign.report import cautions, verdict, wording
+from cfalign.report.answer import answer
 from cfalign.report.content import ReportData
+from cfalign.report.next_steps import next_steps
 
 SCHEMA = 1
 
@@ -20,8 +22,9 @@ def as_json(data: ReportData) -> dict[str, Any]:
     report = {
         "schema": SCHEMA,
         "title": wording.headline(data),
+        "answer": answer(data, str),
         "summary": verdict.sentences(data, str) or [verdict.no_finding(data)],
-        "cautions": wording.cautions(data, str),
+        "cautions": cautions.cautions(data, str),
         "findings": found.findings,
         "unnamed": data.unnamed,
         "regions": data.where,
@@ -30,7 +33,10 @@ def as_json(data: ReportData) -> dict[str, Any]:
         "standings": counts.standings,
         "inseparable": counts.inseparable,
         "matrix": found.cells,
-        "left_out": wording.left_out(data, str),
+        "left_out": cautions.left_out(data, str),
+        "correlations": _correlations(data),
+        "sorted_images": data.sorted_images,
+        "next": next_steps(data),
         "matrix_order": {"bases": rows, "downstream": columns},
         "heads": data.heads,
         "bases": data.bases,
@@ -65,3 +71,14 @@ def _effect(e: Effect) -> dict[str, Any]:
 
 def _followed(attribute: str, f: Followed) -> dict[str, Any]:
     return {"attribute": attribute, "share": f.judge_share, "ci_low": f.ci_low, "ci_high": f.ci_high, "n": f.n}
+
+
+def _correlations(data: ReportData) -> list[dict[str, Any]]:
+    """Every pair of the heads that matter most: of their scores, and of their labels where the run knows some."""
+    tables = {"predictions": data.correlations.predictions, "labels": data.correlations.labels}
+    names = data.correlations.names
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return [
+        {"first": a, "second": b, **{what: table[a, b] for what, table in tables.items() if (a, b) in table}}
+        for a, b in pairs
+    ]

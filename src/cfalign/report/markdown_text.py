@@ -11,8 +11,12 @@ from cfalign._figures import style
 from cfalign._figures.svg import by_size, matrix_order
 from cfalign._findings import Finding, Sample
 from cfalign._results import ALPHA, Cell, Effect, Outcome, StartsAt
-from cfalign.report import unnamed, verdict, where, wording
+from cfalign.report import basis, cautions, image_grid, unnamed, verdict, where, wording
+from cfalign.report.answer import answer
 from cfalign.report.content import ReportData
+from cfalign.report.correlations import disagreements
+from cfalign.report.next_steps import next_steps
+from cfalign.report.three_matrices import LEAST
 
 _WIDEST = 14
 """Columns up to which the matrix is printed as a matrix; beyond, its largest cells as a list."""
@@ -22,17 +26,17 @@ _CELLS = 25
 
 def markdown(data: ReportData) -> str:
     """The whole report; the same numbers and sentences as the page, without its figures."""
-    parts = [f"# {escape(wording.headline(data))}", wording.introduction(data, code)]
-    if left_out := wording.left_out(data, code):
+    parts = [f"# {escape(wording.headline(data))}", f"**{answer(data, code)}**", wording.introduction(data, code)]
+    if left_out := cautions.left_out(data, code):
         parts.append(left_out)
     parts += _findings(data)
     parts += _unnamed(data)
     if data.where:
         told = "\n".join(f"- {where.sentence(split, code)}" for split in data.where)
         parts += ["## Where in the image", told, "All regions and intervals: `regions.csv`."]
-    cautions = wording.cautions(data, code)
-    if cautions:
-        parts += ["**Before you rely on this**", "\n".join(f"- {c}" for c in cautions)]
+    if doubts := cautions.cautions(data, code):
+        parts += ["**Before you rely on this**", "\n".join(f"- {doubt}" for doubt in doubts)]
+    parts += _grids(data)
     for audited, effects in wording.by_head(data):
         parts += [f"## Effects on {code(audited)}", _effects(effects)]
         parts += [f"- {sentence}" for sentence in verdict.joint_sentences(data, audited, code)]
@@ -40,12 +44,43 @@ def markdown(data: ReportData) -> str:
         parts += [f"## Responses of {code(audited)}", _responses(verdict.responses(data, audited, most=_TOP))]
     parts += _relations(data)
     parts += _gaps(data)
+    parts += _correlation(data)
     parts += ["## Alignment matrix", *_matrix(data)]
     parts += ["## What the numbers rest on", *_basis(data)]
     parts += ["## Controls", _controls(data)]
     parts += ["## Cost, settings, versions", *_facts(data)]
     parts += ["## How to read this", *_guide(data)]
+    parts += _next(data)
     return "\n\n".join(parts) + "\n"
+
+
+def _grids(data: ReportData) -> list[str]:
+    """The images of the lowest, middle and highest scores of each audited head."""
+    if not data.audited:
+        return []
+    parts = ["## Images sorted by score", image_grid.absent(data) or image_grid.WORDS]
+    for grid in data.sorted_images:
+        parts.append(f"{image_grid.sentence(grid, code)}:")
+        for name, title in image_grid.ROWS.items():
+            row = getattr(grid, name)
+            if row:
+                pictures = [f"![{title}]({quote(one.file, safe='/')})" for one in row]
+                scores = [style.number(one.score) for one in row]
+                parts.append(_table([title] + [" "] * (len(row) - 1), [pictures, scores], numbers_from=len(row)))
+    return parts
+
+
+def _correlation(data: ReportData) -> list[str]:
+    """Where alignment and correlation disagree."""
+    if len(data.correlations.names) < LEAST:
+        return []
+    found = disagreements(data.correlations, data.conclusions.cells, data.apart, code)
+    return ["## Alignment beside correlation", "\n".join(f"- {sentence}" for sentence in found)]
+
+
+def _next(data: ReportData) -> list[str]:
+    steps = [f"{step.why}\n\n```sh\n{step.command}\n```" for step in next_steps(data)]
+    return ["## What to do next", *steps] if steps else []
 
 
 def code(name: str) -> str:
@@ -192,14 +227,14 @@ def _basis(data: ReportData) -> list[str]:
         (
             code(b),
             *(str(data.counts.outcomes.get(b, {}).get(k, 0)) for k in kinds),
-            wording.used(data.conclusions.cells, b),
-            escape(wording.exclusion_reasons(data.counts.exclusions.get(b, {}))) or "none",
+            basis.used(data.conclusions.cells, b),
+            escape(basis.exclusion_reasons(data.counts.exclusions.get(b, {}))) or "none",
         )
         for b in data.shown_bases
     ]
     names = [k.replace("_", " ") for k in kinds]
-    parts = [wording.basis(data), _table(("base", *names, "count in the matrix", "excluded there"), rows)]
-    parts.append("\n".join(f"- *{k.replace('_', ' ')}*: {wording.MEANINGS[k]}" for k in kinds))
+    parts = [basis.basis(data), _table(("base", *names, "count in the matrix", "excluded there"), rows)]
+    parts.append("\n".join(f"- *{k.replace('_', ' ')}*: {basis.MEANINGS[k]}" for k in kinds))
     if data.counts.skipped:
         parts.append("Skipped image files:")
         parts.append("\n".join(f"- {code(s.image_id)}: {escape(s.reason)}" for s in data.counts.skipped))

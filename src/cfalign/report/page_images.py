@@ -31,11 +31,11 @@ def read_small(path: Path) -> Pixels | None:
         return None
 
 
-def data_uri(pixels: Pixels) -> str:
-    """The image inside a ``data:`` address: PNG while small, JPEG beyond 128 px."""
+def data_uri(pixels: Pixels, *, lossy: bool = False) -> str:
+    """The image inside a ``data:`` address: PNG while small, JPEG beyond 128 px and where it may be ``lossy``."""
     buffer = io.BytesIO()
     image = Image.fromarray(pixels)
-    if max(image.size) <= _LOSSLESS:
+    if max(image.size) <= _LOSSLESS and not lossy:
         image.save(buffer, "PNG", optimize=True)
         kind = "png"
     else:

@@ -6,22 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cfalign._figures import style
-from cfalign._results import Cell, Effect, GroupGap, Outcome, Relation, RelationKind, StartsAt
+from cfalign._results import Effect, GroupGap, Relation, RelationKind, StartsAt
 from cfalign._runs.columns import attribute_of
 from cfalign.report import verdict
 from cfalign.report.content import ReportData
 from cfalign.report.words import Mark, list_of, plural
-
-MEANINGS: Mapping[str, str] = {
-    Outcome.REACHED: "the base score fell by what was asked for",
-    Outcome.FLOOR: "the start was too low for that; the score fell to the floor instead",
-    Outcome.TURNED: "the score began to rise again before",
-    Outcome.IMAGE_LIMIT: "the image had changed as much as allowed before",
-    Outcome.LAMBDA_LIMIT: "the step or the number of tries reached its limit before",
-    Outcome.FLAT: "the gradient is zero, there is no direction to walk in",
-    Outcome.NOT_FINITE: "a score, a gradient or the image was not a number",
-    Outcome.NOT_ELIGIBLE: "the base does not predict this image positive, so there is nothing to remove",
-}
 
 READINGS: Mapping[str, str] = {
     "effect": "Estimated change of the audited probability when the attribute goes from absent to present, "
@@ -52,11 +41,8 @@ _LABELS = {
     "seconds_before": "commands before it, interrupted",
 }
 _LISTED = 6
-_FEW = 20
-_FOLLOWED = 0.5
+FOLLOWED = 0.5
 """Least share of a counterfactual's change that a judge follows before its reference head is doubted."""
-_DRIFT = 0.15
-_LANDED = 0.9
 
 
 def headline(data: ReportData) -> str:
@@ -221,7 +207,7 @@ def believed(data: ReportData, base: str, mark: Mark) -> str:
         f"An independent judge follows {style.number(found.judge_share)} {interval} of what counterfactuals of "
         f"{mark(base)} change (n = {found.n})."
     )
-    if found.judge_share < _FOLLOWED:
+    if found.judge_share < FOLLOWED:
         sentence += " That is less than half: do not believe what this strip shows."
     return sentence
 
@@ -233,106 +219,6 @@ def followed_words() -> str:
         "The number is its change divided by the change of the reference head. At 1 it follows completely. What is "
         "missing to 1 changed only the reference head."
     )
-
-
-def cautions(data: ReportData, mark: Mark) -> list[str]:
-    """What a reader should know before trusting the numbers."""
-    found = verdict.standings(data, mark)
-    search = data.settings.get("search")
-    if isinstance(search, Mapping) and search.get("method") == "pixels":
-        found.append(
-            "The images were redrawn pixel by pixel, without the autoencoder. Such changes are mostly adversarial: a "
-            "head may react although no attribute has faded. This is a baseline, not evidence."
-        )
-    if skipped := len(data.counts.skipped):
-        found.append(f"{plural(skipped, 'image file')} could not be used and {_was(skipped)} skipped.")
-    found += [f"The images were opened with a warning: {mark(sentence)}" for sentence in data.image_warnings]
-    if copies := data.counts.duplicates:
-        named = [f"{mark(d.head)} is {'1 − ' if d.complement else ''}{mark(d.of)}" for d in copies]
-        found.append(f"Heads that give one answer count once: {list_of(named, str, most=_LISTED)}.")
-    made = {b: made_for(data, b) for b in data.bases if b in data.counts.outcomes}
-    if idle := without_counterfactual(data, mark):
-        found.append(idle)
-    few = [b for b, n in made.items() if 0 < n < _FEW]
-    if few:
-        found.append(
-            f"Fewer than {_FEW} counterfactuals for {plural(len(few), 'base')} ({list_of(few, mark, most=6)}): "
-            "the numbers that rest on them are uncertain."
-        )
-    short = [b for b, n in made.items() if n >= _FEW and landed(data, b) < _LANDED * n]
-    if short:
-        found.append(
-            f"The search met its aim in less than {_LANDED:.0%} of the images of {list_of(short, mark, most=6)}."
-        )
-    drift = [c.head for c in sorted(data.controls, key=lambda c: -c.drift) if c.drift > _DRIFT]
-    if drift:
-        found.append(
-            f"The autoencoder by itself changes the score of {list_of(drift, mark, most=6)} by more than {_DRIFT} on "
-            "average: be careful to transfer what these heads say about redrawn images to real ones."
-        )
-    doubtful = [attribute for attribute, f in data.followed if f.judge_share < _FOLLOWED]
-    if doubtful:
-        found.append(
-            f"The judge follows the counterfactuals of {list_of(doubtful, mark, most=6)} by less than {_FOLLOWED:.0%}: "
-            "they fool the reference head more than they change the attribute, so its effects are uncertain. Objects, "
-            "such as glasses, come off where regions are completed (`--method auto`)."
-        )
-    found += verdict.alike(data, mark)
-    return found
-
-
-def _was(n: int) -> str:
-    return "was" if n == 1 else "were"
-
-
-def left_out(data: ReportData, mark: Mark) -> str:
-    """Which heads this report does not show; nothing where it shows all."""
-    rest = [head for head in data.heads if head not in data.shown]
-    if not rest:
-        return ""
-    return (
-        f"Of {len(data.heads)} heads, {len(data.shown)} are shown: those of findings, the attributes, bases with "
-        f"counterfactuals, then those with the largest clear ψ. The others ({list_of(rest, mark)}) are in "
-        f"{mark('matrix.csv')}, {mark('effects.csv')} and {mark('gaps.csv')}."
-    )
-
-
-def without_counterfactual(data: ReportData, mark: Mark) -> str:
-    """Which bases have no counterfactual at all, in one sentence; nothing where all have some."""
-    idle = [b for b in data.bases if b in data.counts.outcomes and not made_for(data, b)]
-    if not idle:
-        return ""
-    none = "no image is predicted positive by it" if len(idle) == 1 else "no image is predicted positive by them"
-    return f"No counterfactual for {plural(len(idle), 'base')} ({list_of(idle, mark, most=6)}): {none}."
-
-
-def made_for(data: ReportData, base: str) -> int:
-    """Searches that were begun for a base: all images but those not eligible."""
-    return sum(n for outcome, n in data.counts.outcomes.get(base, {}).items() if outcome != Outcome.NOT_ELIGIBLE)
-
-
-def landed(data: ReportData, base: str) -> int:
-    """Searches of a base that met their aim."""
-    row = data.counts.outcomes.get(base, {})
-    return row.get(Outcome.REACHED, 0) + row.get(Outcome.FLOOR, 0)
-
-
-def exclusion_reasons(counts: Mapping[str, int]) -> str:
-    """``12 × base change too small, 1 × not finite``, or nothing; images that are not eligible had no
-    counterfactual.
-    """
-    return ", ".join(
-        f"{n} × {reason.replace('_', ' ')}" for reason, n in counts.items() if n and reason != Outcome.NOT_ELIGIBLE
-    )
-
-
-def used(cells: Sequence[Cell], base: str) -> str:
-    """Images that the off-diagonal cells of a row rest on: ``80``, ``74 to 80``, or a dash."""
-    counts = [c.n for c in cells if c.base == base]
-    if not counts:
-        return style.DASH
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
@@ -349,20 +235,6 @@ def by_head(data: ReportData) -> list[tuple[str, list[Effect]]]:
 
 def _largest(effects: Sequence[Effect]) -> float:
     return max((abs(e.effect) for e in effects if e.clear and not e.own), default=0.0)
-
-
-def basis(data: ReportData) -> str:
-    """How many counterfactuals there are and how many images a cell of the matrix rests on."""
-    made = sum(made_for(data, b) for b in data.bases)
-    met = sum(landed(data, b) for b in data.bases)
-    counts = sorted(c.n for c in data.conclusions.cells if c.base != c.downstream and c.n > 0)
-    words = f"{plural(len(data.bases), 'base')}, {plural(made, 'counterfactual')}"
-    if made:
-        words += f", of which {met / made:.0%} met their aim"
-    if counts:
-        middle = counts[len(counts) // 2]
-        words += f"; a cell of the matrix rests on {counts[0]} to {counts[-1]} images (median {middle})"
-    return words + "."
 
 
 def label(name: str) -> str:

@@ -9,6 +9,7 @@ from cfalign._figures.svg.forest import (
     effect_axis,
     effect_mark,
     forest_thumbnail,
+    why_missing,
 )
 from cfalign._figures.svg.heatmap import colour_bar, matrix_heatmap, matrix_order
 from cfalign._figures.svg.value_matrix import value_matrix
@@ -29,4 +30,5 @@ __all__ = [
     "matrix_order",
     "outcome_bar",
     "value_matrix",
+    "why_missing",
 ]
