@@ -100,36 +100,68 @@ def test_effects_are_sorted_own_first_missing_last() -> None:
     assert [e.attribute for e in figures.by_size(effects)] == ["smiling", "d", "c", "b"]
 
 
-def test_forest_plot_shows_every_row_and_a_dash_where_nothing_is_known() -> None:
-    rows = figures.by_size(
-        [
-            effect("smiling", 0.6),
-            effect("hat", -0.31, q=0.2),
-            Effect("a:smiling", "young", NAN, NAN, NAN, NAN, NAN, 0, NAN),
-        ]
-    )
-    svg = figures.forest_plot(rows, scale=figures.common_scale(rows))
-    shown = words(svg)
-    assert {"smiling (own)", "+0.60", "[0.55, 0.65]", "hat", "−0.31", "[−0.36, −0.26]", "0.20"} <= set(shown)
-    assert sum("No counterfactual of young counts" in w for w in shown) == 6  # its mark and five columns; n is 0
-    assert len(parsed(svg).findall(".//circle")) == 1  # hat; young has none, smiling is a diamond
-    (dot,) = parsed(svg).findall(".//circle")
-    assert dot.attrib["fill"] == style.PAPER  # not significant
+def test_a_mark_is_hollow_where_it_is_not_significant_and_a_dash_where_nothing_is_known() -> None:
+    unknown = Effect("a:smiling", "young", NAN, NAN, NAN, NAN, NAN, 0, NAN)
+    rows = [effect("smiling", 0.6), effect("hat", -0.31, q=0.2), unknown]
+    own, hollow, none = (parsed(figures.effect_mark(e, scale=figures.common_scale(rows))) for e in rows)
+    assert len(own.findall(".//polygon")) == 1
+    assert not own.findall(".//circle")
+    (dot,) = hollow.findall(".//circle")
+    assert dot.attrib["fill"] == style.PAPER
+    assert hollow.attrib["aria-label"].startswith("hat → a:smiling effect −0.31 [−0.36, −0.26], n = 40, q = 0.20")
+    assert not none.findall(".//circle")
+    assert "No counterfactual of young counts" in "".join(none.itertext())
+    assert "–" in "".join(none.itertext())
 
 
-def test_forest_plots_on_one_scale_put_equal_effects_at_equal_places() -> None:
+def test_marks_on_one_scale_put_equal_effects_at_equal_places() -> None:
     scale = figures.common_scale([effect("x", 0.5), effect("y", -0.2)])
     places = [
-        parsed(figures.forest_plot([effect(n, 0.5)], scale=scale)).findall(".//circle")[0].attrib["cx"]
+        parsed(figures.effect_mark(effect(n, 0.5), scale=scale)).findall(".//circle")[0].attrib["cx"]
         for n in ("x", "y")
     ]
     assert places[0] == places[1]
 
 
+def test_the_axis_has_its_zero_where_the_marks_have_theirs() -> None:
+    scale = figures.common_scale([effect("x", 0.5), effect("y", -0.2)])
+    (zero,) = (t for t in parsed(figures.effect_axis(scale=scale)).iter("text") if t.text == "0")
+    (line,) = parsed(figures.effect_mark(effect("x", 0.3, q=0.5, half=NAN), scale=scale)).findall("line")
+    assert zero.attrib["x"] == line.attrib["x1"]
+
+
 def test_wide_intervals_end_in_an_arrow() -> None:
-    wide = [effect("x", 0.1, half=9.0, q=0.9)]
-    svg = figures.forest_plot(wide, scale=figures.common_scale(wide))
+    wide = effect("x", 0.1, half=9.0, q=0.9)
+    svg = figures.effect_mark(wide, scale=figures.common_scale([wide]))
     assert len(parsed(svg).findall(".//polygon")) == 2
+
+
+def test_cells_with_images_are_links() -> None:
+    drawn = figures.matrix_heatmap(matrix(["a", "b"]), links={("a", "b"): "#finding-1"})
+    (link,) = parsed(drawn).iter("a")
+    assert link.attrib["href"] == "#finding-1"
+    assert link.attrib["aria-label"].startswith("base a → downstream b")
+    assert len(list(link.iter("circle"))) == 1
+
+
+def test_a_value_matrix_keeps_the_order_of_its_names_and_a_dash_where_nothing_is_known() -> None:
+    names = ["x", "y"]
+    values = {("x", "x"): 1.0, ("x", "y"): -0.5, ("y", "y"): 1.0}
+    drawn = figures.value_matrix(names, values, label="r of 2 heads", hovers={pair: str(pair) for pair in values})
+    root = parsed(drawn)
+    assert root.attrib["aria-label"] == "r of 2 heads"
+    fills = [r.attrib["fill"] for r in root.iter("rect")]
+    assert fills == [style.diverging(1.0), style.diverging(-0.5), style.FAINT, style.diverging(1.0)]
+    assert [w for w in words(drawn) if w == style.DASH] == [style.DASH]
+
+
+@pytest.mark.parametrize("name", ["short", "w" * 60, "W" * 60, "\U0001f642" * 30, "وجه" * 20, "a_" * 300])
+def test_a_fitted_name_keeps_its_ends_and_its_room(name: str) -> None:
+    shown = style.fitted(name, 120.0, 11.0)
+    assert style.width_of(shown, 11.0) <= 120.0
+    assert shown[0] == name[0]
+    assert shown[-1] == name[-1]
+    assert (shown == name) == (style.width_of(name, 11.0) <= 120.0)
 
 
 def test_thumbnail_keeps_the_largest() -> None:
@@ -197,10 +229,10 @@ def test_alignment_plot_labels_the_three_most_aligned_and_inverse() -> None:
         *("marked_one", "down4", "down3", "down2", "up4", "up3", "up2"),
     ]
     svg = figures.alignment_plot(one, start=StartsAt.IMAGE, marked=["marked_one"])
-    labels = [w for w in words(svg) if re.search(r"(up|down)\d [+−]", w)]
-    assert len(labels) == 6
-    assert any("down4 +0.67" in w for w in words(svg))
-    assert any("base (base)" in w for w in words(svg))
+    shown = words(svg)
+    assert len([w for w in shown if re.fullmatch(r"(up|down)\d", w)]) == 6
+    assert shown[shown.index("down4") + 1] == "+0.67"
+    assert shown[shown.index("base") + 1] == "base"
     assert len(parsed(svg).findall(".//polyline")) == 13  # every head and the base
 
 
@@ -245,7 +277,9 @@ def test_hostile_names_stay_names() -> None:
     rows = [effect(EVIL, 0.2)]
     drawn = [
         figures.matrix_heatmap(cells, reasons={EVIL: EVIL}),
-        figures.forest_plot(rows, scale=figures.common_scale(rows)),
+        figures.effect_mark(rows[0], scale=figures.common_scale(rows)),
+        figures.value_matrix([EVIL], {(EVIL, EVIL): 1.0}, label=EVIL, hovers={(EVIL, EVIL): EVIL}),
+        figures.matrix_heatmap(cells, links={(EVIL, EVIL): EVIL}),
         figures.forest_thumbnail(rows, scale=figures.common_scale(rows)),
         figures.alignment_plot(
             figures.Walk(EVIL, EVIL, (0.9, 0.3), {EVIL: (0.9, 0.3), EVIL + "2": (0.1, 0.9)}), start=StartsAt.IMAGE

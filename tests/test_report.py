@@ -146,6 +146,8 @@ RUN: dict[str, Any] = {
 MARKDOWN = """\
 # What do shortcut:smiling and clean:smiling react to?
 
+**1 of 2 audited heads reacts to attributes that are not its own: `shortcut:smiling` to `eyeglasses` (+0.39).**
+
 2 classifier heads (`shortcut:smiling` and `clean:smiling`) were audited against 3 attributes on 90 images. For each attribute in turn, images that show it were redrawn so that it fades and little else changes, until the probability of its reference head had fallen by 0.6. These are counterfactual images. The audited heads then scored both versions. A head whose score changes although nothing changed that should matter to it uses what did change, however accurate it is.
 
 ## Findings
@@ -166,6 +168,10 @@ Image `` a/<script>alert(1)</script>\\|`b`.png ``: `eyeglasses` 0.97 → 0.37, `
 - Fewer than 20 counterfactuals for 1 base (`young`): the numbers that rest on them are uncertain.
 - The search met its aim in less than 90% of the images of `eyeglasses`.
 - The autoencoder by itself changes the score of `eyeglasses` by more than 0.15 on average: be careful to transfer what these heads say about redrawn images to real ones.
+
+## Images sorted by score
+
+This run keeps no images sorted by score, since an older version wrote it: give its command again, and they are added without measuring anything anew.
 
 ## Effects on `shortcut:smiling`
 
@@ -348,11 +354,12 @@ def test_markdown_is_literally_this(run_dir: Path) -> None:
     assert rest.count("\n- ") == len(wording.READINGS) - 1 + len(wording.LIMITS)
 
 
-def test_write_makes_three_files_and_leaves_nothing_else(run_dir: Path) -> None:
+def test_write_makes_four_files_and_leaves_nothing_else(run_dir: Path) -> None:
     before = {p.name for p in run_dir.iterdir()}
     paths = report.write(run_dir)
-    assert paths == {kind: run_dir / f"report.{kind}" for kind in ("html", "md", "json")}
-    assert {p.name for p in run_dir.iterdir()} == before | {"report.html", "report.md", "report.json"}
+    written = {kind: run_dir / f"report.{kind}" for kind in ("html", "md", "json")}
+    assert paths == {**written, "card": run_dir / "model_card.md"}
+    assert {p.name for p in run_dir.iterdir()} == before | {p.name for p in paths.values()}
     assert paths["md"].read_text().startswith(MARKDOWN)
     first = {kind: path.read_bytes() for kind, path in paths.items()}
     assert {kind: path.read_bytes() for kind, path in report.write(run_dir).items()} == first
@@ -601,7 +608,7 @@ def test_a_run_that_cannot_be_reported(run_dir: Path, edit: Change, kind: type[B
     change(run_dir, edit)
     with pytest.raises(kind, match=words):
         report.write(run_dir)
-    assert not list(run_dir.glob("report.*"))
+    assert not [*run_dir.glob("report.*"), *run_dir.glob("model_card.md")]
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,17 @@ def _varies(column: Floats) -> bool:
 
 
 @dataclass(frozen=True)
-class LabelCorrelation(Correlation):
+class LabelCorrelation:
     """The correlation of two labels over the images of a run; a row of ``label_correlations.csv``."""
 
-    first: str = ""
-    second: str = ""
+    first: str
+    second: str
+    r: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+    @property
+    def correlation(self) -> Correlation:
+        """Without its names."""
+        return Correlation(self.r, self.ci_low, self.ci_high, self.n)

@@ -14,6 +14,7 @@ from cfalign.report.words import Mark, list_of, plural
 
 STRONGEST = 3
 """Findings that are named; the others are counted."""
+_UNMEASURED = "no effect can be measured, for want of a witness"
 
 
 def answer(data: ReportData, mark: Mark) -> str:
@@ -36,6 +37,8 @@ def answer(data: ReportData, mark: Mark) -> str:
         parts.append(_responses(data, responses, names, after=bool(effects)))
     if unnamed:
         parts.append(_unnamed(unnamed, names, told={f.audited for f in data.conclusions.findings}))
+    if effects and (silent := [a for a in unwitnessed(data) if a not in {f.audited for f in responses}]):
+        parts.append(f"of {names.some(silent)} {_UNMEASURED}")
     if not effects and not responses:
         parts = [_nothing(data, names, more=bool(unnamed)), *parts]
     return "; ".join(parts) + "."
@@ -80,7 +83,6 @@ def _effects(data: ReportData, findings: Sequence[Finding], names: _Names) -> st
 def _responses(data: ReportData, findings: Sequence[Finding], names: _Names, *, after: bool) -> str:
     several = len(data.audited) > 1
     heads = len({f.audited for f in findings})
-    without = len(unwitnessed(data))
 
     def told(f: Finding) -> str:
         size = f"{names.attribute(f)} ({style.signed(f.change)})"
@@ -90,13 +92,12 @@ def _responses(data: ReportData, findings: Sequence[Finding], names: _Names, *, 
         who = f"{plural(heads, 'head')} without a witness"
     else:
         who = _so_many(heads, len(data.audited)) if several else names.head(findings[0].audited)
-    answers = "answers" if heads == 1 else "answer"
-    open_cause = (
-        "whether it uses them is open, since it has no witness"
-        if without == 1
-        else "whether they use them is open, since they have no witness"
+    answers, they = ("answers", "it uses") if heads == 1 else ("answer", "they use")
+    why = "" if after else " for want of a witness"
+    return (
+        f"{who} {answers} when other attributes are taken off, but whether {they} them is open{why}: "
+        f"{_strongest(findings, told)}"
     )
-    return f"{who} {answers} when other attributes are taken off, {open_cause}: {_strongest(findings, told)}"
 
 
 def _unnamed(features: Sequence[UnnamedFeature], names: _Names, *, told: AbstractSet[str]) -> str:
@@ -112,10 +113,10 @@ def _nothing(data: ReportData, names: _Names, *, more: bool) -> str:
     """The first part where no named attribute is a finding."""
     count, without = len(data.audited), unwitnessed(data)
     if len(without) == count:
-        who = names.head(data.audited[0]) if count == 1 else _none_of(count)
+        who = f"{names.head(data.audited[0])} has no" if count == 1 else f"{_none_of(count)} has a"
         return (
-            f"{who} has {'no' if count == 1 else 'a'} witness, so no effect can be measured, and no other attribute's "
-            "counterfactuals move it clearly"
+            f"{who} witness, so no effect can be measured, and no other attribute's counterfactuals move "
+            f"{'it' if count == 1 else 'them'} clearly"
         )
     witnessed = [a for a in data.audited if a not in without]
     who = f"{names.head(witnessed[0])} does not react" if len(witnessed) == 1 else f"{_none_of(len(witnessed))} reacts"
@@ -123,7 +124,7 @@ def _nothing(data: ReportData, names: _Names, *, more: bool) -> str:
     if data.unnamed and not more:
         told += ", nor to anything without a name"
     if without:
-        told += f"; of {names.some(without)} no effect can be measured, for want of a witness"
+        told += f"; of {names.some(without)} {_UNMEASURED}"
     return told
 
 

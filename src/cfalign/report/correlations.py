@@ -67,7 +67,7 @@ def keep_labels(run: Run, labels: Labels) -> None:
     rows = []
     for i, j in combinations(range(len(known)), 2):
         c = correlation(values[:, i], values[:, j])
-        rows.append(LabelCorrelation(c.r, c.ci_low, c.ci_high, c.n, first=known[i], second=known[j]))
+        rows.append(LabelCorrelation(known[i], known[j], c.r, c.ci_low, c.ci_high, c.n))
     write_rows(run.path / FILE, rows, LabelCorrelation)
 
 
@@ -77,7 +77,12 @@ def concepts_in(run: Run, labels: Labels) -> list[str]:
 
 
 def correlations_of(run: Run, cells: Sequence[Cell], *, shown: Sequence[str], audited: Sequence[str]) -> Correlations:
-    """Those of the shown heads that matter most. ``shown``, ``audited``: heads, those of findings first."""
+    """Those of the shown heads that matter most; none without the run's scores.
+
+    ``shown``, ``audited``: heads, those of findings first.
+    """
+    if not run.shards("scores"):
+        return Correlations()
     columns = [Column.RECONSTRUCTION.of(head) for head in shown]
     looked_at = pl.Series(_looked_at(run), dtype=pl.String).implode()
     scores = run.scores().filter(pl.col("skipped").is_null(), pl.col("image_id").cast(pl.String).is_in(looked_at))
@@ -114,7 +119,7 @@ def _labels(run: Run, names: Sequence[str]) -> Table:
         return {}
     known: dict[Pair, Correlation] = {}
     for row in read_rows(file, LabelCorrelation):
-        known[row.first, row.second] = known[row.second, row.first] = row
+        known[row.first, row.second] = known[row.second, row.first] = row.correlation
     about = _concepts(run.record())
     labelled = {name for pair in known for name in pair}
 

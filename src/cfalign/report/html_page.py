@@ -17,7 +17,7 @@ from cfalign.report.answer import answer
 from cfalign.report.content import ReportData
 from cfalign.report.correlations import disagreements
 from cfalign.report.effect_blocks import effect_blocks
-from cfalign.report.markup import code, whole, with_code, with_marks
+from cfalign.report.markup import code, soft, whole, with_code, with_marks
 from cfalign.report.next_steps import next_steps
 from cfalign.report.strips import Budget, findings
 from cfalign.report.three_matrices import panels
@@ -43,7 +43,7 @@ def html(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = code
+    environment.filters |= {"code": code, "soft": soft}
     return environment.get_template("report.html.j2").render(_context(data))
 
 

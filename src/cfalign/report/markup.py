@@ -7,12 +7,17 @@ import re
 from markupsafe import Markup, escape
 
 
-def code(name: str) -> Markup:
-    """A name in code type; long ones may break after an underscore, a colon or a slash."""
+def soft(name: str) -> Markup:
+    """A name that may break after an underscore, a colon, a point or a slash."""
     words = escape(name)
-    for mark in ("_", ":", "/"):
+    for mark in ("_", ":", ".", "/"):
         words = words.replace(mark, Markup(f"{mark}<wbr>"))
-    return Markup("<code>{}</code>").format(words)
+    return words
+
+
+def code(name: str) -> Markup:
+    """A name in code type; long ones may break as ``soft`` says."""
+    return Markup("<code>{}</code>").format(soft(name))
 
 
 def whole(sentence: str) -> Markup:
