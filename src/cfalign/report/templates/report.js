@@ -37,35 +37,41 @@
     node.removeAttribute("title");
     if (!node.closest("summary")) node.tabIndex = 0;
   });
-  // Many marks of one figure are one stop of the Tab key; the arrow keys lead from mark to mark.
-  all("svg").forEach(function (svg) {
-    var marks = all("[data-tip][role=img], a", svg);
-    if (!marks.length) return;
-    svg.setAttribute("role", "group");
-    marks.forEach(function (mark, i) { mark.setAttribute("tabindex", i ? "-1" : "0"); });
-    svg.addEventListener("focusin", function (event) {
-      var here = event.target.closest("[tabindex]");
-      marks.forEach(function (mark) { mark.setAttribute("tabindex", mark === here ? "0" : "-1"); });
+  // Many marks of one figure, row of images or table are one stop of the Tab key; the arrow keys lead from mark to mark.
+  // (The listeners are the document's: a figure that had its own would be a stop itself.)
+  var together = new WeakMap();
+  all(".grid, table.sortable, svg").forEach(function (group) {
+    if (group.closest("summary") || group.parentNode.closest("table.sortable")) return;
+    var marks = all("[data-tip], svg a", group).filter(function (mark) {
+      return !mark.closest("thead") && (mark.tagName === "a" || !mark.closest("a"));
     });
-    svg.addEventListener("keydown", function (event) {
-      var next = neighbour(marks, event.target.closest("[tabindex]"), event.key);
-      if (next) { event.preventDefault(); next.focus(); }
+    if (!marks.length) return;
+    all("svg", group).concat(group.tagName === "svg" ? [group] : []).forEach(function (svg) {
+      if (all("[data-tip]", svg).length) svg.setAttribute("role", "group");
+    });
+    marks.forEach(function (mark, i) { together.set(mark, marks); mark.setAttribute("tabindex", i ? "-1" : "0"); });
+  });
+  document.addEventListener("focusin", function (event) {
+    (together.get(event.target) || []).forEach(function (mark) {
+      mark.setAttribute("tabindex", mark === event.target ? "0" : "-1");
     });
   });
-  function middle(node) {
-    var box = node.getBoundingClientRect();
-    return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
-  }
+  document.addEventListener("keydown", function (event) {
+    var marks = together.get(event.target), next = marks && neighbour(marks, event.target, event.key);
+    if (next) { event.preventDefault(); next.focus(); }
+  });
+  function middle(box) { return { x: box.left + box.width / 2, y: box.top + box.height / 2 }; }
+  // The nearest mark that lies straight that way, else the next or the one before.
   function neighbour(marks, here, key) {
     if (key === "Home") return marks[0];
     if (key === "End") return marks[marks.length - 1];
     var ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }, way = ways[key];
     if (!way) return null;
-    var from = middle(here), best = null, least = Infinity;
+    var box = here.getBoundingClientRect(), from = middle(box), best = null, least = Infinity;
     marks.forEach(function (mark) {
-      var to = middle(mark), along = (to.x - from.x) * way[0] + (to.y - from.y) * way[1];
-      var aside = Math.abs((to.x - from.x) * way[1]) + Math.abs((to.y - from.y) * way[0]);
-      if (mark !== here && along > 0.5 && along + 3 * aside < least) { least = along + 3 * aside; best = mark; }
+      var to = middle(mark.getBoundingClientRect()), along = (to.x - from.x) * way[0] + (to.y - from.y) * way[1];
+      var straight = way[0] ? to.y > box.top && to.y < box.bottom : to.x > box.left && to.x < box.right;
+      if (mark !== here && straight && along > 0.5 && along < least) { least = along; best = mark; }
     });
     return best || marks[marks.indexOf(here) + (key === "ArrowLeft" || key === "ArrowUp" ? -1 : 1)];
   }
