@@ -54,7 +54,7 @@ def test_effects_are_named_with_their_size(told: Any) -> None:
         "2 of 3 audited heads react to attributes that are not their own: big_lips to eyeglasses (+0.65), chubby to "
         "pale_skin (+0.41); young reacts to something that no reference head names (+0.55)."
     )
-    assert told((A,), effect(A, "hat", -0.31)) == ("big_lips reacts to attributes that are not its own: hat (−0.31).")
+    assert told((A,), effect(A, "hat", -0.31)) == ("big_lips reacts to an attribute that is not its own: hat (−0.31).")
 
 
 def test_a_head_with_both_kinds_of_finding_also_reacts_to_what_has_no_name(told: Any) -> None:
@@ -71,9 +71,13 @@ def test_of_many_findings_the_three_largest_are_named_and_the_rest_counted(told:
     )
 
 
+def test_all_heads_react(told: Any) -> None:
+    assert told((A, B), effect(A, "hat", 0.3), effect(B, "tie", 0.2)).startswith("All 2 audited heads react to ")
+
+
 def test_attributes_that_cannot_be_told_apart_are_named_together(told: Any) -> None:
     joint = effect(A, "beard & not no_beard", 0.4, kind=FindingKind.JOINT, members=("beard", "no_beard"))
-    assert told((A,), joint) == "big_lips reacts to attributes that are not its own: beard with not no_beard (+0.40)."
+    assert told((A,), joint) == "big_lips reacts to an attribute that is not its own: beard with not no_beard (+0.40)."
 
 
 def test_nothing_found(told: Any) -> None:
@@ -109,7 +113,7 @@ def test_responses_say_that_their_cause_is_open(told: Any) -> None:
         "of a witness: big_lips without hat (−0.40)."
     )
     assert told((A, B), effect(A, "hat", 0.3), response(B, "tie", -0.2), alone=(B,)) == (
-        "1 of 2 audited heads reacts to attributes that are not its own: big_lips to hat (+0.30); 1 head without a "
+        "1 of 2 audited heads reacts to an attribute that is not its own: big_lips to hat (+0.30); 1 head without a "
         "witness answers when other attributes are taken off, but whether it uses them is open: chubby without tie "
         "(−0.20)."
     )

@@ -90,3 +90,34 @@ def test_a_training_reads_what_is_named(desk: Path) -> None:
 def test_what_is_not_there_is_refused(desk: Path, more: tuple[str, ...], sentence: str) -> None:
     ended = trained(desk, *more)
     assert (ended.code, ended.out, ended.err) == (2, "", f"cfalign: {sentence}\n")
+
+
+def test_an_audit_with_labels_of_its_heads_keeps_how_they_correlate_and_its_command(desk: Path) -> None:
+    rows = [f"{i:04d}.png,{i % 2},{int(i % 4 < 2)}" for i in range(150)]
+    (desk / "labels.csv").write_text("\n".join(["image,smiling,young", *rows]) + "\n")
+    models = Path(worlds.__file__)
+    named = {"classifier": f"{models}:heads", "autoencoder": f"{models}:autoencoder", "limit": 5, "out": "run"}
+    ended = worlds.cfalign("audit", *worlds.options(images="photos", labels="labels.csv", **named), folder=desk)
+    assert ended.code == 0, ended.err
+    kept = desk / "run" / "label_correlations.csv"
+    first = kept.read_text()
+    assert first.splitlines()[1].startswith("smiling,young,")
+    command = json.loads((desk / "run" / "run.json").read_text())["given"]["command"]
+    assert command[:2] == ["cfalign", "audit"]
+    assert command[command.index("--labels") + 1] == "labels.csv"
+    assert "cfalign audit --classifier" in (desk / "run" / "model_card.md").read_text()
+    kept.unlink()
+    again = worlds.cfalign("report", "run", "--labels", "labels.csv", folder=desk)
+    assert again.code == 0, again.err
+    assert "card: run/model_card.md" in again.out
+    assert kept.read_text() == first
+
+
+def test_a_report_refuses_labels_that_it_cannot_use(desk: Path) -> None:
+    assert audited(desk, "--limit", "5").code == 0
+    ended = worlds.cfalign("report", "run", "--labels", "labels.csv", folder=desk)
+    assert ended.code == 2
+    assert "The labels know 0 of what the heads of run are about; expected columns of at least two" in ended.err
+    ended = worlds.cfalign("report", "run", "--id-column", "image", folder=desk)
+    assert ended.code == 2
+    assert "--id-column needs --labels: it says how that table is read" in ended.err

@@ -231,8 +231,8 @@ def test_alignment_plot_labels_the_three_most_aligned_and_inverse() -> None:
     svg = figures.alignment_plot(one, start=StartsAt.IMAGE, marked=["marked_one"])
     shown = words(svg)
     assert len([w for w in shown if re.fullmatch(r"(up|down)\d", w)]) == 6
-    assert shown[shown.index("down4") + 1] == "+0.67"
-    assert shown[shown.index("base") + 1] == "base"
+    assert shown[shown.index("down4") - 1] == "+0.67"
+    assert shown[shown.index("base") + 1] == "base", "the word, then the head of that name"
     assert len(parsed(svg).findall(".//polyline")) == 13  # every head and the base
 
 

@@ -146,7 +146,7 @@ RUN: dict[str, Any] = {
 MARKDOWN = """\
 # What do shortcut:smiling and clean:smiling react to?
 
-**1 of 2 audited heads reacts to attributes that are not its own: `shortcut:smiling` to `eyeglasses` (+0.39).**
+**1 of 2 audited heads reacts to an attribute that is not its own: `shortcut:smiling` to `eyeglasses` (+0.39).**
 
 2 classifier heads (`shortcut:smiling` and `clean:smiling`) were audited against 3 attributes on 90 images. For each attribute in turn, images that show it were redrawn so that it fades and little else changes, until the probability of its reference head had fallen by 0.6. These are counterfactual images. The audited heads then scored both versions. A head whose score changes although nothing changed that should matter to it uses what did change, however accurate it is.
 

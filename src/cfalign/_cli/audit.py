@@ -17,7 +17,7 @@ from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, names_in, one_or_all, opened_for, reference_with_judge, refuse_other_groups
 from cfalign._cli.output import progress, start_again
 from cfalign._cli.summary import finish
-from cfalign._cli.witness import command_of, given_flags, offer
+from cfalign._cli.witness import given_flags, offer, typed_command
 from cfalign._errors import BadInput
 from cfalign._runs.record import remember
 from cfalign.datasets import Labels
@@ -127,7 +127,7 @@ def audit(
                 progress=bars,
             )
     models = {"autoencoder": autoencoder, "classifier": classifier, "reference": one_or_all(reference), "bank": bank}
-    command = command_of(context)
+    command = typed_command(context)
     remember(run, {"images": images, "size": size, "bit_depth": bit_depth, **models, "command": command})
     if not crew.part.whole:
         where.tell_part(run, crew.part, out=out, as_json=as_json)

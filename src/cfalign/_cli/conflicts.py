@@ -122,6 +122,7 @@ CONFLICTS = (
             ("train autoencoder", ("id_column",)),
             ("train classifier", _OF_LABELS),
             ("rectify", _OF_LABELS),
+            ("report", _OF_LABELS),
             ("reproduce", _OF_LABELS),
             ("benchmark photographs", _OF_LABELS),
             ("benchmark semantics", _OF_LABELS),

@@ -14,7 +14,7 @@ from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.output import progress
 from cfalign._cli.summary import finish
-from cfalign._cli.witness import command_of
+from cfalign._cli.witness import typed_command
 from cfalign._runs.record import remember
 
 
@@ -33,5 +33,5 @@ def demo(
         run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)
     models = {"autoencoder": "embedded", "reference": "embedded"}
     models |= {"classifier": [f"embedded:{name}" for name in (*PLANTED, UNNAMED)]}
-    remember(run, {"demo": {"faces": faces, "seed": settings.seed}, **models, "command": command_of(context)})
+    remember(run, {"demo": {"faces": faces, "seed": settings.seed}, **models, "command": typed_command(context)})
     finish(run, as_json=as_json)

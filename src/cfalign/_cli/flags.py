@@ -47,8 +47,8 @@ SplitTable = Annotated[
 AuditLabels = Annotated[
     Path | None,
     typer.Option(
-        help="Table whose column `split` is read for --split, and any column for --group; attributes change no number, "
-        "but a classifier without a witness is offered one that learns from them."
+        help="Table whose column `split` is read for --split, and any column for --group; attributes change no number: "
+        "the report shows how they correlate, and a classifier without a witness is offered one that learns from them."
     ),
 ]
 Group = Annotated[

@@ -9,12 +9,14 @@ import typer
 
 from cfalign import report as reports
 from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked
 from cfalign._cli.output import say
 from cfalign._runs.run import Run
 
 
 def report(
+    context: typer.Context,
     run: flags.Run,
     labels: Annotated[
         Path | None,
@@ -31,6 +33,7 @@ def report(
 
     cfalign report runs/mine --labels labels.csv
     """
+    refuse_conflicts(context)
     table = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
     opened = Run(run)
     known = None if table is None else table.read(opened.scores()["image_id"].to_list())

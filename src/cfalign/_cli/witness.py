@@ -60,7 +60,7 @@ def given_flags(context: typer.Context) -> dict[str, GivenFlag]:
     }
 
 
-def command_of(context: typer.Context) -> list[str]:
+def typed_command(context: typer.Context) -> list[str]:
     """The command that the user typed, word by word, with the names of its flags written out."""
     words = [word for flag in given_flags(context).values() for word in flag.words()]
     return ["cfalign", *context.command_path.split()[1:], *words]

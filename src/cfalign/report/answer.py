@@ -77,7 +77,8 @@ def _effects(data: ReportData, findings: Sequence[Finding], names: _Names) -> st
         size = f"{names.attribute(f)} ({style.signed(f.effect)})"
         return f"{names.head(f.audited)} to {size}" if several else size
 
-    return f"{who} {reacts} to attributes that are not {own}: {_strongest(findings, told)}"
+    what = "an attribute that is" if len({f.attribute for f in findings}) == 1 else "attributes that are"
+    return f"{who} {reacts} to {what} not {own}: {_strongest(findings, told)}"
 
 
 def _responses(data: ReportData, findings: Sequence[Finding], names: _Names, *, after: bool) -> str:
@@ -129,7 +130,7 @@ def _nothing(data: ReportData, names: _Names, *, more: bool) -> str:
 
 
 def _so_many(some: int, count: int) -> str:
-    return f"{some} of {count} audited heads"
+    return f"All {count} audited heads" if some == count else f"{some} of {count} audited heads"
 
 
 def _none_of(count: int) -> str:

@@ -97,7 +97,7 @@ def _names(
 ) -> tuple[str, ...]:
     """The audited heads, then those that are aligned or correlated with them most."""
     others = [head for head in shown if head not in audited]
-    of = audited or shown
+    of = audited or shown[:_AUDITED]
     psi = {(c.base, c.downstream): abs(c.psi) for c in cells if math.isfinite(c.psi)}
 
     def largest(head: str) -> float:

@@ -9,8 +9,8 @@ from cfalign.report.words import Mark
 ROWS = {"highest": "highest scores", "middle": "scores in the middle", "lowest": "lowest scores"}
 """The rows of a grid from top to bottom: a field of ``SortedImages`` → what it holds."""
 WORDS = (
-    "The images as they are, sorted by the score that the head gives them; nothing is redrawn. Studies found that "
-    "people who see nothing but such a grid tell what a model uses about as well as people who see explanations."
+    "The images as they are, sorted by the score that the head gives them; nothing is redrawn. In studies, people "
+    "who saw nothing but such a grid told what a model uses about as well as people who saw explanations."
 )
 
 

@@ -115,8 +115,8 @@ def _target(audited: str) -> str:
 
 
 def _images(given: Mapping[str, Any]) -> list[str]:
-    if given.get("faces"):
-        return ["--faces", str(given["faces"])]
+    if demo := given.get("demo"):
+        return ["--faces", str(demo["faces"])]
     size = ["--size", str(given["size"])] if given.get("size") else []
     return ["--images", str(given.get("images") or "IMAGES"), *size]
 

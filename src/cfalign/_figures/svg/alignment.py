@@ -12,8 +12,8 @@ from cfalign._results import StartsAt
 
 _WIDTH, _HEIGHT = 520.0, 272.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 290.0, 12.0, 222.0
-_LABELS, _NAMES = 308.0, 164.0
-"""Where names begin, and how wide they may be; their numbers end at the right edge."""
+_LABELS, _NUMBERS, _NAMES = 308.0, 342.0, 348.0
+"""Where labels begin, where their numbers end, and where their names begin."""
 _ARROW = {StartsAt.IMAGE: 48.0, StartsAt.RECONSTRUCTION: 84.0}
 """How far from the left the arrow to the counterfactual begins, beyond the word at its start."""
 _SPACING = 13.5
@@ -162,8 +162,8 @@ def _end_labels(walk: Walk, heads: Sequence[str], axis: _Axis, marked: Sequence[
             element(
                 "g",
                 title(_describe(walk, head)),
-                text(style.fitted(head, _NAMES, size), _LABELS, y + 3.5),
-                text("base" if own else style.signed(walk.psi(head)), _WIDTH - 2, y + 3.5, text_anchor="end"),
+                text("base" if own else style.signed(walk.psi(head)), _NUMBERS, y + 3.5, text_anchor="end"),
+                text(style.fitted(head, _WIDTH - _NAMES - 2, size), _NAMES, y + 3.5),
                 font_size=style.SMALL,
                 fill=colour,
                 font_weight=700 if head in marked else None,
