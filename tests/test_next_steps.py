@@ -41,9 +41,9 @@ def data(request: pytest.FixtureRequest, tiny_run: Any, tmp_path: Path) -> Any:
 def test_every_command_is_one_that_the_command_line_takes(data: Any) -> None:
     steps = next_steps(data)
     words = [parsed(step.command) for step in steps]
-    assert [w[1] for w in words] == ["query", "explain", "rectify", "check", "check"]
+    assert [w[1] for w in words] == ["explore", "query", "explain", "rectify", "check", "check"]
     assert all(any(str(data.run_dir) in word for word in some) for some in words)
-    explain, rectify = words[1], words[2]
+    explain, rectify = words[2], words[3]
     assert Path(explain[2]).is_file()
     assert explain[explain.index("--classifier") + 1] == "model.py:make"
     assert rectify[rectify.index("--images") + 1] == "photos of me/"
@@ -56,8 +56,8 @@ def test_without_a_witness_one_is_trained_and_responses_are_allowed(data: Any) -
     counts = replace(data.conclusions.counts, standings=alone)
     steps = next_steps(replace(data, conclusions=replace(data.conclusions, findings=(), counts=counts)))
     words = [parsed(step.command) for step in steps]
-    assert words[0][1:4] == ["train", "classifier", "--second"]
-    assert all("--allow-responses" in some for some in words[1:])
+    assert words[1][1:4] == ["train", "classifier", "--second"]
+    assert all("--allow-responses" in some for some in words[2:])
 
 
 def test_what_is_not_known_is_for_the_reader_to_fill_in(data: Any) -> None:

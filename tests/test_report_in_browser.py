@@ -320,7 +320,7 @@ def test_a_command_is_copied_as_it_stands(chromium: Any, page_of: str) -> None:
         visit.page.locator("#next ~ ol .copy").first.press("Enter")
         visit.page.get_by_text("Copied").wait_for()
         assert visit.page.evaluate("() => navigator.clipboard.readText()") == block.inner_text()
-        assert block.inner_text().startswith("cfalign query ")
+        assert block.inner_text().startswith("cfalign explore ")
 
 
 def test_without_scripts_the_page_is_whole(chromium: Any, page_of: str) -> None:

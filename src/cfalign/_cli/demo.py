@@ -31,7 +31,7 @@ def demo(
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
         run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)
-    models = {"autoencoder": "embedded", "reference": "embedded"}
-    models |= {"classifier": [f"embedded:{name}" for name in (*PLANTED, UNNAMED)]}
-    remember(run, {"demo": {"faces": faces, "seed": settings.seed}, **models, "command": typed_command(context)})
+    made = {"demo": {"faces": faces, "seed": settings.seed}, "command": typed_command(context)}
+    specs = [f"embedded:{name}" for name in (*PLANTED, UNNAMED)]
+    remember(run, {**made, "classifier": specs, "autoencoder": "embedded", "reference": "embedded"})
     finish(run, as_json=as_json)

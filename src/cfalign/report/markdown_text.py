@@ -80,7 +80,7 @@ def _correlation(data: ReportData) -> list[str]:
 
 def _next(data: ReportData) -> list[str]:
     steps = [f"{step.why}\n\n```sh\n{step.command}\n```" for step in next_steps(data)]
-    return ["## What to do next", *steps] if steps else []
+    return ["## What to do next", *steps]
 
 
 def code(name: str) -> str:

@@ -28,7 +28,8 @@ def next_steps(data: ReportData) -> list[Step]:
     """From looking closer, over naming and mending, to the gate before the next release."""
     given = data.given
     largest = next((f for f in data.conclusions.findings if f.kind is FindingKind.EFFECT), None)
-    steps = []
+    why = "Explore the run in the browser: the images behind every cell, and marks of what is expected or spurious."
+    steps = [Step(why, _joined(["cfalign", "explore", data.run_dir]))]
     if (first := next(iter(data.conclusions.findings), None)) is not None:
         steps += [_query(data, first), *_explain(data, given)]
     found = [feature for feature in data.unnamed if feature.found][:_NAMED]
