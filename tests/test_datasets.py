@@ -163,7 +163,8 @@ def test_wrong_types_are_bad_input_too(five: Path, tmp_path: Path) -> None:
         "A subset needs image ids (text) or a mask (one bool per image), got numbers or a mixture.",
         "A subset needs image ids (text) or a mask (one bool per image), got numbers or a mixture.",
         "Image ids must be a sequence of texts, one per image; got int.",
-        "Images must be a folder, a tensor or array [n, channels, height, width], or an image source, got list.",
+        "Images must be a folder, a tensor or array [n, channels, height, width], a torch data set or loader, or an "
+        "image source, got list.",
     ]
 
 

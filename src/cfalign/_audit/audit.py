@@ -83,9 +83,9 @@ def audit(
     """Which features do the audited heads really use?
 
     Args:
-        images: a folder, the spec of a data set (``celeba:FOLDER`` and others, see ``datasets``), a tensor
-            [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then neither autoencoder nor reference is given,
-            no decoder runs, and the classifier may be any black box.
+        images: a folder, the spec of a data set (``celeba:FOLDER`` and others, see ``datasets``), a torch data set or
+            loader of images or (image, label), a tensor [n, c, h, w] in [0, 1], an image source, or a ``Bank``: then
+            neither autoencoder nor reference is given, no decoder runs, and the classifier may be any black box.
         classifier: what is audited, one or several.
         autoencoder: any object with ``encode`` and ``decode``.
         reference: the attributes it is audited against; by default its own heads, as in the paper. A ``Reference``

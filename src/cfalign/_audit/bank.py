@@ -131,9 +131,9 @@ def bank(
 ) -> Bank:
     """Make (or resume) a bank of counterfactuals of the reference heads.
 
-    ``images``: a folder, a data set, a tensor [n, c, h, w] in [0, 1], or an image source. ``attributes``: the heads
-    that get counterfactuals, all by default. The work runs in this process, or
-    where ``engines.using`` says. Images are kept in 8 bits, four per counterfactual.
+    ``images``: as for ``audit``: a folder, a data set, a torch data set or loader, a tensor [n, c, h, w] in [0, 1], or
+    an image source. ``attributes``: the heads that get counterfactuals, all by default. The work runs in this process,
+    or where ``engines.using`` says. Images are kept in 8 bits, four per counterfactual.
     """
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,10 +38,13 @@ from cfalign._models.guard import device_of, undisturbed
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 from cfalign.autoencoders import side_of
-from cfalign.datasets import read_image
+from cfalign.datasets import open_images, read_image
+from cfalign.datasets.dataset_items import image_of, pixels_of
+from cfalign.datasets.torch_loader import is_torch_data
 
 Bases = str | Composition | Sequence[str | Composition]
-Image = str | os.PathLike[str] | Tensor
+Image = Any
+"""A file, a tensor, an item of a torch data set, or a data set of one image."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +83,8 @@ def explain(
     """Why does ``base`` answer as it does on one image?
 
     Args:
-        image: a file, or a tensor [c, h, w] (or [1, c, h, w]) in [0, 1].
+        image: a file, a tensor [c, h, w] (or [1, c, h, w]) in [0, 1], or an item of a torch data set: (image, label), a
+            dict, an array or a picture of Pillow.
         base: a head or composition, or several; texts such as ``"smiling + 0.3*young"`` are read with ``classifier``.
         autoencoder: any object with ``encode`` and ``decode``.
         classifier: what is explained; needed where a base is a text.
@@ -147,6 +152,8 @@ def _panel(
 
 def _opened(image: Image, size: int | None, bit_depth: int | None) -> tuple[Tensor, str]:
     """The image [1, c, h, w] and what it is called."""
+    if not isinstance(image, Tensor | str | os.PathLike):
+        return _of_item(image, size)
     if isinstance(image, Tensor):
         x = image[None] if image.ndim == 3 else image
         if x.ndim != 4 or len(x) != 1 or not x.is_floating_point() or not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
@@ -160,6 +167,20 @@ def _opened(image: Image, size: int | None, bit_depth: int | None) -> tuple[Tens
             "ExplainOptions(size=...)), or give a tensor instead of a file."
         )
     return read_image(image, size=size, bit_depth=bit_depth)[None], Path(image).name
+
+
+def _of_item(image: Image, size: int | None) -> tuple[Tensor, str]:
+    """An item of a torch data set, or the only one that there is."""
+    if not is_torch_data(image):
+        where = "The image to explain"
+        shape = None if size is None else (size, size)
+        return pixels_of(image_of(image, where=where), size=shape, where=where)[None], "image"
+    source = open_images(image, size=size)
+    if len(source.ids) > 1:
+        raise BadInput(
+            f"An explanation takes one image, got a data set of {len(source.ids)}; give one of its items, dataset[0]."
+        )
+    return source.load([0]).images, source.ids[0]
 
 
 def _refuse_negative(name: str, table: Panel, scores: Mapping[Composition, float], search: SearchOptions) -> None:

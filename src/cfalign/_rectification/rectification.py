@@ -38,7 +38,8 @@ def rectify(
     Args:
         target: a head, e.g. ``clf["heavy_makeup"]``, or a composition on the scale that the solver composes on.
         against: its shortcuts, heads of any differentiable classifiers; all at once.
-        images: as for ``audit``: a folder, a data set, a tensor [n, c, h, w] in [0, 1], or an image source.
+        images: as for ``audit``: a folder, a data set, a torch data set or loader, a tensor [n, c, h, w] in [0, 1], or
+            an image source.
         autoencoder: any object with ``encode`` and ``decode``.
         labels: of the target, for accuracy and AUROC: a table with a column of the target's name, or one number per
             image (0, 1, NaN for unknown) in the order of the images.

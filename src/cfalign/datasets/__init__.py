@@ -9,12 +9,14 @@
 ``image_source``        ``ImageSource``, the interface, and what it delivers: ``Loaded``, ``Skipped``
 ``image_folder``        ``ImageFolder``: image files below a folder, decoded on demand; ``read_image``
 ``tensor_images``       ``TensorImages``: images that are in memory already
+``torch_dataset``       ``DatasetImages``: a torch data set, read by index
 ``grouped_images``      ``grouped``: which images are of one person, patient or site
 ``label_files``         ``read_labels``: attributes from a file, aligned with image ids
 ``labels``              ``Labels``: attributes of images
 ``families``            data sets that bring labels: celeba, waterbirds, hf, xrv, webdataset
 ----------------------  ------------------------------------------------------------------------------------
 ``encoded_images``      ``EncodedImages``: encoded images in files, archives or memory, decoded on demand
+``torch_loader``        loaders, and streams, read once; ``dataset_items``, ``item_labels``: what an item holds
 ``linked_folders``      folders below a folder, each once, and the other names by which links reach them
 ``inventory``           what was found, what of it is read, and what is left out for which reason
 ``inspection``          a look at some images as they are opened; ``grey_levels``: which value is white
@@ -45,9 +47,11 @@ from cfalign.datasets.label_tables import target_name
 from cfalign.datasets.labels import Labels, Leftover
 from cfalign.datasets.opening import SPEC, Openable, open_dataset, open_images
 from cfalign.datasets.tensor_images import TensorImages
+from cfalign.datasets.torch_dataset import DatasetImages
 
 __all__ = [
     "SPEC",
+    "DatasetImages",
     "EncodedImages",
     "GroupedImages",
     "ImageFolder",

@@ -104,6 +104,17 @@ def grey_pixels(values: NDArray[np.float32], *, size: Size, crop: Crop) -> NDArr
     return _fitted(Image.fromarray(np.ascontiguousarray(values, dtype=np.float32)), size=size, crop=crop)
 
 
+def picture_pixels(image: Image.Image, *, size: Size | None) -> NDArray[np.float32]:
+    """The centre square of a picture in memory, as float32 [3, height, width] in [0, 1]; ``size`` None keeps its side.
+
+    It is taken as it lies there: whoever opened it has turned it upright or not. Raises Unreadable for grey values
+    outside their range.
+    """
+    grey = image.mode.startswith("I")
+    ready = _wide_grey(image, said=None, png=False, bit_depth=None) if grey else _grey_or_rgb(image)
+    return _fitted(ready, size=size or (min(image.size),) * 2, crop="square")
+
+
 @dataclass(frozen=True)
 class Look:
     """What the header of an image tells."""

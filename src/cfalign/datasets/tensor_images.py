@@ -18,9 +18,9 @@ from cfalign.datasets.inventory import ImageWarning
 
 ImageArray = Tensor | NDArray[np.generic]
 _CHUNK = 256
-_ROUNDING = 1e-4
-_TORCH_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_NUMPY_TYPES = (np.uint8, np.float16, np.float32, np.float64)
+ROUNDING = 1e-4
+TORCH_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+NUMPY_TYPES = (np.uint8, np.float16, np.float32, np.float64)
 
 
 class TensorImages:
@@ -73,7 +73,7 @@ class TensorImages:
         wanted = checked_indices(indices, count=len(self.ids))
         images = _take(self._pixels, rows=[self._rows[i] for i in wanted]).clamp(0, 1)
         if tuple(images.shape[-2:]) != self.shape:
-            images = _fit(images, shape=self.shape)
+            images = fitted(images, shape=self.shape)
         return Loaded(images=images.expand(-1, 3, -1, -1).contiguous(), indices=wanted, skipped=())
 
     def subset(self, keep: Keep, /) -> TensorImages:
@@ -97,7 +97,7 @@ class TensorImages:
             image_id = self.ids[start + int(broken.nonzero()[0])]
             raise BadInput(f"Image values must be finite, in [0, 1]; got NaN or infinity in {image_id!r}.")
         low, high = float(values.min()), float(values.max())
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
+        if low < -ROUNDING or high > 1 + ROUNDING:
             image = values.flatten(1).sub(0.5).abs().amax(1).argmax()
             hint = "divide by 255" if low >= 0 and high <= 255 else "undo the normalisation; cfalign normalises itself"
             raise BadInput(
@@ -119,7 +119,7 @@ def _check_form(images: ImageArray) -> None:
     if 0 in shape:
         raise BadInput(f"Images must have at least one pixel, got the shape {list(shape)}.")
     # The scalar type is compared, so that arrays of the other byte order count too.
-    known = images.dtype in _TORCH_TYPES if isinstance(images, Tensor) else images.dtype.type in _NUMPY_TYPES
+    known = images.dtype in TORCH_TYPES if isinstance(images, Tensor) else images.dtype.type in NUMPY_TYPES
     if not known:
         raise BadInput(f"Images must be floats in [0, 1] or uint8 in 0 to 255, got {images.dtype}.")
 
@@ -155,7 +155,8 @@ def _take(pixels: ImageArray, *, rows: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).div(scale)
 
 
-def _fit(images: Tensor, *, shape: tuple[int, int]) -> Tensor:
+def fitted(images: Tensor, *, shape: tuple[int, int]) -> Tensor:
+    """The centre squares of images [k, c, h, w] in [0, 1], resized (bicubic, antialiased)."""
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -74,7 +74,7 @@ def train_autoencoder(
     labels: LabelsGiven | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> AutoencoderReport:
-    """Train an autoencoder on ``images`` (a folder, tensor, array or source) and measure it on held-out ones.
+    """Train an autoencoder on ``images`` (all that ``open_images`` takes) and measure it on held-out ones.
 
     ``labels`` serve the split alone, through a column ``split`` or one that names persons. ``out`` receives
     ``autoencoder.safetensors`` and ``measurement.json``. A training that was stopped there goes on (components, which

@@ -24,7 +24,7 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 from cfalign._types import Autoencoder, Images
 from cfalign.classifiers.attribute_network import AttributeNetwork
-from cfalign.datasets import Labels, Skipped, open_images, target_name
+from cfalign.datasets import Labels, Skipped, target_name
 from cfalign.datasets.opening import Openable
 from cfalign.training.augmentation import augmented
 from cfalign.training.held_out import TargetAuroc, aurocs, mean_auroc
@@ -32,7 +32,7 @@ from cfalign.training.loop import TrainingState, fit, seeded
 from cfalign.training.objectives import Objective
 from cfalign.training.options import ClassifierTraining
 from cfalign.training.output_folder import OutputFolder
-from cfalign.training.preparation import LabelsGiven, TrainingImages, aligned, described, planned, prepared
+from cfalign.training.preparation import LabelsGiven, TrainingImages, described, opened_with_labels, planned, prepared
 from cfalign.training.splitting import Split, enough, split_images
 
 LEAST_OF_A_KIND = 10
@@ -84,8 +84,10 @@ def train_classifier(
     objective: Objective | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> ClassifierReport:
-    """Train a classifier on ``images`` (a folder, tensor, array or source) and measure it on held-out ones.
+    """Train a classifier on ``images`` (all that ``open_images`` takes) and measure it on held-out ones.
 
+    ``labels``: a table, ``Labels``, or a list of names for the labels that the items of a torch data set bring, as
+    ``label_names`` of ``datasets.open_dataset``.
     Labels lie in [0, 1], and above 0.5 counts as positive when measured. Missing ones (NaN) do not count, and images
     without any are left out. ``autoencoder`` serves ``options.reconstructed``. A copy of ``objective`` takes the place
     of the mean loss. ``out`` receives ``classifier.safetensors`` and ``measurement.json``. A training that was stopped
@@ -101,8 +103,8 @@ def train_classifier(
     """
     options = ClassifierTraining() if options is None else options
     _check_autoencoder(autoencoder, options)
-    source = open_images(images, size=options.size)
-    found = learnable(aligned(labels, source), options)
+    source, given = opened_with_labels(images, labels, size=options.size)
+    found = learnable(given, options)
     table = found.labels
     with seeded(options.seed):
         network = _network(table.targets, options)

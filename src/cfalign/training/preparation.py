@@ -12,14 +12,15 @@ from torch import Tensor
 
 from cfalign._errors import BadInput
 from cfalign._runs.progress import Progress
-from cfalign.datasets import ImageSource, Labels, Skipped, read_labels
+from cfalign.datasets import ImageSource, Labels, Openable, Skipped, open_dataset, open_images, read_labels
 from cfalign.datasets.inventory import inventory_record
 from cfalign.training.decoded_images import DecodedImages, decode_all, forget
 from cfalign.training.options import Training
 from cfalign.training.output_folder import OutputFolder, open_folder
 from cfalign.training.splitting import Split, enough
 
-LabelsGiven = str | os.PathLike[str] | Labels
+LabelsGiven = str | os.PathLike[str] | Labels | list[str] | tuple[str, ...]
+"""A table or what was read of one, or the names of the labels that the items of a torch data set bring."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,19 @@ class TrainingImages:
         return self.pixels.skipped
 
 
+def opened_with_labels(images: Openable, labels: LabelsGiven, *, size: int) -> tuple[ImageSource, Labels]:
+    """The images and their labels. Raises BadInput as ``open_dataset`` and ``aligned`` do."""
+    if isinstance(labels, (list, tuple)):
+        source, table = open_dataset(images, size=size, label_names=labels)
+        return source, aligned(table or (), source)
+    source = open_images(images, size=size)
+    return source, aligned(labels, source)
+
+
 def aligned(labels: LabelsGiven, source: ImageSource) -> Labels:
     """The labels of these images. Raises BadInput as ``read_labels`` does, and for labels of other images."""
+    if isinstance(labels, (list, tuple)):
+        raise BadInput(f"labels: expected a table or labels that were read, got the names {list(labels)}.")
     table = labels if isinstance(labels, Labels) else read_labels(labels, ids=source.ids)
     if table.ids != source.ids:
         raise BadInput(
