@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 Count = Annotated[int, Field(ge=1)]
 BitDepth = Annotated[int, Field(ge=1, le=16)]
+Device = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -41,6 +41,7 @@ from cfalign._errors import BadInput
 from cfalign._findings import RegionShare, Standing
 from cfalign._heads.panel import Panel, labelled
 from cfalign._heads.reference import Reference
+from cfalign._models.device import on_device
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import plain
@@ -124,7 +125,8 @@ def audit(
     if autoencoder is None:
         raise BadInput("An audit of images needs an autoencoder; only an audit of a bank does without.")
     plan, subject, standing, start = _prepared(images, owners, reference, bases, downstream, autoencoder, options)
-    with opened(_folder(out), start) as (run, finish), undisturbed(autoencoder, *subject.panel.classifiers):
+    models = (autoencoder, *subject.panel.classifiers)
+    with on_device(options.device), opened(_folder(out), start) as (run, finish), undisturbed(*models):
         watch = Stopwatch(progress)
         plan, chosen = prepared(plan, run, subject.judges, progress=watch)
         engine = current()
@@ -222,7 +224,7 @@ def _audit_bank(
     panel = Panel((*bank.heads, *fresh), ())
     subject = Subject(panel, bank.attributes, tuple(fresh), bank.attributes, bank.judges)
     standing = standings(fresh, bank.watched, known=bank.heads)
-    with opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
+    with on_device(options.device), opened(out, start) as (run, finish), undisturbed(*audited.classifiers):
         watch = Stopwatch(progress)
         engine = current()
         consult(bank, audited, run, batch=options.batch, engine=engine, progress=watch)

@@ -31,6 +31,7 @@ from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.panel import panel
 from cfalign._heads.reference import Reference, judged
+from cfalign._models.device import on_device
 from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import read_parquet
 from cfalign._runs.columns import Column
@@ -158,7 +159,8 @@ def bank(
         images=first_images(source),
         batch=options.batch,
     )
-    with opened(out, start) as (run, finish), undisturbed(autoencoder, *table.classifiers):
+    models = (autoencoder, *table.classifiers)
+    with on_device(options.device), opened(out, start) as (run, finish), undisturbed(*models):
         plan, chosen = prepared(plan, run, judges, progress=progress)
         engine = current()
         sweep(plan, run, engine=engine, progress=progress)

@@ -10,9 +10,10 @@ from cfalign._analysis.options import AlignmentOptions, EffectOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions, refuse_idle_descent
 from cfalign._discovery.options import DiscoveryOptions
 from cfalign._errors import BadInput
+from cfalign._models.device import refuse_absent
 from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import residual_of
-from cfalign._validation import Count, Share, Whole, options
+from cfalign._validation import Count, Device, Share, Whole, options
 
 DECIDED_BY_THE_BANK = ("limit", "chunk", "both_ways", "search", "estimate")
 """Fields of ``AuditOptions`` that an audit of a bank cannot choose: its counterfactuals were made with them."""
@@ -63,6 +64,9 @@ class AuditOptions:
     """Unnamed features; none are sought by default."""
     regions: RegionOptions = field(default_factory=RegionOptions)
     """Where in the image effects lie; they are not split by default."""
+    device: Device | None = None
+    """Where the models work: cpu, cuda, cuda:1, mps, or auto for the accelerator of this machine; by default where they
+    lie. No part of the run's identity."""
 
     @property
     def without_gradients(self) -> bool:
@@ -71,6 +75,7 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         refuse_idle_descent(self)
+        refuse_absent(self.device)
         if self.estimate.enabled and self.search.method != "latent-shift":
             raise BadInput(
                 "search.method: expected 'latent-shift' where gradients of black boxes are estimated (--estimate), got "

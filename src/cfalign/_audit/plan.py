@@ -84,6 +84,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The settings part of ``run.json``."""
         options = asdict(self.options)
+        del options["device"]
         if not self.options.discovery.features:
             del options["discovery"]
         if self.options.regions.spec is None:

@@ -83,13 +83,21 @@ def audit(
     shard: where.Shard = None,
     config: flags.Config = None,
     assignments: flags.Set = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Audit a classifier on a folder of images: alignment matrix, effects of every attribute, findings, report.
 
     cfalign audit --images photos/ --classifier model.py:make --autoencoder ae/ --reference heads/ --out runs/mine
     """
-    given = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop, "search.strategy": strategy}
+    given = {
+        "limit": limit,
+        "seed": seed,
+        "batch": batch,
+        "device": device,
+        "search.drop": drop,
+        "search.strategy": strategy,
+    }
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     given |= {"estimate.enabled": estimate or None, "discovery.features": discover}
     given |= {"regions.spec": regions}

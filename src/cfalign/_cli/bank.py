@@ -49,10 +49,11 @@ def bank(
     shard: where.Shard = None,
     config: flags.Config = None,
     assignments: flags.Set = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Make counterfactuals of trusted heads once; `cfalign audit --bank` then audits any model by forward passes."""
-    given: dict[str, Any] = {"limit": limit, "seed": seed, "batch": batch, "search.drop": drop}
+    given: dict[str, Any] = {"limit": limit, "seed": seed, "batch": batch, "device": device, "search.drop": drop}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual}
     settings = chosen(context, AuditOptions, config=config, assignments=assignments, flags=given)
     crew = where.chosen_engine(engine, address, workers, shard)

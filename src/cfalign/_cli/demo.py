@@ -24,10 +24,11 @@ def demo(
     faces: Annotated[int, typer.Option(min=100, help="Synthetic faces to render.")] = 1000,
     limit: Annotated[int, typer.Option(min=1, help="Counterfactuals per base.")] = 60,
     seed: flags.Seed = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Find three planted shortcuts in embedded classifiers, one of them without a name. Nothing is downloaded."""
-    given = {"limit": limit, "seed": seed}
+    given = {"limit": limit, "seed": seed, "device": device}
     settings = chosen(context, AuditOptions, config=None, assignments=None, flags=given)
     with progress() as bars:
         run = audit_of_planted_shortcuts(out, faces=faces, options=settings, progress=bars)

@@ -23,6 +23,7 @@ from cfalign._explanation.explained import ExplainedBase
 from cfalign._explanation.explanation import explain as run_explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._explanation.writing import check_moving, write_explanation
+from cfalign._models.device import on_device
 from cfalign._types import Autoencoder
 
 LISTED = 6  # heads per direction on the terminal; explain.json has all
@@ -86,6 +87,7 @@ def explain(
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Why does a classifier answer so on one image? Its counterfactual, what changed, and which heads moved along.
@@ -93,13 +95,13 @@ def explain(
     cfalign explain face.png --base smiling --base "smiling + 0.3*young" --out runs/explain
     """
     given: dict[str, Any] = {"increase": increase, "difference": difference, "size": size, "bit_depth": bit_depth}
-    given |= {"steps": steps, "search.drop": drop, "saliency": None if saliency else False}
+    given |= {"device": device, "steps": steps, "search.drop": drop, "saliency": None if saliency else False}
     given |= {"search.method": method, "search.metric": metric, "search.residual": residual, "regions": regions}
     settings = chosen(context, ExplainOptions, config=config, assignments=assignments, flags=given)
     moving = [gif or out / "transition.gif", *([] if mp4 is None else [mp4])]
     for path in moving:
         check_moving(path)
-    with progress() as bars:
+    with progress() as bars, on_device(settings.device):
         bars("explain", 0, 1)
         encoder: Autoencoder = autoencoders.load(autoencoder, trust=trust)
         if like is not None:

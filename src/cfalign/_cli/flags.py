@@ -114,6 +114,14 @@ Trust = Annotated[
     ),
 ]
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the models work: cpu, cuda, cuda:1, mps, or auto for the accelerator of this machine.  "
+        "\\[default: cpu]"
+    ),
+]
+
 # The search
 Residuals = Annotated[
     Residual | None,

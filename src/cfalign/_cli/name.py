@@ -10,6 +10,7 @@ import typer
 from cfalign._cli import flags
 from cfalign._cli.output import print_json, progress, say, show_command
 from cfalign._discovery.naming import name_feature
+from cfalign._models.device import on_device
 from cfalign._runs.run import Run
 
 
@@ -24,13 +25,14 @@ def name(
         Path | None, typer.Option(help="Folder for the head.  \\[default: named/NAME in that of the run]")
     ] = None,
     seed: flags.BenchmarkSeed = 0,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Give an unnamed feature a name: a small head learns to see it, and later audits take it as a reference.
 
     cfalign name runs/mine 1 "corner tag"
     """
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         named = name_feature(Run(run), what, number=number, of=of, out=out, seed=seed, progress=bars)
     if as_json:
         aurocs = {"auroc": named.head.auroc, "judge_auroc": named.judge.auroc}

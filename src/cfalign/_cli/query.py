@@ -21,6 +21,7 @@ from cfalign._cli.output import WIDE, complain, print_json, print_table, say
 from cfalign._errors import BadInput
 from cfalign._figures.plots.contact_sheet import SheetRow, contact_sheet
 from cfalign._figures.plots.pixels import save_png
+from cfalign._models.device import on_device
 from cfalign._results import StartsAt
 from cfalign._runs.codec import write_text, written
 from cfalign._runs.run import Run
@@ -56,6 +57,7 @@ def query(
     reference: Annotated[str | None, typer.Option(help="The run's reference heads.")] = None,
     bank: Annotated[Path | None, typer.Option(help="The run's bank, which holds the images of all its rows.")] = None,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """The images behind a cell of a run, ranked; or any rows of it, by a condition or by SQL.
@@ -73,7 +75,8 @@ def query(
     pictured: list[SheetRow] = []
     if sheet is not None:
         named = NamedInputs(images, autoencoder, tuple(classifier or ()), reference, bank, size)
-        pictured = _pictured(rows, opened, named, trust=trust)
+        with on_device(device):
+            pictured = _pictured(rows, opened, named, trust=trust)
         cell = " → ".join(name for name in (base, downstream) if name)
         heading = f"{cell + ': ' if cell else ''}{len(rows)} of {len(found)} rows"
         _draw(pictured, sheet, start=opened.start, heading=heading)

@@ -19,6 +19,7 @@ from cfalign._cli.output import print_json, print_table, progress, say
 from cfalign._errors import BadInput
 from cfalign._figures.style import interval, number, signed
 from cfalign._heads.composition import Composition, parse
+from cfalign._models.device import on_device
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify as run_rectify
 from cfalign._rectification.rectified import Quality, Reading, Rectified
@@ -80,6 +81,7 @@ def rectify(
     out: Annotated[Path, typer.Option(help="Folder for rectified.json, summary.json, curves.csv, curves.png.")] = Path(
         "runs/rectify"
     ),
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Compose a head with its shortcuts, f' = f + Σ β·shortcut, so that ψ towards them is 0; on held-out images.
@@ -89,7 +91,7 @@ def rectify(
 
     Afterwards `cfalign audit --classifier runs/rectify/rectified.json …` audits the result like any classifier.
     """
-    given = {"solver": solver, "reading": reading, "limit": limit, "seed": seed}
+    given = {"solver": solver, "reading": reading, "limit": limit, "seed": seed, "device": device}
     settings = chosen(context, RectificationOptions, config=config, assignments=assignments, flags=given)
     _refuse_file(out)
     if planted:
@@ -186,7 +188,7 @@ def _faces(
 
 
 def _planted(settings: RectificationOptions, out: Path, as_json: bool) -> None:
-    with progress() as bars:
+    with progress() as bars, on_device(settings.device):
         result = planted_rectification(options=settings, progress=bars)
     write_json(out / "planted.json", result.as_dict())
     if as_json:

@@ -12,6 +12,7 @@ from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, in_split, opened
 from cfalign._cli.output import complain, print_json, progress, say
+from cfalign._models.device import on_device
 from cfalign._paper import FIGURES, FigureInputs, embedded_inputs
 
 
@@ -30,6 +31,7 @@ def reproduce(
     seed: flags.BenchmarkSeed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Few images: minutes at most, wide intervals.")] = False,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Make a figure of the paper again: PNG, SVG, its numbers as CSV, and an entry in summary.json.
@@ -47,7 +49,7 @@ def reproduce(
     """
     refuse_conflicts(context)
     figures = _paper.figures_named(figure)
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         if images is None:
             inputs = embedded_inputs(faces=400 if quick else 2000, seed=seed, progress=bars)
         else:

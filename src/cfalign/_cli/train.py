@@ -16,6 +16,7 @@ from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import print_json, progress, say
 from cfalign._errors import BadInput
+from cfalign._models.device import on_device
 from cfalign._models.downloads import cache_folder
 from cfalign.training import AutoencoderTraining, ClassifierTraining, second, train_autoencoder, train_classifier
 from cfalign.training.recipes import planted_shortcuts as planting
@@ -42,10 +43,11 @@ def autoencoder(
     flip: flags.Flip = None,
     config: flags.Config = None,
     assignments: flags.Set = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Train the autoencoder in whose latent space counterfactuals move; ends with its PSNR on held-out images."""
-    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip}
+    given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip, "device": device}
     settings = chosen(context, AutoencoderTraining, config=config, assignments=assignments, flags=given)
     with progress() as bars:
         given_labels = asked(labels, id_column=id_column, splits_only=True)
@@ -91,6 +93,7 @@ def classifier(
     trust: flags.Trust = False,
     config: flags.Config = None,
     assignments: flags.Set = None,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Train a classifier with one head per attribute; ends with the AUROC of each on held-out images.
@@ -102,6 +105,7 @@ def classifier(
     Both, where several images are of one person: --person-column identity
     """
     given = {"size": size, "epochs": epochs, "seed": seed, "horizontal_flip": flip, "person_column": person_column}
+    given |= {"device": device}
     defaults = asdict(second()) if as_second else {}
     settings = chosen(
         context, ClassifierTraining, config=config, assignments=assignments, flags=given, defaults=defaults
@@ -140,6 +144,7 @@ def planted(
     doses: Annotated[str, typer.Option(help="Correlations of target and shortcut.")] = _joined(planting.DOSES),
     seeds: Annotated[str, typer.Option(help="Seeds of faces and training.")] = _joined(planting.SEEDS),
     workers: flags.Workers = 2,
+    device: flags.Device = None,
 ) -> None:
     """Train classifiers with a planted shortcut on rendered faces: ten pairs at every dose and seed, 15 s for each.
 
@@ -149,7 +154,7 @@ def planted(
         doses=numbers_in(doses, float, flag="--doses"), seeds=numbers_in(seeds, int, flag="--seeds")
     )
     folder = cache_folder() / "planted" if out is None else out.expanduser()
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         planting.plant_all(wanted, folder, workers=workers, progress=bars)
     say(f"{len(wanted)} classifiers in {folder}.")
 

@@ -34,6 +34,7 @@ from cfalign._heads.composition import Composition, complement, head, parse
 from cfalign._heads.panel import Panel, panel
 from cfalign._heads.reference import Reference, judged
 from cfalign._heads.scoring import respond
+from cfalign._models.device import on_device
 from cfalign._models.guard import device_of, undisturbed
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
@@ -107,7 +108,7 @@ def explain(
     x, name = _opened(image, side_of(autoencoder, asked=options.size), options.bit_depth)
     regions = None if options.regions is None else masks_of(options.regions, name, x)
     options = replace(options, search=settled(options.search, autoencoder))
-    with undisturbed(autoencoder, *table.classifiers):
+    with on_device(options.device), undisturbed(autoencoder, *table.classifiers):
         x = x.to(device_of(autoencoder))
         start = origins(x, autoencoder, search=options.search)
         at_x = table.scores(respond(x, table.classifiers))[0]

@@ -6,7 +6,8 @@ from dataclasses import field
 from typing import Literal
 
 from cfalign._counterfactuals.options import SearchOptions, refuse_idle_descent
-from cfalign._validation import BitDepth, Count, Share, options, refuse_idle
+from cfalign._models.device import refuse_absent
+from cfalign._validation import BitDepth, Count, Device, Share, options, refuse_idle
 
 Difference = Literal["mean", "max", "first-last", "int"]
 
@@ -38,7 +39,11 @@ class ExplainOptions:
     white inside. None: nothing is split."""
     batch: Count = 64
     """Images per forward pass."""
+    device: Device | None = None
+    """Where the models work: cpu, cuda, cuda:1, mps, or auto for the accelerator of this machine; by default where they
+    lie."""
 
     def __post_init__(self) -> None:
         refuse_idle_descent(self)
+        refuse_absent(self.device)
         refuse_idle(self, "search.off_drop", needs="an audit: one image is walked to the drop alone")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cfalign._errors import BadModel, CfalignError
+from cfalign._models.device import device_in_use, moved
 from cfalign._models.own_code import attributes, closure, is_own, named_globals
 
 LONGEST = 300  # characters of an error's message
@@ -97,10 +98,11 @@ def floating_type_of(module: nn.Module) -> torch.dtype:
 def undisturbed(*models: Any) -> Iterator[None]:
     """Evaluation mode without parameter gradients inside. Gradients with respect to inputs still flow.
 
-    The caller's ``torch.inference_mode`` is off inside, because no gradient flows in it.
+    The models are on the device in use (``on_device``), where there is one. ``torch.inference_mode`` of the caller is
+    off inside, because no gradient flows in it.
 
-    Afterwards train/eval mode of every submodule and requires_grad are as they were, and so are all global random
-    generators: torch's on the CPU and on every device, Python's and NumPy's.
+    Afterwards device, train/eval mode of every submodule and requires_grad are as they were, and so are all random
+    generators that are global: torch's on the CPU and on every device, Python's and NumPy's.
     """
     tops = [top for model in models for top in modules_of(model)]
     modules = [sub for top in tops for sub in top.modules() if hasattr(sub, "training")]  # a frozen script has none
@@ -108,7 +110,7 @@ def undisturbed(*models: Any) -> Iterator[None]:
     training = [module.training for module in modules]
     parameters = [p for p in parameters if not (is_lazy(p) or p.is_inference())]  # these keep their flag
     required = [parameter.requires_grad for parameter in parameters]
-    with _same_randomness(), torch.inference_mode(False):
+    with _same_randomness(), torch.inference_mode(False), moved(tops, device_in_use()):
         try:
             for module in modules:
                 module.training = False

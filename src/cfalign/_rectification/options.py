@@ -9,7 +9,8 @@ from pydantic import Field
 
 from cfalign._counterfactuals.options import SearchOptions, refuse_idle_descent
 from cfalign._errors import BadInput
-from cfalign._validation import Count, Draws, ShareBelowOne, Whole, options, refuse_idle
+from cfalign._models.device import refuse_absent
+from cfalign._validation import Count, Device, Draws, ShareBelowOne, Whole, options, refuse_idle
 
 STEPS = {"secant": 12, "momentum": 1000}
 _OF_MOMENTUM = ("learning_rate", "momentum", "minibatch", "check_every")
@@ -60,8 +61,12 @@ class RectificationOptions:
     resamples: Draws = 1000
     """Bootstrap resamples of the test images."""
     search: SearchOptions = field(default_factory=SearchOptions)
+    device: Device | None = None
+    """Where the models work: cpu, cuda, cuda:1, mps, or auto for the accelerator of this machine; by default where they
+    lie."""
 
     def __post_init__(self) -> None:
+        refuse_absent(self.device)
         shares = self.train, self.validation
         if sum(shares) >= 1:
             raise BadInput(f"train, validation: expected shares that leave a rest for the test, got {shares!r}.")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from cfalign._analysis.statistics import auroc, bootstrap_counts, generator, percentile_interval
 from cfalign._errors import BadInput
 from cfalign._heads.composition import Composition, Scale
+from cfalign._models.device import on_device
 from cfalign._models.guard import undisturbed
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectified import Quality, Reading, Rectified
@@ -60,7 +61,7 @@ def rectify(
     parts_of = None if split is None else parts_named(split, len(source.ids))
     truth = None if labels is None else _labels(labels, target, len(source.ids))
     classifiers = [c for part in parts for c in part.classifiers]
-    with undisturbed(autoencoder, *classifiers):
+    with on_device(options.device), undisturbed(autoencoder, *classifiers):
         bench = prepare(source, parts, autoencoder=autoencoder, parts_of=parts_of, options=options, progress=progress)
         start = _started(bench, parts)
         driven = _driven(start.of(bench.train), options)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cfalign._models.device import on_device
 from cfalign._models.weights import parameters
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
@@ -87,7 +88,7 @@ def train_autoencoder(
     options = AutoencoderTraining() if options is None else options
     source = open_images(images, size=options.size)
     table = None if labels is None else aligned(labels, source)
-    with seeded(options.seed):
+    with on_device(str(options.place)), seeded(options.seed):
         convolutional = _convolutional(options)  # before the folder is claimed, because it refuses some sizes
         split = split_images(range(len(source.ids)), labels=table, share=options.held_out, seed=options.seed)
         plan = planned(source, table, split, out=out, kind="autoencoder", options=options, extra={})
@@ -99,7 +100,7 @@ def train_autoencoder(
             made = _components(material, options, progress=progress)
         else:
             made = _trained(convolutional, material, options, checkpoint=plan.folder.checkpoint, progress=progress)
-        scores = _measured(made.network, material, device=options.device, progress=progress)
+        scores = _measured(made.network, material, device=options.place, progress=progress)
     content = {**described(plan, material), **made.described(), "psnr": scores}
     plan.folder.end(made.network, made.network.config, content)
     return _report(content, plan.folder, already_finished=False)
@@ -146,7 +147,7 @@ def _trained(
     state = TrainingState(network, options, steps=options.total_steps(len(material.train)))
 
     def loss(rows: Tensor) -> Tensor:
-        return _loss(network, material.pixels.images(rows, device=options.device), options)
+        return _loss(network, material.pixels.images(rows, device=options.place), options)
 
     fit(state, loss, rows=material.train, options=options, checkpoint=checkpoint, progress=progress)
     result = state.result
@@ -164,7 +165,7 @@ def _components(material: TrainingImages, options: AutoencoderTraining, *, progr
     )
     network = ComponentAutoencoder(size=options.size, latent=latent, components=known)
     network.take(found, whiten_from=options.whiten_from)
-    return _Made(network.eval().to(options.device), 0, time.perf_counter() - began)
+    return _Made(network.eval().to(options.place), 0, time.perf_counter() - began)
 
 
 def _learnt(network: Network) -> int:
@@ -185,7 +186,9 @@ def _loss(network: VectorAutoencoder, images: Images, options: AutoencoderTraini
 
 
 @torch.no_grad()
-def _measured(network: Network, material: TrainingImages, *, device: str, progress: Progress) -> dict[str, Any]:
+def _measured(
+    network: Network, material: TrainingImages, *, device: torch.device, progress: Progress
+) -> dict[str, Any]:
     mean = _mean_image(material.pixels, material.train)
     parts: list[tuple[Floats, Floats]] = []
     progress("measure", 0, len(material.held_out))

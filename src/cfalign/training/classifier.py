@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from cfalign._errors import BadInput
 from cfalign._models.autoencoding import decoded, encoded
+from cfalign._models.device import on_device
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._models.weights import parameters
@@ -106,7 +107,8 @@ def train_classifier(
     source, given = opened_with_labels(images, labels, size=options.size)
     found = learnable(given, options)
     table = found.labels
-    with seeded(options.seed):
+    shown = () if autoencoder is None else (autoencoder,)
+    with on_device(str(options.place)), seeded(options.seed), undisturbed(*shown):
         network = _network(table.targets, options)
         extra = _identity(table, autoencoder if options.reconstructed else None, objective)
         plan = planned(source, table, found.split, out=out, kind="classifier", options=options, extra=extra)
@@ -117,7 +119,7 @@ def train_classifier(
         values = torch.from_numpy(table.values[list(material.pixels.indices)]).float()
         loss = _Loss(network, material, values, options, autoencoder, copy.deepcopy(objective))
         state = _trained(loss, checkpoint=plan.folder.checkpoint, progress=progress)
-        scores = _scores(state.result, material, device=options.device, progress=progress)
+        scores = _scores(state.result, material, device=options.place, progress=progress)
     held_out = values[material.held_out].double().numpy()
     content = {
         **described(plan, material),
@@ -182,13 +184,13 @@ class _Loss:
     ) -> None:
         self.network, self.material, self.options, self.autoencoder = network, material, options, autoencoder
         self.objective = objective
-        self.positions = torch.tensor(material.pixels.indices, device=options.device)
-        self.values = values.to(options.device)
-        self.positive_weight = _positive_weight(values[material.train], power=options.balance).to(options.device)
+        self.positions = torch.tensor(material.pixels.indices, device=options.place)
+        self.values = values.to(options.place)
+        self.positive_weight = _positive_weight(values[material.train], power=options.balance).to(options.place)
 
     def __call__(self, rows: Tensor) -> Tensor:
         options = self.options
-        images = self.material.pixels.images(rows, device=options.device)
+        images = self.material.pixels.images(rows, device=options.place)
         if self.autoencoder is not None and options.reconstructed:
             images = _reconstructed(images, self.autoencoder, share=options.reconstructed)
         self.network.train()
@@ -295,7 +297,7 @@ def _label_hash(labels: Labels) -> str:
 
 
 @torch.no_grad()
-def _scores(network: nn.Module, material: TrainingImages, *, device: str, progress: Progress) -> Floats:
+def _scores(network: nn.Module, material: TrainingImages, *, device: torch.device, progress: Progress) -> Floats:
     parts: list[Tensor] = []
     progress("measure", 0, len(material.held_out))
     for rows in material.held_out.split(_BATCH):

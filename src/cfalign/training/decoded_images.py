@@ -38,7 +38,9 @@ class DecodedImages:
         row_of = {index: row for row, index in enumerate(self.indices)}
         return torch.tensor([row_of[i] for i in wanted if i in row_of], dtype=torch.int64)
 
-    def images(self, rows: Tensor, *, device: str = "cpu") -> Float[Tensor, "image channel height width"]:
+    def images(
+        self, rows: Tensor, *, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "image channel height width"]:
         """Images [k, c, h, w] in [0, 1], channels last in memory, which convolutions read faster."""
         return self.values[rows].to(device, memory_format=torch.channels_last).float().div_(255)
 

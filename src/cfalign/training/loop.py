@@ -36,9 +36,9 @@ class TrainingState:
     def __init__(
         self, network: nn.Module, options: Training, *, steps: int, objective: nn.Module | None = None
     ) -> None:
-        self.network = network.to(options.device)
+        self.network = network.to(options.place)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = objective if objective is None else objective.to(options.device)
+        self.objective = objective if objective is None else objective.to(options.place)
         self.optimizer = _optimizer(network, options)
         self.schedule = schedule(self.optimizer, steps=steps, warmup=options.warmup)
         self.average = AveragedModel(network, multi_avg_fn=_moving_average(options.average), use_buffers=True)

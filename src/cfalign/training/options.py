@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 
 from cfalign._errors import BadInput
-from cfalign._validation import Count, NotNegative, Positive, Share, ShareBelowOne, Whole, options, refuse_idle
+from cfalign._models.device import device_in_use, device_named, refuse_absent
+from cfalign._validation import Count, Device, NotNegative, Positive, Share, ShareBelowOne, Whole, options, refuse_idle
 from cfalign.training.principal_components import enough_images
 from cfalign.training.splitting import Half
 
@@ -55,17 +56,18 @@ class Training:
     """Share of the images held out for the measurement, in (0, 1), where no table decides."""
     seed: Whole = 0
     """Seed of every random draw."""
-    device: str = "cpu"
-    """Device of the training, as PyTorch names devices."""
+    device: Device | None = None
+    """Where it is trained: cpu, cuda, cuda:1, mps, or auto for the accelerator of this machine; by default the CPU."""
     checkpoint_every: NotNegative = 30.0
     """Seconds between two checkpoints; more where writing takes long."""
 
     def __post_init__(self) -> None:
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch answers with either, by kind of device
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise BadInput(f"device: expected one that PyTorch can use, got {self.device!r}: {reason}.") from error
+        refuse_absent(self.device)
+
+    @property
+    def place(self) -> torch.device:
+        """The device of the training: its own, else the one in use, else the CPU."""
+        return device_in_use() or torch.device("cpu") if self.device is None else device_named(self.device)
 
     def total_steps(self, images: int) -> int:
         """Number of batches for so many training images."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cfalign._models.device import device_in_use, use_device
 from cfalign._runs.progress import Progress
 
 
@@ -38,8 +39,10 @@ def in_processes(
                 work(*job)
                 progress(stage, finished, total)
         return
-    context, most = get_context("spawn"), min(workers, len(jobs))
-    with ProcessPoolExecutor(most, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    context, most, device = get_context("spawn"), min(workers, len(jobs)), device_in_use()
+    with ProcessPoolExecutor(
+        most, context, initializer=_begin, initargs=(None if device is None else str(device),)
+    ) as pool:
         running = [pool.submit(work, *job) for job in jobs]
         try:
             for finished, one in enumerate(as_completed(running), start=done + 1):
@@ -48,6 +51,12 @@ def in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin(device: str | None) -> None:
+    """A fresh process: one thread, and the device that is in use in the process that started it."""
+    torch.set_num_threads(1)
+    use_device(device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cfalign import benchmarks
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import progress, tell_and_keep
+from cfalign._models.device import on_device
 from cfalign.benchmarks.detection import QUICK, DetectionOptions
 from cfalign.benchmarks.detection.drawing import detection_figure
 
@@ -21,6 +22,7 @@ def detection(
     workers: flags.Workers = 2,
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Do effects match interventions on classifiers with planted shortcuts, and which detector tells what is used?
@@ -31,6 +33,6 @@ def detection(
     refuse_conflicts(context)
     options = replace(QUICK if quick else DetectionOptions(), seed=seed)
     out = None if out is None else out.expanduser()
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.detection(options=options, models=models, out=out, workers=workers, progress=bars)
     tell_and_keep(result, lambda: detection_figure(result), out=out, name="detection", as_json=as_json)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cfalign import benchmarks
 from cfalign._cli import flags
 from cfalign._cli.output import progress, tell_and_keep
+from cfalign._models.device import on_device
 from cfalign.benchmarks.nulls import QUICK, NullsOptions
 from cfalign.benchmarks.nulls.drawing import nulls_figure
 
@@ -17,11 +18,12 @@ def nulls(
     workers: flags.Workers = 2,
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Does an audit find something, named or unnamed, in classifiers with nothing to find?"""
     options = replace(QUICK if quick else NullsOptions(), seed=seed)
     out = None if out is None else out.expanduser()
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.nulls(options=options, models=models, out=out, workers=workers, progress=bars)
     tell_and_keep(result, lambda: nulls_figure(result), out=out, name="nulls", as_json=as_json)

@@ -15,6 +15,7 @@ from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
+from cfalign._models.device import on_device
 from cfalign.benchmarks.photographs import DOSES, PAIRS, QUICK
 from cfalign.benchmarks.photographs.drawing import photographs_figure
 
@@ -52,6 +53,7 @@ def photographs(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bank and of every other random draw.")] = 0,
     quick: flags.Quick = False,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Do effects rank classifiers trained on confounded photographs as their worst-group gaps do?
@@ -82,7 +84,7 @@ def photographs(
     source, table = opened(images, size=getattr(encoder, "size", None), labels=given_labels)
     if table is None:
         raise BadInput("Missing --labels: these images have none of their own.")
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.photographs(
             source,
             table,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cfalign import benchmarks
 from cfalign._cli import flags
 from cfalign._cli.output import progress, tell_and_keep
+from cfalign._models.device import on_device
 from cfalign.benchmarks.references import QUICK, ReferencesOptions
 from cfalign.benchmarks.references.drawing import references_figure
 
@@ -17,6 +18,7 @@ def references(
     workers: flags.Workers = 2,
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """What are effects worth when the reference heads were learnt from confounded images, and what repairs them?
@@ -25,6 +27,6 @@ def references(
     """
     options = replace(QUICK if quick else ReferencesOptions(), seed=seed)
     out = None if out is None else out.expanduser()
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.references(options=options, models=models, out=out, workers=workers, progress=bars)
     tell_and_keep(result, lambda: references_figure(result), out=out, name="references", as_json=as_json)

@@ -16,6 +16,7 @@ from cfalign._cli.inputs import asked, in_split, names_in, opened
 from cfalign._cli.output import complain, progress, tell
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput
+from cfalign._models.device import on_device
 from cfalign.benchmarks.semantics.models import trained
 from cfalign.benchmarks.semantics.sheets import FOLDER, write_sheets
 
@@ -57,6 +58,7 @@ def semantics(
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Do counterfactuals change what they say they change? An independently trained judge looks at them.
@@ -70,7 +72,7 @@ def semantics(
     search: dict[str, Any] = {name: value for name, value in asked_for.items() if value is not None}
     options = AuditOptions(seed=seed, limit=limit or (30 if quick else 100), search=SearchOptions(**search))
     if images is None:
-        with progress() as bars:
+        with progress() as bars, on_device(device):
             tell(benchmarks.embedded_semantics(options=options, progress=bars), as_json=as_json)
         return
     given_labels = asked(labels, positive=positive, uncertain=uncertain, id_column=id_column)
@@ -84,7 +86,7 @@ def semantics(
     material, known = in_split(source, table, train_split if missing else None)
     judged, _ = in_split(source, table, split)
     assert known is not None
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         reference, encoder = trained(
             material,
             known,

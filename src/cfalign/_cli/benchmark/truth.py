@@ -12,6 +12,7 @@ from cfalign import benchmarks, classifiers
 from cfalign._cli import flags
 from cfalign._cli.output import progress, tell
 from cfalign._errors import BadInput
+from cfalign._models.device import on_device
 from cfalign._runs.codec import written
 
 
@@ -26,6 +27,7 @@ def truth(
     seed: flags.BenchmarkSeed = 0,
     out: Annotated[Path | None, typer.Option(help="CSV of the whole matrix.")] = None,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """What does every attribute of rendered faces truly do to a classifier? Direct effects by intervention, and total.
@@ -34,7 +36,7 @@ def truth(
     """
     correlations = dict(_correlation(text) for text in together or ())
     model = classifiers.load(classifier, trust=trust)
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.truth(model, faces=faces, correlations=correlations, seed=seed, progress=bars)
     if out is not None:
         with written(out) as temporary:

@@ -10,6 +10,7 @@ import typer
 from cfalign import benchmarks
 from cfalign._cli import flags
 from cfalign._cli.output import progress, tell_and_keep
+from cfalign._models.device import on_device
 from cfalign.benchmarks.unnamed import QUICK, UnnamedOptions
 from cfalign.benchmarks.unnamed.drawing import unnamed_figure
 
@@ -23,11 +24,12 @@ def unnamed(
     named: Annotated[
         bool, typer.Option("--named", help="Also name what is found, and audit again with the head of the name.")
     ] = False,
+    device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
     """Are planted shortcuts found that no reference head names, and nothing where nothing is planted?"""
     options = replace(QUICK if quick else UnnamedOptions(), seed=seed, named=named)
     out = None if out is None else out.expanduser()
-    with progress() as bars:
+    with progress() as bars, on_device(device):
         result = benchmarks.unnamed(options=options, models=models, out=out, workers=workers, progress=bars)
     tell_and_keep(result, lambda: unnamed_figure(result), out=out, name="unnamed", as_json=as_json)

@@ -234,7 +234,7 @@ def _concept_directions(z: Tensor, x0: Tensor, concepts: Sequence[Composition]) 
     flat = (z - z.mean(dim=0)).flatten(1).double()
     predicted = (respond(x0, [concepts[0].classifiers[0]]) > 0).double()
     labels = predicted[:, [base.terms[0][1].index for base in concepts]]
-    ridge = len(flat) * 0.01 * flat.var() * torch.eye(flat.shape[1], dtype=torch.float64)
+    ridge = len(flat) * 0.01 * flat.var() * torch.eye(flat.shape[1], dtype=torch.float64, device=flat.device)
     found = torch.linalg.solve(flat.T @ flat + ridge, flat.T @ (labels - labels.mean(dim=0)))
     directions: Tensor = found / found.norm(dim=0).clamp_min(1e-12)
     return directions
@@ -244,7 +244,7 @@ def _derivative(start: Origins, base: Composition, directions: Tensor, autoencod
     """Mean derivative of one head along each direction, in standard deviations of its logit, [attribute]."""
     models = Models(autoencoder, base.classifiers)
     rays = find_rays(Batch(start, pairs_of(base, len(start)), models))
-    gradient = -rays.direction.flatten(1).double() * torch.from_numpy(rays.start.slope)[:, None]
+    gradient = -rays.direction.flatten(1).cpu().double() * torch.from_numpy(rays.start.slope)[:, None]
     spread = max(float(np.std(rays.start.value)), 1e-6)
-    found: Floats = (gradient @ directions).mean(dim=0).numpy() / spread
+    found: Floats = (gradient @ directions.cpu()).mean(dim=0).numpy() / spread
     return found

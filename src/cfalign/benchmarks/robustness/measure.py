@@ -233,7 +233,8 @@ def _outgoing(group: _ShortcutClassifiers, robust: Robust, images: Tensor) -> _O
     target = head(group.classifiers[robust], group.target)
     found = latent_shift(images, target, autoencoder=autoencoders.load("embedded"))
     after, before = (
-        torch.sigmoid(respond(x, shortcut.classifiers)).double().numpy() for x in (found.images, found.reconstructions)
+        torch.sigmoid(respond(x.cpu(), shortcut.classifiers)).double().numpy()
+        for x in (found.images, found.reconstructions)
     )
     column = shortcut.classifiers[0].targets.index(group.shortcut)
     change = (after - before)[:, [column]]
