@@ -27,6 +27,7 @@ A counterfactual made for one classifier is shown to others; how they respond te
 """
 
 import importlib
+import logging
 import typing
 
 __version__ = "0.1.0"
@@ -117,6 +118,8 @@ __all__ = [
     "synthetic",
     "training",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # whoever wants to read what is logged adds another one
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -89,8 +90,9 @@ def heard(listener: Callable[[str], None]) -> Iterator[None]:
 def warn(sentence: str, kind: type[Warning], *, stacklevel: int) -> None:
     """Tell a person something odd: a warning of Python, or where somebody listens (``heard``), a call of the listener.
 
-    ``stacklevel``: whose line is shown, 1 that of the caller.
+    It is logged too. ``stacklevel``: whose line is shown, 1 that of the caller.
     """
+    logging.getLogger(__name__).warning(sentence)
     listener = _LISTENER.get()
     if listener is None:
         warnings.warn(sentence, kind, stacklevel=stacklevel + 1)

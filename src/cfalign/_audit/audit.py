@@ -46,7 +46,7 @@ from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import plain
 from cfalign._runs.probes import first_images
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._runs.record import Stopwatch, opened, record
 from cfalign._runs.run import FILES, Run
 from cfalign._types import Autoencoder, Classifier
@@ -69,6 +69,7 @@ class Drawn:
     seen: Seen
 
 
+@with_bars
 def audit(
     images: Any,
     classifier: Audited,
@@ -79,7 +80,7 @@ def audit(
     downstream: Sequence[str] | None = None,
     options: AuditOptions | None = None,
     out: str | Path | None = None,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Run:
     """Which features do the audited heads really use?
 
@@ -97,7 +98,7 @@ def audit(
             given.
         options: limits, seed, search, statistics.
         out: the run directory; resumed when it holds part of this very run. A temporary folder by default.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     The work runs in this process, or where ``engines.using`` says; an engine that does a part of it leaves the run to
     be finished by another call. Returns the run: ``matrix()``, ``effects()``, ``findings()``, ``top()``. The models are
@@ -110,6 +111,7 @@ def audit(
     >>> run.matrix()["downstream"].to_list()
     ['smiling', 'no_beard']
     """
+    progress = told_to(progress)
     options = options or AuditOptions()
     owners = owners_of(classifier)
     if isinstance(images, Bank):

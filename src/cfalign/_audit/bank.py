@@ -36,7 +36,7 @@ from cfalign._models.guard import undisturbed
 from cfalign._runs.codec import read_parquet
 from cfalign._runs.columns import Column
 from cfalign._runs.probes import REAL, first_images
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._runs.record import opened, record
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
@@ -120,6 +120,7 @@ class Bank:
         return sha256(parts.encode()).hexdigest()[:16]
 
 
+@with_bars
 def bank(
     images: Any,
     reference: Classifier | Reference,
@@ -128,7 +129,7 @@ def bank(
     out: str | Path,
     attributes: Sequence[str] | None = None,
     options: AuditOptions | None = None,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Bank:
     """Make (or resume) a bank of counterfactuals of the reference heads.
 
@@ -136,6 +137,7 @@ def bank(
     an image source. ``attributes``: the heads that get counterfactuals, all by default. The work runs in this process,
     or where ``engines.using`` says. Images are kept in 8 bits, four per counterfactual.
     """
+    progress = told_to(progress)
     options = options or AuditOptions()
     source = open_images(images, size=getattr(autoencoder, "size", None))
     known = reference_of(reference)

@@ -102,7 +102,6 @@ def explain(
     for path in moving:
         check_moving(path)
     with progress() as bars, on_device(settings.device):
-        bars("explain", 0, 1)
         encoder: Autoencoder = autoencoders.load(autoencoder, trust=trust)
         if like is not None:
             side = autoencoders.side_of(encoder, asked=size)
@@ -116,9 +115,9 @@ def explain(
             reference=None if reference is None else classifiers.load(reference, trust=trust),
             downstream=names_in(downstream, flag="--downstream"),
             options=settings,
+            progress=bars,
         )
         files = write_explanation(explanation, out, transitions=moving)
-        bars("explain", 1, 1)
     if as_json:
         numbers: dict[str, Any] = json.loads(files["numbers"].read_text(encoding="utf-8"))
         print_json({**numbers, "files": {name: str(path) for name, path in files.items()}})

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shlex import join
 from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cfalign._errors import BadInput, heard
 from cfalign._figures.plots.pixels import save_png
+from cfalign._runs.bars import on_console
 from cfalign._runs.codec import as_json, write_json, written
 from cfalign._runs.record import discard
 from cfalign._runs.unnamed import NAMED
@@ -110,38 +110,6 @@ def tell_and_keep(
         say(f"Figure: {out / f'{name}.png'}    numbers: {out / 'summary.json'}")
 
 
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress() -> AbstractContextManager[Callable[[str, int, int], None]]:
     """Progress bars on stderr, one per stage; plain lines where stderr is no terminal."""
-    if not STDERR.is_terminal:
-        yield _plain()
-        return
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=STDERR) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield update
-
-
-def _plain() -> Callable[[str, int, int], None]:
-    """A line per stage at every tenth of it."""
-    told: dict[str, int] = {}
-
-    def update(stage: str, done: int, total: int) -> None:
-        tenth = 10 * done // max(total, 1)
-        if tenth > told.get(stage, 0) or (done == total and stage not in told):
-            told[stage] = tenth
-            STDERR.print(f"{stage}: {done} of {total}", markup=False, highlight=False)
-
-    return update
+    return on_console(STDERR)

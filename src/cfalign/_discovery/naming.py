@@ -18,7 +18,7 @@ from cfalign._errors import BadInput
 from cfalign._findings import UnnamedFeature
 from cfalign._results import Floats
 from cfalign._runs.codec import damaged
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._runs.run import Run
 from cfalign._runs.unnamed import JUDGE, MATERIAL, NAMED, folder_of
 from cfalign.datasets import Labels, TensorImages, target_name
@@ -50,6 +50,7 @@ class NamedFeature:
         return f"NamedFeature({self.name!r}, {str(self.folder)!r}, AUROC {self.head.auroc:.2f})"
 
 
+@with_bars
 def name_feature(
     run: Run | str | Path,
     name: str,
@@ -59,7 +60,7 @@ def name_feature(
     out: str | Path | None = None,
     seed: int = 0,
     steps: int = STEPS,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> NamedFeature:
     """Make a reference attribute of an unnamed feature: a head, and an independently trained judge of it.
 
@@ -71,10 +72,11 @@ def name_feature(
         out: the folder of the head, by default ``named/NAME`` in that of the run. ``classifiers.load`` reads it.
         seed: of the trainings.
         steps: batches of each training; fewer are quicker, and the head may see less.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput for a feature that the run has not found.
     """
+    progress = told_to(progress)
     run = run if isinstance(run, Run) else Run(run)
     target = target_name(name)
     if not target:

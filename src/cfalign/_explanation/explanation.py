@@ -37,6 +37,7 @@ from cfalign._heads.scoring import respond
 from cfalign._models.device import on_device
 from cfalign._models.guard import device_of, undisturbed
 from cfalign._results import Floats
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._types import Autoencoder, Classifier
 from cfalign.autoencoders import side_of
 from cfalign.datasets import open_images, read_image
@@ -71,6 +72,7 @@ class Explanation(ExplainedImage):
         return write_explanation(self, out, transitions=transitions)
 
 
+@with_bars
 def explain(
     image: Image,
     base: Bases,
@@ -80,6 +82,7 @@ def explain(
     reference: Classifier | Reference | None = None,
     downstream: Sequence[str] | None = None,
     options: ExplainOptions | None = None,
+    progress: ShowProgress = None,
 ) -> Explanation:
     """Why does ``base`` answer as it does on one image?
 
@@ -93,11 +96,12 @@ def explain(
             too: its heads are called ``judge:…``.
         downstream: names of those heads that look; all by default.
         options: search, direction, frames, maps, regions.
+        progress: True shows bars; a function is called with (stage, done, total) after every base.
 
     Raises BadInput for a base that is not predicted (``ExplainOptions.increase`` raises it instead), and as
     ``latent_shift`` does. The models are left as they came.
     """
-    options = options or ExplainOptions()
+    progress, options = told_to(progress), options or ExplainOptions()
     known = reference if isinstance(reference, Reference) or reference is None else Reference(reference)
     heads = None if known is None else known.classifier
     owners = [c for c in (classifier, heads) if c is not None]
@@ -116,11 +120,15 @@ def explain(
         scores = {b: float(at_x0[table.compositions.index(b)]) for b in bases}
         if not options.increase:
             _refuse_negative(name, table, scores, options.search)
-        explained = tuple(
-            _explained(b, scores[b], start, table=table, autoencoder=autoencoder, options=options, regions=regions)
-            for b in bases
-        )
-    return Explanation(name, x[0].cpu(), table.labels, at_x, explained, options)
+        explained: list[ExplainedBase] = []
+        for each in bases:
+            progress("explain", len(explained), len(bases))
+            found = _explained(
+                each, scores[each], start, table=table, autoencoder=autoencoder, options=options, regions=regions
+            )
+            explained.append(found)
+        progress("explain", len(explained), len(bases))
+    return Explanation(name, x[0].cpu(), table.labels, at_x, tuple(explained), options)
 
 
 def _bases(given: Bases, owners: Sequence[Classifier]) -> list[Composition]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ from cfalign._figures.plots.pixels import save_png
 from cfalign._figures.svg import alignment_plot
 from cfalign._runs.codec import file_name, write_json, write_text, written
 
+_LOG = logging.getLogger(__name__)
 Frame = NDArray[np.uint8]
 MOVING = (".gif", ".webp", ".mp4")
 SIDE = 256
@@ -63,6 +65,7 @@ def write_explanation(
     for path in moving:
         _write_moving(path, frames)
         files[f"transition ({path.suffix[1:]})"] = path
+    _LOG.info("The explanation of %r is written to %s.", explanation.name, folder)
     return files
 
 

@@ -21,6 +21,7 @@ import requests
 from cfalign._errors import BadInput, StorageFailed, nearest
 from cfalign._models.http import session
 
+_LOG = logging.getLogger(__name__)
 BASE = "https://github.com/ieee8023/latentshift/releases/download/weights/"
 """Release assets of the authors' repository."""
 ENVIRONMENT = "CFALIGN_CACHE"
@@ -163,6 +164,7 @@ def _fetched(asset: Asset, place: Path, url: str, progress: DownloadProgress) ->
                 f"{url} is not the file that was {_since(asset)}: its SHA-256 is not {known}; nothing was kept."
             ) from error
         found = pooch.file_hash(str(target))
+        _LOG.info("%s is fetched to %s.", url, target)
     if known is None:
         _write_pins(place, {**_pins(place), asset.file: found})
     return target

@@ -18,11 +18,12 @@ from cfalign._rectification.rectified import Quality, Reading, Rectified
 from cfalign._rectification.solvers import momentum, secant
 from cfalign._rectification.workbench import MixturePsi, Workbench, parts_named, prepare
 from cfalign._results import Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._types import Autoencoder
 from cfalign.datasets import Labels, open_images
 
 
+@with_bars
 def rectify(
     target: Composition,
     against: Sequence[Composition],
@@ -32,7 +33,7 @@ def rectify(
     labels: Labels | ArrayLike | None = None,
     split: Sequence[str | None] | None = None,
     options: RectificationOptions | None = None,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Rectified:
     """f' = f_target + Σ βᵢ fᵢ whose counterfactuals leave every shortcut fᵢ alone: mean ψ(f' → fᵢ) ≈ 0.
 
@@ -47,13 +48,14 @@ def rectify(
         split: part of every image, ``train``, ``val`` or ``test`` as in the column ``split`` of a table of labels;
             images with another are left out. By default parts are drawn by the seed, with the shares of the options.
         options: solver, shares, seed, search.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Gradients of every head are taken once per image; no step of either solver runs a backward pass. β is chosen among
     those seen by the validation images, and everything reported is on the held-out test images. What a solver could not
     do is in ``ending``. Raises BadInput for too few positive images and for a target or shortcut without variation. The
     models are left as they came.
     """
+    progress = told_to(progress)
     options = options or RectificationOptions()
     parts = [target, *against]
     _check(parts, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,7 @@ from cfalign.datasets.grouped_images import group_record
 from cfalign.datasets.inventory import inventory_record
 from cfalign.datasets.label_reading import remembered
 
+_LOG = logging.getLogger(__name__)
 IDENTITY = ("schema", "settings", "models", "data")
 KINDS = ("scores", "responses", "ineligible", "tensors", "curves", "images", "unnamed", "regions", "thumbnails")
 _TABLES = ("matrix.csv", "effects.csv", "joint.csv", "gaps.csv")
@@ -142,6 +144,8 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
         content["probes"] = _same_answers(old, content, run.path)
         content["timing"] = {"seconds_before": sum((old.get("timing") or {}).values())}
     content["status"] = "running"
+    kind = content["settings"]["kind"]
+    _LOG.info("The %s is %s in %s.", kind, "resumed" if resumed else "written", run.path)
     write_json(run.path / "run.json", content)
     began = time.perf_counter()
     earlier = (content.get("timing") or {}).get("seconds_before", 0.0)
@@ -149,6 +153,7 @@ def opened(out: str | Path, start: Mapping[str, Any]) -> Iterator[tuple[Run, Cal
     def finish(more: Mapping[str, Any]) -> None:
         timing = {"seconds": round(time.perf_counter() - began, 3), "seconds_before": round(earlier, 3)}
         write_json(run.path / "run.json", {**content, "timing": timing, **more, "status": "complete"})
+        _LOG.info("The %s in %s is complete, after %.1f s.", kind, run.path, timing["seconds"])
 
     try:
         yield run, finish

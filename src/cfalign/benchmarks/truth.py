@@ -23,7 +23,7 @@ from cfalign._errors import BadInput
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._types import Classifier
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, render, sample, switched
 
@@ -80,19 +80,21 @@ class Truth:
         return rows
 
 
+@with_bars
 def truth(
     classifier: Classifier,
     *,
     faces: int = 100,
     correlations: Mapping[tuple[str, str], float] | None = None,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Truth:
     """Direct and total effect of every attribute of ``INTERVENABLE`` on every head of ``classifier``.
 
     ``correlations``: correlations of labels on the faces, as in ``synthetic.sample``. Raises BadInput for fewer than
     two faces.
     """
+    progress = told_to(progress)
     if faces < 2:
         raise BadInput(f"Expected at least two faces to measure effects on, got {faces}.")
     drawn = sample(faces, seed=seed + 30_000, correlations=correlations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from cfalign._results import Skipped
@@ -15,6 +16,7 @@ from cfalign.report.json_record import as_json
 from cfalign.report.markdown_text import markdown
 from cfalign.report.model_card import model_card
 
+_LOG = logging.getLogger(__name__)
 __all__ = ["Model", "ReportData", "Skipped", "as_json", "html", "load", "markdown", "model_card", "write"]
 
 
@@ -41,4 +43,5 @@ def write(run: Run | str | Path, *, labels: Labels | None = None) -> dict[str, P
     write_text(paths["md"], text)
     write_json(paths["json"], record)
     write_text(paths["card"], card)
+    _LOG.info("The report is written to %s.", paths["html"])
     return paths

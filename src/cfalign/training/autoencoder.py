@@ -17,7 +17,7 @@ from torch.nn import functional
 from cfalign._models.device import on_device
 from cfalign._models.weights import parameters
 from cfalign._results import Floats
-from cfalign._runs.progress import Progress
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._types import Images
 from cfalign.autoencoders.components import ComponentAutoencoder
 from cfalign.autoencoders.convolutional import VectorAutoencoder
@@ -67,13 +67,14 @@ class AutoencoderReport:
     """Whether the folder held this training, finished, so that nothing was trained."""
 
 
+@with_bars
 def train_autoencoder(
     images: Openable,
     *,
     out: str | os.PathLike[str],
     options: AutoencoderTraining | None = None,
     labels: LabelsGiven | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: ShowProgress = None,
 ) -> AutoencoderReport:
     """Train an autoencoder on ``images`` (all that ``open_images`` takes) and measure it on held-out ones.
 
@@ -85,6 +86,7 @@ def train_autoencoder(
     Raises BadInput for images, a table or options that cannot be used and for a loss that is no longer finite,
     RunMismatch where ``out`` belongs to another training, and StorageFailed where the disk refuses.
     """
+    progress = told_to(progress)
     options = AutoencoderTraining() if options is None else options
     source = open_images(images, size=options.size)
     table = None if labels is None else aligned(labels, source)

@@ -22,7 +22,7 @@ from cfalign._models.fingerprint import fingerprint
 from cfalign._models.guard import undisturbed
 from cfalign._models.weights import parameters
 from cfalign._results import Floats
-from cfalign._runs.progress import Progress
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._types import Autoencoder, Images
 from cfalign.classifiers.attribute_network import AttributeNetwork
 from cfalign.datasets import Labels, Skipped, target_name
@@ -75,6 +75,7 @@ class ClassifierReport:
     """Whether the folder held this training, finished, so that nothing was trained."""
 
 
+@with_bars
 def train_classifier(
     images: Openable,
     labels: LabelsGiven,
@@ -83,7 +84,7 @@ def train_classifier(
     options: ClassifierTraining | None = None,
     autoencoder: Autoencoder | None = None,
     objective: Objective | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: ShowProgress = None,
 ) -> ClassifierReport:
     """Train a classifier on ``images`` (all that ``open_images`` takes) and measure it on held-out ones.
 
@@ -102,6 +103,7 @@ def train_classifier(
     labels lack, and for a loss that is no longer finite, RunMismatch where ``out`` belongs to another training, and
     StorageFailed where the disk refuses.
     """
+    progress = told_to(progress)
     options = ClassifierTraining() if options is None else options
     _check_autoencoder(autoencoder, options)
     source, given = opened_with_labels(images, labels, size=options.size)

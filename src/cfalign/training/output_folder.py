@@ -7,6 +7,7 @@ it is finished and how good the weights beside it are.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from cfalign.datasets import ImageSource
 from cfalign.training.decoded_images import FILES, forget
 from cfalign.training.options import Training
 
+_LOG = logging.getLogger(__name__)
 SCHEMA = 1
 _RECORD = "training.json"
 _MEASUREMENT = "measurement.json"
@@ -71,6 +73,7 @@ class OutputFolder:
             for part in self.path.glob("..*.part"):  # of a disk that was full
                 part.unlink(missing_ok=True)
         write_json(self.measurement, {**self.identity, "cfalign": __version__, **measurement})
+        _LOG.info("The weights are written to %s, their measurement to %s.", self.weights, self.measurement)
         self.clean()
 
     def clean(self) -> None:

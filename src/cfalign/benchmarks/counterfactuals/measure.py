@@ -25,7 +25,7 @@ from cfalign._heads.composition import head
 from cfalign._models.guard import undisturbed
 from cfalign._results import Floats
 from cfalign._runs.codec import read_parquet, write_parquet, write_tensors
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._types import Classifier
 from cfalign.benchmarks.counterfactuals.criteria import along_edit, cout, flips
 from cfalign.benchmarks.counterfactuals.estimates import Part, SeenByOracle, compare
@@ -42,8 +42,9 @@ OF_BOTH_ENDS = ("landed", "drop", "oracle_drop", "removed", "edit_cosine", "forw
 """Columns that are reported for the second end too, as ``off_…``."""
 
 
+@with_bars
 def counterfactuals(
-    *, options: BenchmarkOptions | None = None, out: str | Path | None = None, progress: Progress = silent
+    *, options: BenchmarkOptions | None = None, out: str | Path | None = None, progress: ShowProgress = None
 ) -> Comparison:
     """Compare the methods on embedded heads and fresh independent faces.
 
@@ -51,11 +52,12 @@ def counterfactuals(
         options: heads, methods, numbers of images.
         out: folder that keeps every finished part (a method on a head), so that a stopped run can be resumed; a
             temporary one by default.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput for an unknown head and if ``out`` is a file or holds something else; RunMismatch if it holds parts
     of other settings.
     """
+    progress = told_to(progress)
     options = options or BenchmarkOptions()
     with workplace(out) as folder:
         claim(folder, {"benchmark": "counterfactuals", "rounds": ROUNDS, **asdict(options)}, file="settings.json")

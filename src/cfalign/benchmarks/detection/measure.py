@@ -20,7 +20,7 @@ from cfalign._audit.reference import reference_of
 from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, silent, told_to, with_bars
 from cfalign.benchmarks.detection.detectors import PlantedClassifier, ShortcutFaces, detect
 from cfalign.benchmarks.detection.options import CORRELATION, DetectionOptions, Effort
 from cfalign.benchmarks.detection.result import AuditedPair, Detection
@@ -31,6 +31,7 @@ from cfalign.training.processes import in_processes
 from cfalign.training.recipes.planted_shortcuts import Plant, load_plant, plant_all
 
 
+@with_bars
 def detection(
     *,
     options: DetectionOptions | None = None,
@@ -38,7 +39,7 @@ def detection(
     models: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Detection:
     """Audit planted classifiers on confounded faces and compare every detector with interventions.
 
@@ -48,10 +49,11 @@ def detection(
         models: folder of trained classifiers; the user's cache by default. Missing ones are trained.
         out: folder of audits and measurements, which a later call reads; a temporary one by default.
         workers: parallel processes of one thread each, for training, and for measuring with the default reference.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
     """
+    progress = told_to(progress)
     options = options or DetectionOptions()
     with workplace(out) as folder:
         stock = Path(models).expanduser() if models is not None else cache_folder() / "planted"

@@ -18,7 +18,7 @@ from cfalign._findings import UnnamedFeature
 from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._types import Classifier
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, workplace
 from cfalign.benchmarks.nulls.options import NullsOptions
@@ -30,13 +30,14 @@ from cfalign.training.recipes.nulls import NullClassifier, load_null, make_all
 from cfalign.training.recipes.nulls import nulls as null_classifiers
 
 
+@with_bars
 def nulls(
     *,
     options: NullsOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Nulls:
     """Audit untrained networks, networks trained on permuted labels, and unplanted ones.
 
@@ -45,10 +46,11 @@ def nulls(
         models: folder of the classifiers; the user's cache by default. Missing ones are made.
         out: folder of the bank and of measurements, which a later call reads; a temporary one by default.
         workers: parallel processes of one thread each, for training.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
     """
+    progress = told_to(progress)
     options = options or NullsOptions()
     stock = Path(models).expanduser() if models is not None else cache_folder() / "nulls"
     wanted = null_classifiers(options.each)

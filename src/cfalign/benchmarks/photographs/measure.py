@@ -28,7 +28,7 @@ from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._results import Cell, Effect, Floats, GroupGap
 from cfalign._runs.codec import as_json, write_json
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._runs.run import Run
 from cfalign._types import Autoencoder, Classifier
 from cfalign.benchmarks.agreement import spearman
@@ -44,6 +44,7 @@ from cfalign.training.recipes.confounded_subsets import GROUPS, load_confounded,
 BATCH = 256
 
 
+@with_bars
 def photographs(
     images: ImageSource,
     labels: Labels,
@@ -53,7 +54,7 @@ def photographs(
     out: str | Path,
     options: PhotographsOptions | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Photographs:
     """Train classifiers on confounded subsets of ``images``, and compare effects with gaps on held-out images.
 
@@ -65,11 +66,12 @@ def photographs(
         out: folder of the classifiers, the bank and its audit; a stopped benchmark is resumed there.
         options: pairs, doses, seeds and numbers of images.
         workers: parallel trainings, in one thread each.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput for labels without the attributes or splits, for a confounder without a reference head, and if no
     pair has enough images; RunMismatch if ``out`` belongs to other settings, images or labels.
     """
+    progress = told_to(progress)
     options, folder = options or PhotographsOptions(), Path(out).expanduser()
     _require_heads(reference_of(reference).classifier, options)
     plan = planned(labels, options)

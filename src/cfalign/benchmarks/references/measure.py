@@ -27,7 +27,7 @@ from cfalign._audit.reference import reference_of
 from cfalign._heads.reference import Reference
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.benchmarks.detection.options import CORRELATION
@@ -47,13 +47,14 @@ KNOWN_BY_THE_MODELS = ("points", "embedded", "pairs")
 """Options that the models of a part already identify."""
 
 
+@with_bars
 def references(
     *,
     options: ReferencesOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> References:
     """Train the reference heads that are missing, and audit the shipped planted classifiers against all of them.
 
@@ -62,10 +63,11 @@ def references(
         models: folder of trained heads; the user's cache by default.
         out: folder of audits and measurements, which a later call reads; a temporary one by default.
         workers: parallel trainings.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
     """
+    progress = told_to(progress)
     options = options or ReferencesOptions()
     place = Path(models).expanduser() if models is not None else cache_folder() / "planted" / "references"
     with workplace(out) as folder:

@@ -28,7 +28,7 @@ from cfalign._heads.scoring import respond
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
 from cfalign._runs.columns import Column
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign._runs.run import Run
 from cfalign._types import Classifier
 from cfalign.benchmarks.detection.options import CORRELATION
@@ -42,13 +42,14 @@ from cfalign.training.recipes.robust_methods import Robust, groups, load_robust,
 RESAMPLES = 1000
 
 
+@with_bars
 def robustness(
     *,
     options: RobustnessOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Robustness:
     """Train missing classifiers, and measure every classifier.
 
@@ -58,10 +59,11 @@ def robustness(
             default.
         out: folder of banks, audits and measurements, which a later call reads; a temporary one by default.
         workers: parallel trainings.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or classifiers.
     """
+    progress = told_to(progress)
     options = options or RobustnessOptions()
     kept_models = Path(models).expanduser() if models is not None else cache_folder() / "planted"
     place = kept_models / f"robust-{options.training_faces}"

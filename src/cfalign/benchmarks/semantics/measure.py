@@ -21,7 +21,7 @@ from cfalign._errors import BadInput
 from cfalign._heads.reference import Reference
 from cfalign._results import Floats
 from cfalign._runs.columns import Column
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, silent, told_to, with_bars
 from cfalign._types import Autoencoder
 from cfalign.benchmarks.semantics.realism import detail, told_apart
 from cfalign.benchmarks.semantics.result import AttributeSemantics, JudgedEnd, Semantics
@@ -30,12 +30,14 @@ from cfalign.synthetic import DERIVED, INTERVENABLE, render, sample
 RESAMPLES = 1000
 
 
-def embedded_semantics(*, options: AuditOptions | None = None, progress: Progress = silent) -> Semantics:
+@with_bars
+def embedded_semantics(*, options: AuditOptions | None = None, progress: ShowProgress = None) -> Semantics:
     """Judge the counterfactuals of every embedded head of a single factor by the embedded oracle.
 
     They start from faces with independent attributes that no model was trained on. ``options``: as of ``semantics``;
     the most counterfactuals per head are 100 by default.
     """
+    progress = told_to(progress)
     options = options or AuditOptions(limit=100)
     reference = classifiers.load("embedded")
     factors = [name for name in reference.targets if name in INTERVENABLE and name not in DERIVED]
@@ -51,6 +53,7 @@ def embedded_semantics(*, options: AuditOptions | None = None, progress: Progres
         )
 
 
+@with_bars
 def semantics(
     images: Any,
     reference: Reference,
@@ -59,7 +62,7 @@ def semantics(
     out: str | Path,
     attributes: Sequence[str] | None = None,
     options: AuditOptions | None = None,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Semantics:
     """How far does a judge follow the counterfactuals of reference heads, on images of anybody?
 
@@ -70,10 +73,11 @@ def semantics(
         out: folder of the bank of counterfactuals; a stopped benchmark goes on.
         attributes: heads that get counterfactuals; by default all that the judge knows.
         options: the search, the most counterfactuals per head (``limit``) and the seed.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput without a judge, and as ``bank`` does.
     """
+    progress = told_to(progress)
     if reference.judge is None:
         raise BadInput("The benchmark needs a judge: independently trained heads of the same attributes (--judge).")
     known = [target for target in reference.classifier.targets if target in reference.judge.targets]

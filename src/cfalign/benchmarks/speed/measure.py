@@ -15,7 +15,7 @@ from cfalign._analysis.statistics import generator
 from cfalign._errors import BadInput
 from cfalign._results import Floats
 from cfalign._runs.codec import built
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import Progress, ShowProgress, told_to, with_bars
 from cfalign.benchmarks.ledger import fingerprints, measured_once, workplace
 from cfalign.benchmarks.speed import large
 from cfalign.benchmarks.speed.agreement import Agreement, agreement
@@ -35,18 +35,22 @@ LARGE: tuple[tuple[str, Make], ...] = ((BARE, large.one_image), (BARE, large.fou
 """Who is counted on the large networks."""
 
 
-def speed(*, options: SpeedOptions | None = None, out: str | Path | None = None, progress: Progress = silent) -> Speed:
+@with_bars
+def speed(
+    *, options: SpeedOptions | None = None, out: str | Path | None = None, progress: ShowProgress = None
+) -> Speed:
     """What a counterfactual costs: by ``latent_shift``, by a default ``audit``, by the authors' package, at the least.
 
     Args:
         options: numbers of images and rounds, bases, seed, and whether the large networks are measured too.
         out: folder that keeps the two finished parts, which a later call reads; a temporary one by default.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Where the authors' package or the extra ``diffusers`` is not installed, that part is left out and the result says
     why. Raises BadInput for an unknown base, for faces of which no base predicts any positive, and if ``out`` is a
     file; RunMismatch if it holds measurements of other options.
     """
+    progress = told_to(progress)
     options = options or SpeedOptions()
     setting = embedded_setting(options)
     known: dict[str, Any] = {**asdict(options), **fingerprints({"classifier": setting.classifier})}

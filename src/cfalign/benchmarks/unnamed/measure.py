@@ -25,7 +25,7 @@ from cfalign._heads.reference import Reference
 from cfalign._models.autoencoding import encoded
 from cfalign._models.downloads import cache_folder
 from cfalign._results import Effect, Floats
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._types import Classifier
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, workplace
 from cfalign.benchmarks.true_effects import Interventions
@@ -40,13 +40,14 @@ from cfalign.training.recipes.planted_shortcuts import Plant, load_plant, plant_
 FURTHEST = 10
 
 
+@with_bars
 def unnamed(
     *,
     options: UnnamedOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 2,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> Unnamed:
     """Audit planted classifiers on independent faces, with the head of their shortcut left out of the references.
 
@@ -55,10 +56,11 @@ def unnamed(
         models: folder of trained classifiers; the user's cache by default. Missing ones are trained.
         out: folder of measurements, which a later call reads; a temporary one by default.
         workers: parallel processes of one thread each.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
     """
+    progress = told_to(progress)
     options = options or UnnamedOptions()
     stock = Path(models).expanduser() if models is not None else cache_folder() / "planted"
     wanted = plants(pairs=options.pairs, doses=options.doses, seeds=options.seeds)
