@@ -31,12 +31,13 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("analysis", ("_analysis",)),
     ("edges", ("classifiers", "autoencoders", "datasets", "engines", "synthetic", "_runs")),
     ("heads and model files", ("_heads", "_models")),
-    ("values", ("_results", "_findings", "_validation", "_errors", "_types")),
+    ("values", ("_results", "_findings", "_notebook", "_validation", "_errors", "_types")),
 )
 BESIDE = {
     ("_results", "_errors"),
     ("_results", "_types"),
     ("_results", "_findings"),
+    ("_results", "_notebook"),
     ("_validation", "_errors"),
     ("_runs", "datasets"),
     ("_heads", "_models"),

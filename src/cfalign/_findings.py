@@ -86,7 +86,7 @@ class Finding:
     """The incoming reading of the control: steps as long in random directions instead of the counterfactuals."""
     outgoing: float
     n: int
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...] = field(repr=False)
     kind: FindingKind = FindingKind.EFFECT
     witness: Witness = Witness.UNKNOWN
     """What the number rests on."""
@@ -156,11 +156,11 @@ class UnnamedFeature:
     """Cosine between the direction of answers and that of looks."""
     found: bool
     """Whether it counts: more than chance, and large enough in what it does (``effect``) and explains."""
-    along: Mapping[str, float] = field(default_factory=dict)
+    along: Mapping[str, float] = field(default_factory=dict, repr=False)
     """Mean change of every known attribute's score along the walk, the largest first."""
-    lowest: tuple[Shown, ...] = ()
-    highest: tuple[Shown, ...] = ()
-    walked: tuple[Shown, ...] = ()
+    lowest: tuple[Shown, ...] = field(default=(), repr=False)
+    highest: tuple[Shown, ...] = field(default=(), repr=False)
+    walked: tuple[Shown, ...] = field(default=(), repr=False)
     difference: str = ""
     """A picture of the mean absolute difference between both ends of the walks: its path."""
     free: float = float("nan")

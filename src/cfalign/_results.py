@@ -1,7 +1,4 @@
-"""What the stages hand to one another and to the user: frozen, typed, without behaviour beyond reading.
-
-A number that is undefined is NaN.
-"""
+"""What the stages hand to one another and to the user: frozen, typed; a number that is undefined is NaN."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfalign._findings import Finding, Standing
+from cfalign._notebook import ShownWalks
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
@@ -81,7 +79,7 @@ class StartsAt(StrEnum):
 
 
 @dataclass(frozen=True)
-class Counterfactuals:
+class Counterfactuals(ShownWalks):
     """One counterfactual per (image, base) pair, every pair present, in the order given.
 
     Pairs without a counterfactual (``not_eligible``, ``flat``, ``not_finite``) keep x0 as image and have NaN

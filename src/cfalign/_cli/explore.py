@@ -14,6 +14,7 @@ from cfalign._cli.at_hand import NamedInputs
 from cfalign._cli.output import complain, say
 from cfalign._explorer.serving import serve
 from cfalign._explorer.shelf import Fetch, Shelf
+from cfalign._models.device import on_device
 from cfalign._runs.run import Run
 
 PORT = 8765
@@ -31,6 +32,7 @@ def explore(
     ] = None,
     size: flags.Size = None,
     trust: flags.Trust = False,
+    device: flags.Device = None,
     host: Annotated[
         str, typer.Option(help="Where to listen. Beyond this machine (0.0.0.0) a token is needed, which is printed.")
     ] = "127.0.0.1",
@@ -57,7 +59,8 @@ def explore(
         if browser:
             webbrowser.open(address)
 
-    serve(shelf, host=host, port=port, ready=ready)
+    with on_device(device):
+        serve(shelf, host=host, port=port, ready=ready)
 
 
 def _models(run: Run, named: NamedInputs, *, trust: bool) -> Fetch | None:

@@ -26,6 +26,7 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._counterfactuals.origins import Origins, origins, settled
 from cfalign._errors import BadInput
 from cfalign._explanation.explained import ExplainedBase, ExplainedImage
+from cfalign._explanation.notebook import explanation_html
 from cfalign._explanation.options import Difference, ExplainOptions
 from cfalign._explanation.regions import masks_of, split_walk
 from cfalign._explanation.saliency import saliency_maps
@@ -62,6 +63,9 @@ class Explanation(ExplainedImage):
     def __repr__(self) -> str:
         walks = (f"{b.base} {b.base_scores[0]:.2f} → {b.base_scores[-1]:.2f} ({b.outcome})" for b in self.bases)
         return f"Explanation of {self.name!r}: {', '.join(walks)}"
+
+    def _repr_html_(self) -> str:
+        return explanation_html(self)
 
     def write(self, out: str | Path, *, transitions: Sequence[str | Path] = ()) -> dict[str, Path]:
         """Write figure, numbers, alignment plots and the transition into the folder ``out``; gives the files by name.

@@ -33,6 +33,7 @@ from cfalign._runs.codec import (
 from cfalign._runs.columns import Column
 from cfalign._runs.matrix import matrix_table
 from cfalign._runs.query import Selection, select, sql
+from cfalign._runs.showing import ShownFindings, ShownRun
 from cfalign._runs.unnamed import read_unnamed
 
 SCHEMA = 2
@@ -56,7 +57,7 @@ def residual_of(settings: Mapping[str, Any]) -> str:
     return str((settings.get("search") or {}).get("residual", "dropped"))
 
 
-class Run:
+class Run(ShownRun):
     """The directory of an audit or a bank.
 
     ``path``: that directory. Nothing is read before it is asked for, and every table of shards is read once.
@@ -216,7 +217,7 @@ class Run:
         """The findings with the images behind them, best first: the fields of ``Finding``; an undefined number is
         None.
         """
-        return [plain(finding) for finding in self.found().findings]
+        return ShownFindings((plain(finding) for finding in self.found().findings), self.path)
 
     def unnamed(self, audited: str | None = None) -> tuple[UnnamedFeature, ...]:
         """The unnamed features, those of each audited head by number; empty where none were sought.

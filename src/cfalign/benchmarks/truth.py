@@ -55,6 +55,9 @@ class Truth:
     seed: int
     correlations: Mapping[tuple[str, str], float]
 
+    def __repr__(self) -> str:
+        return f"Truth({len(self.effects)} effects on {len({e.head for e in self.effects})} heads, seed {self.seed})"
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         together = {f"{a}:{b}": phi for (a, b), phi in self.correlations.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cfalign.datasets.file_kinds import Kind
@@ -50,14 +50,14 @@ class Inventory:
     """Those that are read as images; one that then cannot be decoded is ``Skipped``."""
     labels: int = 0
     """Members that are read as labels."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOut, ...] = field(default=(), repr=False)
     """The largest count of lost images first."""
     unit: str = "files"
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=(), repr=False)
     """What else is worth a warning, in sentences."""
     bit_depth: int | None = None
     """Bits of grey values as the user says; None: as the files say."""
-    levels: Levels | None = None
+    levels: Levels | None = field(default=None, repr=False)
     """Grey values of a few images; None where they were not looked at."""
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cfalign.datasets.attribute_columns import Attributes, Uncertain
@@ -41,14 +41,14 @@ class LabelReading:
     """``given`` = ``of_images`` + ``repeated`` + ``without_image``; and lines that are no rows, by kind."""
     images: Mapping[str, int]
     """``given``, ``with_row``, ``without_row``."""
-    attributes: tuple[str, ...]
-    left_out: Mapping[str, str]
+    attributes: tuple[str, ...] = field(repr=False)
+    left_out: Mapping[str, str] = field(repr=False)
     """Columns that are no attributes, with the reason."""
-    uncertain: Mapping[str, int]
+    uncertain: Mapping[str, int] = field(repr=False)
     """Cells that say "uncertain", by attribute."""
-    said: tuple[str, ...]
+    said: tuple[str, ...] = field(repr=False)
     """Sentences on rows and images: decisions that could be other ones, and what was left out."""
-    said_of_attributes: tuple[str, ...]
+    said_of_attributes: tuple[str, ...] = field(repr=False)
     """The same of columns."""
 
     @property

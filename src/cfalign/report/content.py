@@ -82,6 +82,10 @@ class ReportData:
     given: Mapping[str, Any] = field(default_factory=dict)
     """By which names a command was given its images and models, and that command; empty where none was recorded."""
 
+    def __repr__(self) -> str:
+        found = len(self.conclusions.findings)
+        return f"ReportData({str(self.run_dir)!r}, {len(self.audited)} audited heads, {found} findings)"
+
     @property
     def residual(self) -> str:
         """What became of the part of an image that the autoencoder cannot draw; see ``SearchOptions.residual``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class AutoencoderReport:
     """Images trained on."""
     held_out: int
     """Images measured on."""
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...] = field(repr=False)
     """Images that could not be read."""
     steps: int
     """Batches trained on; 0 for components."""

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,20 @@ class ClassifierReport:
     """``classifier.safetensors``"""
     measurement: Path
     """``measurement.json``"""
-    targets: tuple[TargetAuroc, ...]
+    targets: tuple[TargetAuroc, ...] = field(repr=False)
     """AUROC of every attribute on the held-out images."""
     auroc: float
     """Mean over the attributes that have one; NaN when none has."""
     ci_low: float
     ci_high: float
     """95 % bootstrap interval of the mean, over images."""
-    left_out: Mapping[str, str]
+    left_out: Mapping[str, str] = field(repr=False)
     """Attributes of the table without a head, with the reason."""
     train: int
     """Images trained on."""
     held_out: int
     """Images measured on."""
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...] = field(repr=False)
     """Images that could not be read."""
     split: str
     """The rule by which images are trained on or held out, in a few words."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cfalign.benchmarks.headlined import Headlined
+
 ROWS: tuple[tuple[str, str], ...] = (
     ("validity", "share that lands"),
     ("drop", "drop attained"),
@@ -59,8 +61,8 @@ Estimates = Mapping[str, Estimate]
 """By measure."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Headlined):
     """The benchmark's result."""
 
     methods: Mapping[str, Estimates]

@@ -24,6 +24,7 @@ from cfalign.benchmarks.agreement import (
     spearman,
 )
 from cfalign.benchmarks.detection.options import DetectionOptions
+from cfalign.benchmarks.headlined import Headlined
 
 DETECTORS = (
     "effect",
@@ -113,8 +114,8 @@ class DoseMeans:
     outgoing: float
 
 
-@dataclass(frozen=True)
-class Detection:
+@dataclass(frozen=True, repr=False)
+class Detection(Headlined):
     """The benchmark's result."""
 
     pairs: tuple[AuditedPair, ...]

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from cfalign._figures import style
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.nulls.options import NullsOptions
 
 ZERO = 0.01
@@ -41,8 +42,8 @@ class NullAudit:
         return self.findings > 0 or self.unnamed
 
 
-@dataclass(frozen=True)
-class Nulls:
+@dataclass(frozen=True, repr=False)
+class Nulls(Headlined):
     """The benchmark's result."""
 
     audits: tuple[NullAudit, ...]

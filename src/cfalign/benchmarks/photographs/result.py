@@ -10,6 +10,7 @@ import numpy as np
 
 from cfalign._results import Floats
 from cfalign.benchmarks.agreement import RankCorrelation, mean_of_known, rank_correlation, rmse
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.photographs.plan import PlannedPair
 
 WITHIN = (
@@ -91,8 +92,8 @@ class ConfoundedPair:
     """Whether the effect (mean over seeds) never falls from one dose to the next."""
 
 
-@dataclass(frozen=True)
-class Photographs:
+@dataclass(frozen=True, repr=False)
+class Photographs(Headlined):
     """The benchmark's result."""
 
     pairs: tuple[ConfoundedPair, ...]

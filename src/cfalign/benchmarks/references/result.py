@@ -17,6 +17,7 @@ from cfalign._analysis.statistics import auroc, generator
 from cfalign.benchmarks.agreement import UNDEFINED, Rows, Score, mean_of_known, score_of_groups
 from cfalign.benchmarks.detection.options import DetectionOptions
 from cfalign.benchmarks.detection.result import TRUTHS, USED, AuditedPair, Detection
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.references.options import EMBEDDED, RECOMMENDED, VARIANTS, ReferencesOptions
 from cfalign.benchmarks.references.reference_heads import CHECKS, LOW_IS_BAD, ReferenceHead
 
@@ -85,8 +86,8 @@ class MeasuredReference:
         }
 
 
-@dataclass(frozen=True)
-class References:
+@dataclass(frozen=True, repr=False)
+class References(Headlined):
     """The benchmark's result."""
 
     measured: tuple[MeasuredReference, ...]

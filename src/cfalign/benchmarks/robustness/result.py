@@ -17,6 +17,7 @@ import numpy as np
 from cfalign._analysis.statistics import bootstrap_counts, generator, percentile_interval
 from cfalign._results import Floats
 from cfalign.benchmarks.agreement import Flags, RankCorrelation, Score, rank_correlation
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.robustness.options import CONTROL, RobustnessOptions
 
 HEADLINE = {
@@ -88,8 +89,8 @@ class MethodMeans:
     """``worst_group``, ``gap``, ``effect`` and ``truth`` → mean, low, high."""
 
 
-@dataclass(frozen=True)
-class Robustness:
+@dataclass(frozen=True, repr=False)
+class Robustness(Headlined):
     """The benchmark's result."""
 
     classifiers: tuple[RobustClassifier, ...]

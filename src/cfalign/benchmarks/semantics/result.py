@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfalign._results import Floats
+from cfalign.benchmarks.headlined import Headlined
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class AttributeSemantics:
     """Where the attribute counts as switched off."""
 
 
-@dataclass(frozen=True)
-class Semantics:
+@dataclass(frozen=True, repr=False)
+class Semantics(Headlined):
     """The benchmark's result."""
 
     attributes: tuple[AttributeSemantics, ...]

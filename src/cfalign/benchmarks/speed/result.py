@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from cfalign._runs.codec import plain
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.speed.agreement import LEAST_CHANGE, Agreement
 from cfalign.benchmarks.speed.apart import AUDIT, AUTHORS, BARE, CONTESTANTS, Counted
 from cfalign.benchmarks.speed.counting import Passes
@@ -117,8 +118,8 @@ class LargePart:
     """Of the bare method once for every number of images per pass, and of the authors' package."""
 
 
-@dataclass(frozen=True)
-class Speed:
+@dataclass(frozen=True, repr=False)
+class Speed(Headlined):
     """The benchmark's result."""
 
     embedded: EmbeddedPart

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfalign._figures import style
+from cfalign.benchmarks.headlined import Headlined
 from cfalign.benchmarks.unnamed.options import UnnamedOptions
 
 USED = 0.1
@@ -50,8 +51,8 @@ class UnnamedShortcut:
         return self.target, self.shortcut
 
 
-@dataclass(frozen=True)
-class Unnamed:
+@dataclass(frozen=True, repr=False)
+class Unnamed(Headlined):
     """The benchmark's result."""
 
     rows: tuple[UnnamedShortcut, ...]
