@@ -97,5 +97,5 @@ $(SET_UP_DEV): $(SET_UP)
 $(SET_UP_EXTRAS): pyproject.toml
 	$(call environment,$(EXTRAS))
 	$(PIP_EXTRAS) install hatchling editables
-	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,docs,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv]' onnx keras scikit-learn
+	$(PIP_EXTRAS) install --no-build-isolation -e '.[dev,docs,explore,video,onnx,diffusers,data,heic,dicom,torchvision,timm,hf,xrv,mlflow]' onnx keras scikit-learn
 	@printf '%s' "$(CURDIR)" > $@

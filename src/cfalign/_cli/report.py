@@ -28,6 +28,14 @@ def report(
     positive: flags.Positive = None,
     uncertain: flags.Uncertain = None,
     id_column: flags.IdColumn = None,
+    mlflow: Annotated[
+        bool,
+        typer.Option(
+            "--mlflow",
+            help="Log the run to MLflow too, where MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say; needs the extra "
+            "\\[mlflow].",
+        ),
+    ] = False,
 ) -> None:
     """Write report.html, report.md, report.json and model_card.md of a run again.
 
@@ -39,3 +47,5 @@ def report(
     known = None if table is None else table.read(opened.scores()["image_id"].to_list())
     for kind, path in reports.write(opened, labels=known).items():
         say(f"{kind}: {path}")
+    if mlflow:
+        say(f"mlflow: run {reports.log_to_mlflow(run)}")

@@ -14,10 +14,22 @@ from cfalign.report.correlations import keep_labels
 from cfalign.report.html_page import html
 from cfalign.report.json_record import as_json
 from cfalign.report.markdown_text import markdown
+from cfalign.report.mlflow_run import log_to_mlflow
 from cfalign.report.model_card import model_card
 
 _LOG = logging.getLogger(__name__)
-__all__ = ["Model", "ReportData", "Skipped", "as_json", "html", "load", "markdown", "model_card", "write"]
+__all__ = [
+    "Model",
+    "ReportData",
+    "Skipped",
+    "as_json",
+    "html",
+    "load",
+    "log_to_mlflow",
+    "markdown",
+    "model_card",
+    "write",
+]
 
 
 def write(run: Run | str | Path, *, labels: Labels | None = None) -> dict[str, Path]:
