@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ def _typed(parameter: Any) -> list[str]:
     """A flag with a value that its type takes."""
     if parameter.is_flag:
         return [parameter.opts[0]]
-    choices = getattr(parameter.type, "choices", None)
-    if choices:
-        return [parameter.opts[0], str(choices[-1])]
+    if isinstance(parameter.default, Enum):
+        return [parameter.opts[0], str(parameter.default.value)]
     value = "64" if parameter.max is None else str(parameter.max)
     return [parameter.opts[0], value]
 
