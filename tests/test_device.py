@@ -21,7 +21,7 @@ from cfalign.training.processes import in_processes
 from test_docs import leaves, options_of
 
 META = torch.device("meta")
-COMPUTE_NOTHING = {"merge", "report", "check", "settings", "models list", "models info", "models fetch"}
+COMPUTE_NOTHING = {"compare", "merge", "report", "check", "settings", "models list", "models info", "models fetch"}
 """Commands that read and write files."""
 ON_THE_CPU = {"benchmark speed", "benchmark counterfactuals"}
 """The time of the processor is among their numbers."""
