@@ -49,8 +49,9 @@ types: $(SET_UP_DEV) ## mypy --strict
 docs: $(SET_UP_DEV) ## run the examples in docstrings of public names and in all pages; build the site
 	@$(PY) -m pytest -m docs
 
-site: $(SET_UP_DEV) ## build the documentation into site/, with the report of a demo as its sample (warnings are errors)
+site: $(SET_UP_DEV) ## build the documentation into site/, with the report and the explorer of a demo as samples (warnings are errors)
 	@test -f $(SAMPLE)/report.html || $(VENV)/bin/cfalign demo --out $(SAMPLE)
+	@$(PY) -W ignore docs/explorer_sample.py $(SAMPLE)
 	@NO_MKDOCS_2_WARNING=1 CFALIGN_SAMPLE=$(SAMPLE) $(PY) -m mkdocs build --strict --quiet
 	@echo "The site is in site/: open site/index.html, or serve it with \`$(PY) -m http.server -d site\`."
 

@@ -25,7 +25,7 @@ from cfalign._runs.marks import Opinion, Thing, judgements, read_marks
 from cfalign.datasets import ImageFolder, TensorImages
 
 pytest.importorskip("fastapi", reason="the extra [explore] is not installed")
-testclient = pytest.importorskip("fastapi.testclient", reason="httpx is not installed")
+testclient = pytest.importorskip("fastapi.testclient", reason="httpx2 is not installed")
 
 from cfalign._explorer.app import application  # noqa: E402
 from cfalign._explorer.guard import Guard  # noqa: E402

@@ -90,7 +90,10 @@ def built(into: Path, sample: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (sample / "explorer.html").write_text("<!doctype html><title>explorer</title>")
+    pytest.importorskip("fastapi", reason="the extra [explore] is not installed")
+    import explorer_sample
+
+    explorer_sample.write(cfa.Run(sample), None)
     folder = tmp_path_factory.mktemp("site") / "site"
     done = built(folder, sample)
     assert done.returncode == 0, done.stderr
@@ -165,6 +168,16 @@ def test_the_reference_has_every_public_name(site: Path, room: str) -> None:
 def test_the_reference_has_every_public_room() -> None:
     modules = (name for name in cfa.__all__ if hasattr(getattr(cfa, name), "__path__"))
     assert {"cfalign", *modules} == set(pages.ROOMS)
+
+
+def test_the_sample_of_the_explorer_is_whole_on_its_own(site: Path) -> None:
+    text = (site / "sample" / "explorer.html").read_text(encoding="utf-8")
+    places = set(re.findall(r'<section id="(page-\d+)"', text))
+    assert set(re.findall(r'href="#([^"]*)"', text)) <= places
+    assert len(places) >= 5
+    assert not re.findall(r'(?:href|src)="(?!#|data:)', text)
+    assert "<form" not in text
+    assert "sample/explorer.html" in (site / "sample.html").read_text(encoding="utf-8")
 
 
 def test_equations_are_drawn_without_a_script(site: Path) -> None:
