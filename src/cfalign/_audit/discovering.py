@@ -18,13 +18,14 @@ from cfalign._findings import UnnamedFeature
 from cfalign._heads.reference import Reference
 from cfalign._models.guard import undisturbed
 from cfalign._runs.probes import first_images
-from cfalign._runs.progress import Progress, silent
+from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._runs.record import opened, record
 from cfalign._runs.unnamed import UNNAMED_FOLDER, has_unnamed, read_unnamed
 from cfalign._types import Autoencoder, Classifier
 from cfalign.datasets import open_images
 
 
+@with_bars
 def discover(
     images: Any,
     classifier: Audited,
@@ -35,14 +36,14 @@ def discover(
     options: DiscoveryOptions | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-    progress: Progress = silent,
+    progress: ShowProgress = None,
 ) -> tuple[UnnamedFeature, ...]:
     """What does a classifier react to although no reference head names it? The same as ``audit`` with ``discovery``
     finds, without its other steps.
 
     Args:
-        images: at least 64, as for ``audit``: a folder, the spec of a data set, a tensor [n, c, h, w] in [0, 1], or an
-            image source.
+        images: at least 64, as for ``audit``: a folder, the spec of a data set, a torch data set or loader, a tensor
+            [n, c, h, w] in [0, 1], or an image source.
         classifier: what is audited, one or several, or compositions. No gradient is needed: black boxes are as good.
         autoencoder: any object with ``encode`` and ``decode``.
         reference: the heads of what is known; other ones than those of the classifier. The judge of a ``Reference``
@@ -52,7 +53,7 @@ def discover(
         seed: draws the order of the images, random directions and resamples; that of the audit.
         out: a folder that keeps the pictures of the features, and what ``name_feature`` learns from; it is read where
             it holds this very search. Without it ``files`` and ``difference`` are empty.
-        progress: called with (stage, done, total).
+        progress: True shows bars; a function is called with (stage, done, total).
 
     Returns the features, those of each audited head by number, whether they count (``found``) or not. Paths are
     relative to ``out``. Raises BadInput for too few images and where the reference is the classifier itself, and
@@ -67,7 +68,7 @@ def discover(
     >>> feature.audited, feature.number, feature.n, len(feature.highest)
     ('big_lips_from_eyeglasses:big_lips', 1, 40, 4)
     """
-    chosen = options or DiscoveryOptions()
+    progress, chosen = told_to(progress), options or DiscoveryOptions()
     chosen = replace(chosen, features=max(1, chosen.features))
     every = AuditOptions(seed=seed, discovery=chosen)
     every = replace(every, search=settled(every.search, autoencoder))
