@@ -60,6 +60,8 @@ def open_torch(source: Any, *, size: int | None, names: Sequence[str]) -> tuple[
         _refuse_sampler(source)
         if source.collate_fn not in (default_collate, default_convert):
             prepare = _Collated(source.collate_fn, tuple(names))
+        if type(source.sampler) is RandomSampler:
+            _LOG.info("The DataLoader shuffles; its images are read in the order of its data set.")
         source = source.dataset
     if isinstance(source, (DataLoader, IterableDataset)):
         return _held(source, size=size, names=names)
@@ -81,8 +83,6 @@ def _refuse_sampler(loader: DataLoader[Any]) -> None:
                 f"The DataLoader draws its images by {kind.__name__}, which may leave some out or repeat them; give "
                 "its data set (loader.dataset), or torch.utils.data.Subset(loader.dataset, indices)."
             )
-        if kind is RandomSampler:
-            _LOG.info("The DataLoader shuffles; its images are read in the order of its data set.")
 
 
 @dataclass(frozen=True)
