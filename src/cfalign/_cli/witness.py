@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from cfalign._cli.conflicts import typed
+from cfalign._cli.conflicts import command_of, typed
 from cfalign._cli.output import complain, show_command
 from cfalign._errors import BadInput
 from cfalign._findings import Witness
@@ -21,6 +21,8 @@ from cfalign.training import ClassifierTraining, second
 from cfalign.training.classifier import learnable
 from cfalign.training.output_folder import recorded_options
 
+_OF_THE_FOLDER = ("out", "fresh")
+"""Flags of an audit that say where its run lies."""
 _NOT_REPEATED = ("out", "fresh", "reference", "judge")
 """Flags of an audit that the same audit against a witness is not given again."""
 _OF_THE_TABLE = ("images", "labels", "id_column", "bit_depth")
@@ -61,9 +63,11 @@ def given_flags(context: typer.Context) -> dict[str, GivenFlag]:
 
 
 def typed_command(context: typer.Context) -> list[str]:
-    """The command that the user typed, word by word, with the names of its flags written out."""
-    words = [word for flag in given_flags(context).values() for word in flag.words()]
-    return ["cfalign", *context.command_path.split()[1:], *words]
+    """The command that the user typed, word by word, with the names of its flags written out; but for where the run
+    lies, so that the same run has the same record everywhere.
+    """
+    words = [word for name, flag in given_flags(context).items() if name not in _OF_THE_FOLDER for word in flag.words()]
+    return ["cfalign", *command_of(context).split(), *words]
 
 
 def offer(run: Run, labels: Labels | None, *, given: Given, shape: tuple[int, int]) -> None:

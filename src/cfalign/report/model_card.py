@@ -96,7 +96,8 @@ def _not_measured(data: ReportData) -> list[str]:
 def _repeat(data: ReportData) -> str:
     words = data.given.get("command")
     if isinstance(words, list) and words:
-        return f"```sh\n{shlex.join(map(str, words))}\n```"
+        again = shlex.join([*map(str, words), "--out", f"{data.run_dir}-again"])
+        return f"```sh\n{again}\n```"
     return (
         f"The command was not recorded; settings, seed and hashes stand in {code(str(data.run_dir / 'run.json'))}. "
         f"Version: {escape(', '.join(f'{k} {v}' for k, v in data.versions.items()))}."
