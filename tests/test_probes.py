@@ -22,6 +22,7 @@ import worlds
 from cfalign._errors import ModelWarning, RunMismatch
 from cfalign._models.fingerprint import fingerprint
 from cfalign._models.probe_images import probe_images
+from cfalign._runs.marks import add_mark, mark, read_marks
 from cfalign._runs.probes import changed_answers, probe
 
 NET = worlds.LinearHeads(worlds.SHORTCUT)
@@ -333,10 +334,14 @@ def test_fresh_keeps_heads_that_were_named_also_where_the_run_itself_takes_them(
     head.mkdir(parents=True)
     (head / "model.py").write_text("from worlds import heads\n")
     (head / "classifier.safetensors").write_bytes(b"weights")
+    marked = mark("relation", ["friendly", "wearing_hat"], "spurious", user="ana")
+    add_mark(tmp_path / "run", marked)
     taken = ("--reference", "run/named/ruler/model.py:heads", "--fresh")
     ended = worlds.cfalign(*given, *taken, folder=tmp_path)
     assert ended.code == 0, ended.err
     assert "run/named stays: heads that were made of unnamed features (ruler)." in ended.err
+    assert "run/marks.jsonl stays: marks of people" in ended.err
+    assert read_marks(tmp_path / "run") == (marked,)
     assert (head / "classifier.safetensors").read_bytes() == b"weights"
     assert cfa.Run(tmp_path / "run").record()["given"]["reference"] == "run/named/ruler/model.py:heads"
     again = worlds.cfalign(*given, *taken[:-1], folder=tmp_path)

@@ -18,6 +18,7 @@ from cfalign._errors import BadInput, heard
 from cfalign._figures.plots.pixels import save_png
 from cfalign._runs.bars import on_console
 from cfalign._runs.codec import as_json, write_json, written
+from cfalign._runs.marks import MARKS
 from cfalign._runs.record import discard
 from cfalign._runs.unnamed import NAMED
 
@@ -47,6 +48,8 @@ def start_again(out: Path, *, kept: Path | None = None) -> None:
     heads = sorted(path.name for path in (out.expanduser() / NAMED).glob("*") if path.is_dir())
     if heads:
         complain(f"{out / NAMED} stays: heads that were made of unnamed features ({', '.join(heads)}).")
+    if (out.expanduser() / MARKS).is_file():
+        complain(f"{out / MARKS} stays: marks of people, which will be about the new run.")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from cfalign import __version__
 from cfalign._errors import BadInput, BadModel, ModelWarning, RunMismatch, StorageFailed, warn
 from cfalign._models.fingerprint import UNKNOWN, fingerprint
 from cfalign._runs.codec import as_json, damaged, read_json, write_json
+from cfalign._runs.marks import MARKS
 from cfalign._runs.probes import changed_answers, probe
 from cfalign._runs.progress import Progress
 from cfalign._runs.run import SCHEMA, Run
@@ -50,6 +51,8 @@ WRITTEN = (
     "model_card.md",
 )
 """The folders and files of a run, but for ``run.json``."""
+STAYS = (NAMED, MARKS)
+"""What people made of a run, which outlives it: heads of unnamed features, and marks."""
 AGAIN = "Give another --out, or remove that folder to start again (--fresh does so where a command has it)."
 
 
@@ -175,7 +178,7 @@ def remember(run: Run, given: Mapping[str, Any]) -> None:
 def _occupied(run: Run) -> bool:
     """Whether there is a run to resume. Raises BadInput when the folder holds something else."""
     try:
-        names = [name for name in os.listdir(run.path) if not name.startswith(".") and name != NAMED]
+        names = [name for name in os.listdir(run.path) if not name.startswith(".") and name not in STAYS]
     except FileNotFoundError:
         return False
     except NotADirectoryError:
@@ -191,7 +194,7 @@ def _occupied(run: Run) -> bool:
 
 
 def discard(out: str | Path) -> None:
-    """Remove the run in the folder ``out``, but for heads that were made of its unnamed features (``named``).
+    """Remove the run in the folder ``out``, but for what people made of it (``STAYS``).
 
     Raises BadInput when it holds no run, or something else beside it.
     """
@@ -200,7 +203,7 @@ def discard(out: str | Path) -> None:
         return
     if "schema" not in read_json(run.path / "run.json"):
         raise BadInput(f"--fresh: the run.json in {run.path} is not one of cfalign; remove the folder yourself.")
-    others = (p.name for p in sorted(run.path.iterdir()) if p.name not in (*KINDS, *WRITTEN, NAMED, "run.json"))
+    others = (p.name for p in sorted(run.path.iterdir()) if p.name not in (*KINDS, *WRITTEN, *STAYS, "run.json"))
     if other := next((name for name in others if not name.startswith(".")), None):
         raise BadInput(f"--fresh: {run.path} holds {other!r}, which is no part of a run; move it away.")
     _clear(run)
