@@ -104,6 +104,8 @@ def crawled(visitor: testclient.TestClient, start: str) -> dict[str, str]:
 def test_every_link_leads_somewhere(run: cfa.Run, hand: AtHand) -> None:
     cfa.report.write(run)
     seen = crawled(client(run, hand=hand), "/run/")
+    pages = {address: text for address, text in seen.items() if text and "/report" not in address}
+    assert all("What next" in text for text in pages.values())
     kinds = {urlsplit(address).path.rpartition("/")[2] for address in seen}
     assert kinds >= {"", "effects", "matrix", "try", "marks", "cell", "walk", "image", "frame", "original", "report"}
 

@@ -74,7 +74,16 @@ def add(app: FastAPI, site: Site) -> None:
         bases = [_row_of(row) for row in rows.sort("base").iter_rows(named=True)]
         original = link(f"/{key}/original", image=id) if one.live else None
         original = original or _kept_original(one, id, [base["base"] for base in bases])
-        return site.page(request, "image.html.j2", one=one, tab="", id=id, bases=bases, original=original)
+        return site.page(
+            request,
+            "image.html.j2",
+            one=one,
+            tab="",
+            id=id,
+            bases=bases,
+            original=original,
+            next_steps=[("Its rows in a terminal, with the answers of every head", _rows_of_image(one, id))],
+        )
 
     @app.get("/{key}/walk")
     def walk(request: Request, key: str, image: str, base: str, head: str = "") -> Response:
@@ -99,8 +108,20 @@ def add(app: FastAPI, site: Site) -> None:
             heads=_heads(found),
             steps=_steps(one, image, base, made),
             track=json.dumps(_track(made)) if made else "",
-            next_steps=[("How the models are brought along", _with_models(one))] if not one.live else [],
+            next_steps=_after_walk(one, base, head),
         )
+
+
+def _rows_of_image(one: Shelved, image: str) -> list[str]:
+    quoted = image.replace("'", "''")
+    return ["cfalign", "query", str(one.path), "--where", f"image_id = '{quoted}'"]
+
+
+def _after_walk(one: Shelved, base: str, head: str) -> list[tuple[str, list[str]]]:
+    """All images of the cell on one sheet; without models first how they are brought along."""
+    sheet = [*_query(one.run, base, head or base), "--sheet", "sheet.png"]
+    steps = [("More images of this kind on one sheet", sheet)]
+    return steps if one.live else [("How the models are brought along", _with_models(one)), *steps]
 
 
 def _query(run: Run, base: str, head: str) -> list[str]:

@@ -27,7 +27,9 @@ def add(app: FastAPI, site: Site) -> None:
         only = list(site.shelf.runs)
         if len(only) == 1:
             return RedirectResponse(f"/{only[0]}/")
-        return site.page(request, "runs.html.j2")
+        paths = [str(one.path) for one in site.shelf.runs.values()]
+        compared = ["cfalign", "compare", paths[0], paths[-1]]
+        return site.page(request, "runs.html.j2", next_steps=[("What changed, in a terminal", compared)])
 
     @app.get("/{key}/")
     def overview(request: Request, key: str) -> Response:

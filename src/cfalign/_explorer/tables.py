@@ -46,7 +46,15 @@ def add(app: FastAPI, site: Site) -> None:
         part = rows[max(start, 0) : max(start, 0) + _ROWS]
         more = start + _ROWS if start + _ROWS < len(rows) else None
         return site.page(
-            request, "effects.html.j2", one=one, tab="effects", rows=part, many=len(rows), asked=asked, more=more
+            request,
+            "effects.html.j2",
+            one=one,
+            tab="effects",
+            rows=part,
+            many=len(rows),
+            asked=asked,
+            more=more,
+            next_steps=[("Start a file of what is fine, for a person to go through", _started(one))],
         )
 
     @app.get("/{key}/matrix")
@@ -67,7 +75,14 @@ def add(app: FastAPI, site: Site) -> None:
             orders=_ORDERS,
             find=find,
             left_out=left_out,
+            next_steps=[
+                ("The same with the images of every finding on one page", ["cfalign", "report", str(one.path)])
+            ],
         )
+
+
+def _started(one: Shelved) -> list[str]:
+    return ["cfalign", "check", str(one.path), "--write", "relations.toml"]
 
 
 @dataclass(frozen=True)

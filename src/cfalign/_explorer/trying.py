@@ -53,7 +53,7 @@ def add(app: FastAPI, site: Site) -> None:
             refused=refused,
             shown=_SHOWN,
             models=["cfalign", "explore", str(one.path), "--classifier", "MODEL", "--autoencoder", "FOLDER"],
-            next_steps=_next(str(one.path), text),
+            next_steps=_next(str(one.path), text or base or one.audited[0]),
         )
 
     @app.get("/{key}/trial")
@@ -65,7 +65,5 @@ def add(app: FastAPI, site: Site) -> None:
 
 
 def _next(run: str, text: str) -> list[tuple[str, list[str]]]:
-    if not text:
-        return []
     words = ["cfalign", "audit", "--classifier", "MODEL", "--bases", text, "--out", f"{run}-composed"]
-    return [("A whole audit of the composition, with the images and models of this run", words)]
+    return [("A whole audit of a composition, with the images and models of this run", words)]
