@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from cfalign._figures import style
 from cfalign._figures import svg as figures
+from cfalign._findings import Witness
 from cfalign._results import Outcome, StartsAt
 from cfalign.report import basis, cautions, image_grid, unnamed, verdict, where, wording
 from cfalign.report.answer import answer
@@ -60,6 +61,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "headlines": [
             (f, whole(s)) for f, s in zip(data.conclusions.findings, verdict.sentences(data, code), strict=True)
         ],
+        "by_judge": any(f.witness is Witness.JUDGE for f in data.conclusions.findings),
         "no_finding": verdict.no_finding(data),
         "cautions": [with_code(c) for c in cautions.cautions(data, code)],
         "blocks": blocks,
