@@ -138,6 +138,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(BadInput, match="holds no JSON object"):
         run.record()
+    (tmp_path / "run.json").write_text('{"schema": 2}')
     for read in (run.matrix, run.cells, run.effects, run.gaps, run.findings, run.relations, run.conclusions):
         with pytest.raises(BadInput, match=r"did not end"):
             read()
