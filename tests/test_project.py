@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +104,52 @@ def test_the_readme_shows_the_two_commands_first() -> None:
     first = re.search(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
     assert first is not None
     assert [line.split("#")[0].strip() for line in first.group(1).splitlines()] == ["make demo", "make test"]
+
+
+BARE = """
+import re, sys
+from importlib import metadata
+
+def needed(name, seen):
+    name = re.sub("[-_.]+", "-", name).lower()
+    if name in seen:
+        return
+    try:
+        wanted = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return
+    seen.add(name)
+    for one in wanted:
+        if "extra ==" not in one:
+            needed(re.match("[A-Za-z0-9._-]+", one)[0], seen)
+
+there = set()
+needed("cfalign", there)
+hidden = {
+    module for module, owners in metadata.packages_distributions().items()
+    if not {re.sub("[-_.]+", "-", owner).lower() for owner in owners} & there
+}
+for module in hidden:
+    sys.modules[module] = None
+from cfalign._cli import main
+sys.argv = ["cfalign", *sys.argv[1:]]
+main()
+"""
+
+
+def _bare(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command in this environment as it would be without any extra: other packages cannot be imported."""
+    return subprocess.run([sys.executable, "-c", BARE, *words], capture_output=True, text=True)
+
+
+def test_without_any_extra_the_command_line_is_there() -> None:
+    ended = _bare("--help")
+    assert ended.returncode == 0, ended.stderr
+    assert "explore" in ended.stdout
+
+
+def test_a_command_that_needs_an_extra_says_which(tiny_run: cfalign.Run) -> None:
+    ended = _bare("explore", str(tiny_run.path), "--no-browser", "--port", "0")
+    assert ended.returncode == 2
+    assert 'pip install "cfalign[explore]"' in ended.stderr
+    assert "Traceback" not in ended.stderr

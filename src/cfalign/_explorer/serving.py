@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 
 from cfalign._errors import BadInput
-from cfalign._explorer.guard import LOOPBACK, Guard
 from cfalign._explorer.shelf import Shelf
 from cfalign._models.extras import imported
 
@@ -18,7 +17,8 @@ def serve(shelf: Shelf, *, host: str, port: int, ready: Callable[[str], None]) -
     """
     imported("fastapi", extra="explore")
     uvicorn = imported("uvicorn", extra="explore")
-    from cfalign._explorer.app import application
+    from cfalign._explorer.app import application  # needs what the extra brings, as the guard does
+    from cfalign._explorer.guard import Guard
 
     guard = Guard.of(host)
     listening = _listening(host, port)
@@ -37,7 +37,7 @@ def _listening(host: str, port: int) -> socket.socket:
         found.bind((host, port))
     except (OSError, OverflowError) as error:
         found.close()
-        where = "this machine" if host in LOOPBACK else f"the host {host!r}"
+        where = "this machine" if host in ("127.0.0.1", "localhost", "::1") else f"the host {host!r}"
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(
             f"Cannot listen at port {port} of {where}: {reason.lower()}. Give another --port (0 takes a free one) or "
