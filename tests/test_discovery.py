@@ -265,7 +265,7 @@ def test_check_tells_of_what_has_no_name(run: Run, tmp_path: Path) -> None:
     ended = worlds.cfalign("check", run.path, "--max-effect", 1, folder=tmp_path)
     assert ended.code == 0
     assert "unnamed feature: concept -> unnamed 1 " in ended.out
-    assert "No limit holds a feature that has no name: `cfalign name` gives it one." in ended.out
+    assert "no limit holds it until it has a name (cfalign name)" in ended.out
 
 
 def test_the_report_shows_it_and_asks_what_it_is(run: Run) -> None:

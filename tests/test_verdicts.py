@@ -184,7 +184,6 @@ def test_text_and_json_say_the_same() -> None:
         "Baseline runs/released",
         "1 of 4 effects are unexpected (limit 0.15 where none is named).",
         "unnamed feature",
-        "No limit holds a feature that has no name",
     ]
     content = json.loads(written_as(told("hat"), Format.JSON))
     assert [one["relation"] for one in content["unexpected"]] == ["net:young -> hat"]

@@ -6,7 +6,6 @@ from cfalign._cli.verdicts.told import Told, feature_name, feature_numbers, numb
 
 SHOWN = 5
 """Relations without a number that are named."""
-NAMELESS = "No limit holds a feature that has no name: `cfalign name` gives it one."
 
 
 def text(told: Told) -> str:
@@ -19,7 +18,6 @@ def text(told: Told) -> str:
     lines += [told.against] if told.against else []
     lines.append(told.summary)
     lines += [f"unnamed feature: {feature_name(one)}  {feature_numbers(one)}" for one in told.unnamed]
-    lines += [NAMELESS] if told.unnamed else []
     return "\n".join(lines)
 
 
