@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from html import unescape
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -462,6 +466,23 @@ def test_a_port_that_is_taken_is_told(run: cfa.Run) -> None:
             serve(Shelf([(run, None)]), host="127.0.0.1", port=taken.getsockname()[1], ready=lambda _: None)
     with pytest.raises(BadInput, match="Cannot listen"):
         serve(Shelf([(run, None)]), host="203.0.113.1", port=0, ready=lambda _: None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_the_command_serves_until_it_is_interrupted(run: cfa.Run) -> None:
+    command = [sys.executable, "-m", "cfalign", "explore", str(run.path), "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = re.search(r"http://\S+", server.stdout.readline())
+        assert address is not None
+        try:
+            page = urlopen(address[0]).read().decode()
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, complaints = server.communicate()
+    assert "What does friendly react to?" in page.replace("\n", "")
+    assert server.returncode == 0, complaints
+    assert "Traceback" not in complaints
 
 
 def test_a_run_that_is_not_finished_is_no_book_for_the_shelf(tmp_path: Path) -> None:

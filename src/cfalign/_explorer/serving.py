@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from cfalign._errors import BadInput
 from cfalign._explorer.shelf import Shelf
@@ -26,7 +27,8 @@ def serve(shelf: Shelf, *, host: str, port: int, ready: Callable[[str], None]) -
     where = f"http://{name}:{listening.getsockname()[1]}/"
     ready(where if guard.token is None else f"{where}?token={guard.token}")
     settings = uvicorn.Config(application(shelf, guard), log_level="warning", server_header=False)
-    uvicorn.Server(settings).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how a person ends it
+        uvicorn.Server(settings).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -35,6 +37,7 @@ def _listening(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen()  # who comes before the server is up waits, and is not refused
     except (OSError, OverflowError) as error:
         found.close()
         where = "this machine" if host in ("127.0.0.1", "localhost", "::1") else f"the host {host!r}"
