@@ -53,7 +53,7 @@ site: $(SET_UP_DEV) ## build the documentation into site/, with the report and t
 	@test -f $(SAMPLE)/report.html || $(VENV)/bin/cfalign demo --out $(SAMPLE)
 	@$(PY) -W ignore docs/explorer_sample.py $(SAMPLE)
 	@NO_MKDOCS_2_WARNING=1 CFALIGN_SAMPLE=$(SAMPLE) $(PY) -m mkdocs build --strict --quiet
-	@echo "The site is in site/: open site/index.html, or serve it with \`$(PY) -m http.server -d site\`."
+	@echo "The site is in site/: serve it with \`$(PY) -m http.server -d site\`; opened as a file, site/index.html has all but the search."
 
 embedded: $(SET_UP) ## render, train and measure the embedded models anew from their recorded recipe
 	@$(PY) -m cfalign.training.recipes.embedded $(ARGS)
