@@ -22,7 +22,7 @@ from cfalign._audit.discovering import discover
 from cfalign._audit.options import AuditOptions
 from cfalign._discovery.discovery import Discovery, discover_in
 from cfalign._discovery.landscape import Heads, Landscape
-from cfalign._discovery.naming import labelled, name_feature
+from cfalign._discovery.naming import labelled, name_feature, scale_logits
 from cfalign._discovery.options import FEWEST, DiscoveryOptions
 from cfalign._discovery.walks import Line
 from cfalign._errors import BadInput, RunMismatch
@@ -30,10 +30,12 @@ from cfalign._findings import UnnamedFeature
 from cfalign._heads.composition import head
 from cfalign._heads.panel import panel
 from cfalign._heads.reference import Reference
+from cfalign._models.weights import save_weights
 from cfalign._regions.options import RegionOptions
 from cfalign._runs.run import Run
 from cfalign.autoencoders import informed
 from cfalign.classifiers import JoinedClassifier, black_box, load
+from cfalign.classifiers.attribute_network import AttributeNetwork
 from cfalign.datasets import TensorImages, grouped
 from cfalign.report import unnamed
 
@@ -434,6 +436,28 @@ def test_examples_of_a_feature_differ_in_it_alone(run: Run) -> None:
     np.testing.assert_allclose(ends[:, 1:].mean(axis=0), wanted, atol=0.2)
     middle = (low + high) / 2
     assert ((ends[:, 1:] > middle) == (np.array(wanted) > middle)).all()
+
+
+def test_logits_of_a_name_are_scaled_to_typical_images_of_both_kinds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat([1.0, 0.0, np.nan], [30, 30, 10])
+    light = np.where(values == 1, 0.9, 0.1) + 0.05 * rng.standard_normal(70)
+    pixels = torch.from_numpy(light).float().clamp(0, 1)[:, None, None, None].expand(70, 3, 16, 16)
+    images = TensorImages(pixels.contiguous())
+    network = AttributeNetwork(["light"], size=16, widths=(4,), hidden=0).eval()
+    torch.nn.init.constant_(network.features[0].weight, 0.1)  # type: ignore[arg-type]
+    torch.nn.init.constant_(network.head[-1].weight, 2.0)  # type: ignore[arg-type]
+    file = tmp_path / "classifier.safetensors"
+    save_weights(file, network, network.config)
+    before = load(str(file)).logits(pixels)[:, 0].detach().double().numpy()
+    for _ in range(2):  # scaled once more, it stays the same
+        scale_logits(file, images, values)
+        after = load(str(file)).logits(pixels)[:, 0].detach().double().numpy()
+        for kind, score in ((1, 0.95), (0, 0.05)):
+            assert np.median(after[values == kind]) == pytest.approx(np.log(score / (1 - score)), abs=1e-3)
+    assert (np.argsort(after) == np.argsort(before)).all()
+    scale_logits(file, images, 1 - values)  # the wrong way round
+    np.testing.assert_array_equal(load(str(file)).logits(pixels)[:, 0].detach().double().numpy(), after)
 
 
 @pytest.mark.slow

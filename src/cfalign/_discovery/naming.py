@@ -3,24 +3,37 @@
 Both are trained on images of the run. Those that were walked to the high end of the feature have it, those that were
 walked to the low end have not, and all else is equal in them; the images themselves count by the end that they lie
 nearer to.
+
+Walked images lie far from the border between both kinds, so a network learns a steep one: a step across it would count
+as switching the feature off, though most of the feature is still there. Therefore the logits are scaled afterwards: a
+typical image that has the feature scores 0.95, a typical one that has it not 0.05.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
+from cfalign._counterfactuals.batch import float64
 from cfalign._errors import BadInput
 from cfalign._findings import UnnamedFeature
+from cfalign._heads.scoring import respond
+from cfalign._models.weights import read_weights, save_weights
 from cfalign._results import Floats
 from cfalign._runs.codec import damaged
 from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._runs.run import Run
 from cfalign._runs.unnamed import JUDGE, MATERIAL, NAMED, folder_of
+from cfalign.classifiers.attribute_network import AttributeNetwork
+from cfalign.classifiers.by_spec import load
+from cfalign.classifiers.wrapped_classifier import WrappedClassifier
 from cfalign.datasets import Labels, TensorImages, target_name
 from cfalign.datasets.labels import Leftover
 from cfalign.training import ClassifierTraining, second, train_classifier
@@ -28,6 +41,9 @@ from cfalign.training.classifier import ClassifierReport
 
 UNSURE = 0.25
 """Standard deviations around the border between both kinds of images, in which an image counts as neither."""
+TYPICAL = math.log(0.95 / 0.05)
+"""The logit of a typical image that has the feature."""
+BATCH = 256
 STEPS, WIDTHS = 250, (16, 32, 64, 96)
 """A small network is enough for one feature."""
 SOURCE = "image"
@@ -96,6 +112,8 @@ def name_feature(
     head = train_classifier(images, labels, out=folder, options=options, progress=progress)
     witness = replace(second(options), half="all")
     judge = train_classifier(images, labels, out=folder / JUDGE, options=witness, progress=progress)
+    for report in (head, judge):
+        scale_logits(report.weights, images, labels.column(target))
     return NamedFeature(target, folder, feature, head, judge)
 
 
@@ -144,6 +162,29 @@ def _material(run: Run, feature: UnnamedFeature, target: str) -> tuple[TensorIma
         ignored_columns={},
     )
     return TensorImages(pictures.flatten(0, 1).float() / 255, list(ids)), labels
+
+
+@torch.no_grad()
+def scale_logits(weights: Path, images: TensorImages, values: Floats) -> None:
+    """Scale the logits of a head of one target: the medians of both kinds of images become logit(0.95) and logit(0.05).
+
+    ``values``: 1, 0 or NaN, [image]. The order of images stays. A head that tells both kinds the wrong way round, or
+    not at all, stays as it is. Scaled once more, it stays the same.
+    """
+    head = load(weights)
+    assert isinstance(head, WrappedClassifier)
+    network = head.module
+    assert isinstance(network, AttributeNetwork)
+    logits = float64(respond(images.load(range(len(images.ids))).images, [head], batch=BATCH)[:, 0])
+    low, high = (float(np.median(logits[values == kind])) for kind in (0, 1))
+    if not high > low:
+        return
+    factor = 2 * TYPICAL / (high - low)
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.mul_(factor)
+    last.bias.mul_(factor).sub_(factor * (low + high) / 2)
+    save_weights(weights, network, read_weights(weights, kind="classifier")[1])
 
 
 def labelled(places: Floats, spread: Floats) -> Floats:
