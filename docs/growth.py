@@ -4,7 +4,7 @@
     python docs/growth.py images bases    # only these
 
 Every audit runs in a process of its own with one thread. Time is that of the processor, so that other programs disturb
-it little; only of several workers it is the time on the clock. ``python docs/measurements.py`` makes the page.
+it little. ``python docs/measurements.py`` makes the page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cfalign.classifiers.attribute_network import AttributeNetwork
 
 RECORD = Path(__file__).resolve().parent / "measurements" / "growth.json"
 FOUR = ("eyeglasses", "smiling", "bangs", "male")
-IMAGES, BASES, SIDES, WORKERS = (100, 400, 1600, 6400), (1, 4, 13, 38), (64, 128, 256), (1, 2)
+IMAGES, BASES, SIDES = (100, 400, 1600, 6400), (1, 4, 13, 38), (64, 128, 256)
 FEW, REPEATS = 200, 5
 
 
@@ -52,7 +52,6 @@ def main(parts: Sequence[str]) -> None:
         "images": images,
         "bases": bases,
         "side": sides,
-        "workers": workers,
     }
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     for part in parts or list(known):
@@ -91,12 +90,6 @@ def sides() -> dict[str, float]:
     found = {side: pass_of(side) for side in SIDES}
     numbers = {f"side_{side}_milliseconds": milliseconds for side, milliseconds in found.items()}
     return numbers | {"side_exponent": exponent(SIDES, list(found.values()))}
-
-
-def workers() -> dict[str, float]:
-    """The same audit, its images divided among workers; seconds on the clock, with their start."""
-    numbers = {f"workers_{count}_seconds": clocked(count) for count in WORKERS}
-    return numbers | {"workers_gain": numbers["workers_1_seconds"] / numbers["workers_2_seconds"]}
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
@@ -149,32 +142,6 @@ def write_faces(count: int, folder: Path) -> Path:
     return folder
 
 
-def clocked(count: int) -> float:
-    """Seconds of an audit of the demo's faces by so many processes, and of the process that puts them together."""
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_faces(1600, place / "faces")
-        began = time.perf_counter()
-        if count > 1:
-            jobs = [_begun("--part", folder, f"{number}/{count}") for number in range(count)]
-            for job in jobs:
-                job.wait()
-        _run("--part", folder, "0/1")
-        return time.perf_counter() - began
-
-
-def one_part(folder: str, part: str) -> None:
-    """One part of the audit in a folder."""
-    torch.set_num_threads(1)
-    number, of = (int(one) for one in part.split("/"))
-    faces = Path(folder) / "faces"
-    classifier, autoencoder = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
-    engine = cfa.engines.Local(part=cfa.engines.Part(number, of))
-    options = AuditOptions(limit=1600)
-    with cfa.engines.using(engine):
-        cfa.audit(faces, classifier, autoencoder=autoencoder, bases=FOUR, options=options, out=Path(folder) / "run")
-
-
 def _begun(*given: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", __file__, *given]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -192,7 +159,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["--one", given]:
             print(json.dumps(vars(one_audit(**json.loads(given)))))
-        case ["--part", folder, part]:
-            one_part(folder, part)
         case parts:
             main(parts)

@@ -34,6 +34,7 @@ ORDER = (
     "rectify",
     "fig8",
     "paper",
+    "growth",
 )
 """Names of the records, as the page shows them."""
 START, END = "<!-- measured: written by docs/measurements.py -->", "<!-- end of measured -->"
