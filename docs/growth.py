@@ -53,6 +53,8 @@ def main(parts: Sequence[str]) -> None:
         "bases": bases,
         "side": sides,
     }
+    if unknown := [part for part in parts if part not in known]:
+        raise SystemExit(f"There is no part {unknown[0]!r}; expected some of {', '.join(known)}.")
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     for part in parts or list(known):
         record["numbers"] |= known[part]()
@@ -115,7 +117,9 @@ def pass_of(side: int) -> float:
 def apart(count: int, heads: Sequence[str], *, limit: int) -> Cost:
     """``one_audit`` in a fresh process of one thread."""
     given = json.dumps({"count": count, "heads": list(heads), "limit": limit})
-    return Cost(**json.loads(_run("--one", given)))
+    command = [sys.executable, "-W", "ignore", __file__, "--one", given]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return Cost(**json.loads(said.splitlines()[-1]))
 
 
 def one_audit(count: int, heads: Sequence[str], limit: int) -> Cost:
@@ -140,19 +144,6 @@ def write_faces(count: int, folder: Path) -> Path:
         for row, face in zip(rows.tolist(), pixels, strict=True):
             Image.fromarray(face).save(folder / f"{row:06d}.png")
     return folder
-
-
-def _begun(*given: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", __file__, *given]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def _run(*given: str) -> str:
-    job = _begun(*given)
-    said, _ = job.communicate()
-    if job.returncode:
-        raise SystemExit(f"{' '.join(given)} failed.")
-    return said.strip().splitlines()[-1] if said.strip() else ""
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ UNSURE = 0.25
 TYPICAL = math.log(0.95 / 0.05)
 """The logit of a typical image that has the feature."""
 BATCH = 256
+"""Images per pass, when logits are measured."""
 STEPS, WIDTHS = 250, (16, 32, 64, 96)
 """A small network is enough for one feature."""
 SOURCE = "image"
