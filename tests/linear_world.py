@@ -156,7 +156,7 @@ def measured_rows(
                 base_after=point.scores[at, column],
                 before=before[at],
                 after=point.scores[at],
-                null=point.control_scores[at],
+                null=walked.null(point, before)[at],
             )
         )
     return rows

@@ -17,6 +17,7 @@ from cfalign._audit import consulting
 from cfalign._audit.audit import audit
 from cfalign._audit.bank import COLUMNS, Bank, bank, load_bank
 from cfalign._audit.chunk import pixels
+from cfalign._audit.consulting import ENDS
 from cfalign._audit.options import AuditOptions
 from cfalign._counterfactuals.options import EstimateOptions, SearchOptions
 from cfalign._errors import BadInput, BadModel, RunMismatch
@@ -249,6 +250,10 @@ def test_images_in_a_bank_are_the_ones_scored(made: Bank) -> None:
         assert len(tensors[key]) == len(walked)
         scores = torch.sigmoid(module(pixels(tensors[key]))).detach().numpy()
         kept = walked.select([f"{column}.{t}" for t in worlds.TARGETS]).to_numpy()
+        if column in ENDS:
+            before = walked.select([f"before.{t}" for t in worlds.TARGETS]).to_numpy()
+            share = walked[ENDS[column]] / walked.select(pl.max_horizontal(*ENDS.values())).to_series()
+            scores = before + share.fill_nan(1.0).to_numpy()[:, None] * (scores - before)
         np.testing.assert_allclose(scores, kept, atol=0.02)
         assert np.abs(scores - kept).mean() < 0.005
     assert len(tensors["originals"]) == len(tensors[made.start]) == OPTIONS.chunk
@@ -294,7 +299,7 @@ def test_where_walks_start_at_the_image_a_bank_keeps_and_scores_it_once(
         assert run.start is made.run.start
         files = [tuple(s["files"]) for f in run.findings() for s in f["samples"]]
         assert set(files) == {run.start.pictures}
-        pairs = len(rows.filter(pl.col("lambda").is_not_nan())) * len(COLUMNS)
+        pairs = len(rows.filter(pl.col("lambda").is_not_nan())) * len(set(COLUMNS.values()))
         assert scored[name] == pairs + len(scores) * (1 if name == "gated" else 2)
     assert "reconstructions" not in load_bank(tmp_path / "gated").tensors
     assert (load_bank(tmp_path / "gated").start, load_bank(tmp_path / "dropped").start) == (

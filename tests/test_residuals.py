@@ -186,9 +186,9 @@ def test_a_chunk_walks_as_single_images_do(residual: Residual) -> None:
     alone = cfa.latent_shift(IMAGES, CLF["a"], autoencoder=AE, options=settings.search)
     torch.testing.assert_close(pool.counterfactual.ends.images, alone.images, atol=1e-9, rtol=0)
     walked = np.flatnonzero(pool.counterfactual.ends.walked)
-    scores = torch.sigmoid(CLF.logits(pool.counterfactual.controls)).detach().numpy()
-    np.testing.assert_allclose(pool.counterfactual.control_scores[walked], scores[walked], atol=1e-12)
-    left = pool.counterfactual.controls - AE.decode(AE.encode(pool.counterfactual.controls))
+    scores = torch.sigmoid(CLF.logits(pool.controls.images)).detach().numpy()
+    np.testing.assert_allclose(pool.controls.scores[walked], scores[walked], atol=1e-12)
+    left = pool.controls.images - AE.decode(AE.encode(pool.controls.images))
     assert left[walked].abs().max() > 0.01, "controls keep it too"
 
 

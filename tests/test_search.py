@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_neither_end_of_a_bracket_stays_for_long(sign: float) -> None:
 
     found, _ = one(bent, slopes=[0.05])
     assert found.outcomes == (Outcome.REACHED,)
-    assert found.evaluations[0] <= 8
+    assert found.evaluations[0] <= 10
 
 
 def test_a_composition_on_probabilities_is_searched_on_its_own_scale() -> None:
@@ -339,6 +340,56 @@ def test_rows_know_nothing_of_one_another(
         assert alone.outcomes[0] is together.outcomes[i]
         assert alone.distances[0] == together.distances[i]
         assert alone.evaluations[0] == together.evaluations[i]
+
+
+def _both(curves: Sequence[Curve], **more: Any) -> tuple[Ends, Ends, Rays]:
+    """A drop of 0.6, and from there on one of 0.85, as attributes are switched off."""
+    rays = Rays(curves, **more)
+    first, further = SearchOptions(), SearchOptions(drop=0.85, tolerance=0.03)
+    kept = (torch.zeros(len(curves), dtype=torch.float64),)
+    one = search(rays.start, rays.evaluate, kept, options=first)
+    return one, search(rays.start, rays.evaluate, kept, options=further, earlier=one), rays
+
+
+@given(st.lists(wild, min_size=1, max_size=8))
+def test_a_search_goes_on_from_an_earlier_one(rows: list[tuple[float, float, str, float]]) -> None:
+    """No point is looked at twice, the best of the earlier end and of all new looks is kept, rows do not meet."""
+    curves, slopes = [_wild(*row) for row in rows], [row[1] for row in rows]
+    first, further, rays = _both(curves, slopes=slopes)
+    assert len(set(rays.asked)) == len(rays.asked) == first.evaluations.sum() + further.evaluations.sum()
+    aim = np.maximum(further.base_before - 0.85, 0.05)
+    for i, curve in enumerate(curves):
+        if not (first.outcomes[i].walked and further.outcomes[i].walked):
+            continue
+        new = rays.asked[first.evaluations.sum() :]
+        seen = [expit(curve(t)) for r, t in new if r == i] + [first.base_after[i], further.base_before[i]]
+        assert abs(further.base_after[i] - aim[i]) == pytest.approx(min(abs(s - aim[i]) for s in seen))
+        assert further.kept[0][i] == further.distances[i]
+        assert further.value[i] == curve(further.distances[i])
+        alone = _both([curve], slopes=[slopes[i]])[1]
+        assert (alone.distances[0], alone.evaluations[0]) == (further.distances[i], further.evaluations[i])
+
+
+def test_going_on_takes_few_looks() -> None:
+    """On a line one, where the drop ends at the other aim none, before a wall that was met none."""
+    line, low, valley = lambda t: 3.0 - t, lambda t: 0.4 - t, lambda t: 2.0 - t + 0.3 * t * t
+    first, further, _ = _both([line, low, valley])
+    assert first.outcomes[2] is further.outcomes[2] is Outcome.TURNED
+    assert further.evaluations.tolist() == [1, 0, 0]
+    assert further.distances[1:].tolist() == first.distances[1:].tolist()
+    rng = np.random.default_rng(0)
+    rows = zip(rng.uniform(2, 8, 400), rng.lognormal(0, 1, 400), rng.uniform(-0.2, 0.4, 400), strict=True)
+    assert _both([_bent(*row) for row in rows], norm=1000.0)[1].evaluations.mean() < 1.2
+
+
+def test_the_schedule_is_gone_on_from_by_the_refined_search() -> None:
+    rays = Rays([lambda t: 3.0 - t, lambda t: 4.0 - 0.5 * t])
+    kept = (torch.zeros(2, dtype=torch.float64),)
+    one = search(rays.start, rays.evaluate, kept, options=SearchOptions(strategy="schedule", max_image_change=1.0))
+    seen = len(rays.asked)
+    two = search(rays.start, rays.evaluate, kept, options=SearchOptions(drop=0.85, tolerance=0.03), earlier=one)
+    assert two.outcomes == (Outcome.REACHED, Outcome.REACHED)
+    assert len(rays.asked) - seen == two.evaluations.sum() <= 2
 
 
 def test_nothing_to_search() -> None:

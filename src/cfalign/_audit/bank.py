@@ -45,7 +45,7 @@ from cfalign.engines import current
 
 COLUMNS = {
     Column.AFTER: "counterfactual.images",
-    Column.NULL: "counterfactual.controls",
+    Column.NULL: "off.controls",
     Column.OFF: "off.images",
     Column.OFF_NULL: "off.controls",
 }
@@ -88,7 +88,7 @@ class Bank:
     @property
     def tensors(self) -> tuple[str, ...]:
         """The tensors that it holds, each kind of image once."""
-        return (*dict.fromkeys(("originals", self.start)), *COLUMNS.values())
+        return tuple(dict.fromkeys(("originals", self.start, *COLUMNS.values())))
 
     def first_images(self) -> Tensor:
         """Up to four of its images, [n, c, h, w] in [0, 1]."""
@@ -135,7 +135,7 @@ def bank(
 
     ``images``: as for ``audit``: a folder, a data set, a torch data set or loader, a tensor [n, c, h, w] in [0, 1], or
     an image source. ``attributes``: the heads that get counterfactuals, all by default. The work runs in this process,
-    or where ``engines.using`` says. Images are kept in 8 bits, four per counterfactual.
+    or where ``engines.using`` says. Images are kept in 8 bits, three per counterfactual.
     """
     progress = told_to(progress)
     options = options or AuditOptions()

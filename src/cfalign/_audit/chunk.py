@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfalign._audit.measurement import MeasuredPairs, Pair, ScoredEnds, SeenImages
+from cfalign._audit.measurement import MeasuredPairs, Pair, SeenImages
 from cfalign._counterfactuals.batch import Rows
 from cfalign._results import Floats, Outcome, StartsAt
 from cfalign._runs.columns import GROUP, Column
@@ -123,12 +123,13 @@ def ineligible_table(chunk: Chunk | None, columns: ResponseColumns) -> pl.DataFr
 def _walked_rows(walked: MeasuredPairs, chunk: Chunk, columns: ResponseColumns) -> pl.DataFrame:
     count, heads = len(walked), len(columns.labels)
     end, off = walked.counterfactual, walked.off
+    before = chunk.seen.reconstruction_scores[walked.image]
     blocks = {
-        Column.BEFORE: chunk.seen.reconstruction_scores[walked.image],
+        Column.BEFORE: before,
         Column.AFTER: end.scores,
-        Column.NULL: end.control_scores,
+        Column.NULL: walked.null(end, before),
         Column.OFF: _blank(count, heads) if off is None else off.scores,
-        Column.OFF_NULL: _blank(count, heads) if off is None else off.control_scores,
+        Column.OFF_NULL: _blank(count, heads) if off is None else walked.null(off, before),
     }
     ends = end.ends
     numbers: dict[str, Floats | Rows] = {
@@ -204,23 +205,19 @@ def _own_scores(base: Rows, scores: Floats, columns: ResponseColumns) -> Floats:
 
 def image_tensors(images: Tensor, chunk: Chunk) -> dict[str, Tensor]:
     """The images of a chunk in 8 bits, as files would hold them; x0 only where it is not the original."""
-    off = [w.off for w in chunk.walked if w.off is not None]
     start = chunk.seen.origins
     tensors = {
         "originals": images,
         **({"reconstructions": start.images} if StartsAt.of(start.residual) is StartsAt.RECONSTRUCTION else {}),
-        **_both("counterfactual", (w.counterfactual for w in chunk.walked), images[:0]),
-        **_both("off", off, images[:0]),
+        "counterfactual.images": _joined((w.counterfactual.ends.images for w in chunk.walked), images[:0]),
+        "off.images": _joined((w.off.ends.images for w in chunk.walked if w.off is not None), images[:0]),
+        "off.controls": _joined((w.controls.images for w in chunk.walked if w.off is not None), images[:0]),
     }
     return {name: (value.clamp(0, 1) * 255).round().to(torch.uint8).cpu() for name, value in tensors.items()}
 
 
-def _both(name: str, ends: Iterable[ScoredEnds], none: Tensor) -> dict[str, Tensor]:
-    some = list(ends)
-    return {
-        f"{name}.images": torch.cat([end.ends.images for end in some] or [none]),
-        f"{name}.controls": torch.cat([end.controls for end in some] or [none]),
-    }
+def _joined(parts: Iterable[Tensor], none: Tensor) -> Tensor:
+    return torch.cat([*parts] or [none])
 
 
 def pixels(stored: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from cfalign._audit.bank import COLUMNS, Bank
 from cfalign._audit.chunk import pixels
 from cfalign._audit.chunk_work import refuse_broken
+from cfalign._audit.measurement import on_the_way
 from cfalign._heads.panel import Panel
 from cfalign._heads.scoring import respond
 from cfalign._models.guard import device_of
@@ -22,6 +23,9 @@ from cfalign._runs.columns import Column
 from cfalign._runs.progress import Progress, silent
 from cfalign._runs.run import Run
 from cfalign.engines import Engine
+
+ENDS = {Column.NULL: "distance", Column.OFF_NULL: "off_distance"}
+"""How far the ends are that controls stand beside; the bank keeps the control of the further one."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,14 @@ def _extended(responses: pl.DataFrame, scored: Mapping[str, Floats], labels: Seq
     """Responses with the audited heads' columns; rows without a counterfactual have only those on x0, ``before``."""
     walked = np.array([Outcome(o).walked for o in responses["outcome"].to_list()], dtype=bool)
     rows = np.arange(len(responses))
+    furthest = np.fmax(*(responses[distance].to_numpy() for distance in ENDS.values()))
     columns: dict[str, Floats] = {}
     for kind, key in COLUMNS.items():
         values = np.full((len(rows), len(labels)), np.nan)
         values[: len(scored[key])] = scored[key]
         values[~walked] = np.nan
+        if kind in ENDS:
+            values = on_the_way(scored[Column.BEFORE], values, responses[ENDS[kind]].to_numpy(), furthest)
         columns |= {kind.of(label): values[:, i] for i, label in enumerate(labels)}
     columns |= {Column.BEFORE.of(label): scored[Column.BEFORE][:, i] for i, label in enumerate(labels)}
     return responses.hstack(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64)))

@@ -1,8 +1,8 @@
 """One chunk of images, measured: encode, walk every pair, and let every classifier answer, with a control.
 
-The cost: one encode and one decode per image, shared by all bases; per counterfactual one decoder forward with its
-backward for the direction, k forwards for the search, and one for the control; methods of many steps take a backward
-pass with every step.
+The cost: one encode and one decode per image, shared by all bases; per counterfactual one backward pass for the
+direction, k decoder forwards for the search of both ends, and one for the control; methods of many steps take a
+backward pass with every step.
 """
 
 from __future__ import annotations
@@ -101,18 +101,27 @@ class SeenImages:
 
 @dataclass(frozen=True)
 class ScoredEnds:
-    """Ends of walks as every classifier sees them, beside their controls: the same distance in a random direction."""
+    """Ends of walks as every classifier sees them."""
 
     ends: Ends
     scores: Floats
     """Panel scores on x_λ, [pair, column]; NaN where there is no counterfactual."""
-    control_scores: Floats
-    controls: Tensor
-    """Images [pair, c, h, w]."""
 
     def without_images(self) -> ScoredEnds:
         """The numbers alone."""
-        return replace(self, ends=replace(self.ends, kept=(), logits=None), controls=self.controls[:0])
+        return replace(self, ends=replace(self.ends, kept=(), logits=None, looks=None))
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What every pair is compared with: as far from x0 as its furthest end, in a random direction."""
+
+    scores: Floats
+    """Panel scores, [pair, column]; NaN where there is no counterfactual."""
+    distances: Floats
+    """From z0, [pair]."""
+    images: Tensor
+    """[pair, c, h, w]"""
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,8 @@ class MeasuredPairs:
     """x_λ: the requested drop; the end ``off`` where a walk goes there at once."""
     further: ScoredEnds | None
     """Where an attribute counts as switched, after the requested drop."""
+    controls: Controls
+    """One for both ends."""
     to: Literal["drop", "off", "both"]
     regions: Floats | None = None
     """Completed regions: left, top, width and height as shares of the sides, [pair, 4]; None without."""
@@ -147,10 +158,16 @@ class MeasuredPairs:
         """Backward passes of the same way."""
         return np.zeros(len(self), dtype=np.int64) if self.further is None else self.further.ends.backwards
 
+    def null(self, end: ScoredEnds, before: Floats) -> Floats:
+        """Scores of controls that are as far from x0 as an end, [pair, column]; ``before``: those on x0."""
+        scores = on_the_way(before, self.controls.scores, end.ends.distances, self.controls.distances)
+        return np.where(end.ends.walked[:, None], scores, np.nan)
+
     def without_images(self) -> MeasuredPairs:
         """The numbers alone."""
         further = None if self.further is None else self.further.without_images()
-        return replace(self, counterfactual=self.counterfactual.without_images(), further=further)
+        controls = replace(self.controls, images=self.controls.images[:0])
+        return replace(self, counterfactual=self.counterfactual.without_images(), further=further, controls=controls)
 
 
 def look(
@@ -195,9 +212,10 @@ def walk_all(
             walks = walk(batch.some(rows), *aims, rays=None if rays is None else rays.some(rows))
             names = [(image_ids[image[r]], some[r].label) for r in rows]
             before = seen.reconstruction_scores[image[rows]]
-            ends = [_scored(end, walks, names, before, panel, settings.seed, autoencoder) for end in walks.ends]
-            further = ends[1] if len(ends) > 1 else None
-            yield MeasuredPairs(image[rows], base[rows], ends[0], further, to, walks.regions)
+            first, *others = (_scored(end, models, before, panel) for end in walks.ends)
+            controls = _controls(walks, names, panel, settings.seed, autoencoder)
+            further = others[0] if others else None
+            yield MeasuredPairs(image[rows], base[rows], first, further, controls, to, walks.regions)
 
 
 def _pools(
@@ -233,28 +251,10 @@ def _divided(pairs: list[Pair], size: int) -> Iterator[list[Pair]]:
     yield pool
 
 
-def _scored(
-    ends: Ends,
-    walks: Walks,
-    names: Sequence[tuple[str, str]],
-    before: Floats,
-    panel: Panel,
-    seed: int,
-    autoencoder: Autoencoder,
-) -> ScoredEnds:
+def _scored(ends: Ends, models: Models, before: Floats, panel: Panel) -> ScoredEnds:
     """``before``: panel scores on x0, [pair, column]."""
-    batch = walks.batch
-    models = replace(batch.models, classifiers=panel.classifiers)
-    points = batch.points(_controls(walks, names, ends.distances, seed, autoencoder))
-    controls = evaluate(points, models=models, read=every_logit)
-    scores = _end_scores(ends, batch.models.classifiers, before, panel, models.batch)
-    walked = ends.walked[:, None]
-    return ScoredEnds(
-        ends=ends,
-        scores=np.where(walked, scores, np.nan),
-        control_scores=np.where(walked, panel.scores(controls.values), np.nan),
-        controls=controls.images,
-    )
+    scores = _end_scores(ends, models.classifiers, before, panel, models.batch)
+    return ScoredEnds(ends, np.where(ends.walked[:, None], scores, np.nan))
 
 
 def _end_scores(ends: Ends, asked: Sequence[Classifier], before: Floats, panel: Panel, batch: int) -> Floats:
@@ -270,9 +270,30 @@ def _end_scores(ends: Ends, asked: Sequence[Classifier], before: Floats, panel: 
 
 
 def _controls(
+    walks: Walks, names: Sequence[tuple[str, str]], panel: Panel, seed: int, autoencoder: Autoencoder
+) -> Controls:
+    distance = np.max([ends.distances for ends in walks.ends], axis=0)
+    models = replace(walks.batch.models, classifiers=panel.classifiers)
+    points = walks.batch.points(_changed_for_no_reason(walks, names, distance, seed, autoencoder))
+    seen = evaluate(points, models=models, read=every_logit)
+    walked = np.any([ends.walked for ends in walks.ends], axis=0)
+    return Controls(np.where(walked[:, None], panel.scores(seen.values), np.nan), distance, seen.images)
+
+
+def on_the_way(before: Floats, after: Floats, distance: Floats, whole: Floats) -> Floats:
+    """Scores at a ``distance`` [pair] of the ``whole`` way between two points, [pair, column], on a straight line.
+
+    Random steps are bent the other way: they move a head less on the first half of the way than on the second, so that
+    the line overstates what chance does.
+    """
+    share = np.divide(distance, whole, out=np.ones_like(whole), where=whole > 0)
+    return np.asarray(before + share[:, None] * (after - before))
+
+
+def _changed_for_no_reason(
     walks: Walks, names: Sequence[tuple[str, str]], distance: Floats, seed: int, autoencoder: Autoencoder
 ) -> Tensor:
-    """Points that are changed as much for no reason: a random step, or the completion of a region elsewhere."""
+    """Points that are changed as much as counterfactuals: a random step, or the completion of a region elsewhere."""
     if walks.regions is None or walks.reach is None:
         return _control_points(walks.batch, names, distance, seed)
     places = np.stack([generator(seed, "control", *name).random(2) for name in names])

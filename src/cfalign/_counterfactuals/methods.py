@@ -79,21 +79,10 @@ def _completed(batch: Batch, aims: Sequence[SearchOptions], components: Componen
 
 
 def _on_rays(batch: Batch, rays: Rays, aims: Sequence[SearchOptions]) -> Walks:
-    seen = rays
     ends: list[Ends] = []
     for aim in aims:
-        ends.append(walk_rays(batch, seen, aim))
-        seen = _further(rays, ends[-1])
+        ends.append(walk_rays(batch, rays, aim, earlier=ends[-1] if ends else None))
     return Walks(batch, tuple(ends), rays.direction)
-
-
-def _further(rays: Rays, ends: Ends) -> Rays:
-    """The same rays with the slope seen up to the counterfactual, which predicts better how far there is to go."""
-    start = rays.start
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = (start.value - ends.value) / ends.distances
-    slope = np.where((ends.distances > 0) & (seen > 0), seen, start.slope)
-    return replace(rays, start=replace(start, slope=slope), backwards=0)
 
 
 def _in_steps(batch: Batch, aims: Sequence[SearchOptions]) -> Walks:

@@ -16,11 +16,10 @@ from scipy.special import logit
 from torch import Tensor
 
 from cfalign._counterfactuals.batch import Batch, Flags, Rows, float64, shifted
+from cfalign._counterfactuals.bracket import Bracket, Looks
 from cfalign._counterfactuals.gradient import Rays, Start
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._results import Floats, Outcome
-
-ROUNDING = 1e-5  # a value that rises by less has not turned: a plateau goes on
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ class Ends:
     """What was kept of every end, each [pair, ...]; first the images x_λ [pair, c, h, w] where images were walked."""
     logits: Tensor | None = None
     """Of all heads of the base's classifiers at x_λ, [pair, head], where the search has kept them: NaN at z0."""
+    looks: Looks | None = None
+    """All that the search has seen of the rays, that of earlier searches included; None off rays."""
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -81,8 +82,8 @@ class Ends:
         return np.array([outcome.landed for outcome in self.outcomes], dtype=bool)
 
 
-def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
-    """Search every pair's ray for the aim; the images x_λ are kept."""
+def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions, *, earlier: Ends | None = None) -> Ends:
+    """Search every pair's ray for the aim; the images x_λ are kept. ``earlier``: ends of the same rays."""
     origin = batch.origin
 
     @torch.no_grad()
@@ -93,9 +94,11 @@ def walk_rays(batch: Batch, rays: Rays, aim: SearchOptions) -> Ends:
 
     heads = sum(len(classifier.targets) for classifier in batch.models.classifiers)
     unknown = torch.full((len(batch.pairs), heads), torch.nan, dtype=origin.dtype, device=origin.device)
-    ends = search(rays.start, look, (batch.before, unknown), options=aim)
+    if earlier is not None and earlier.logits is not None:
+        earlier = replace(earlier, kept=(earlier.images, earlier.logits))
+    ends = search(rays.start, look, (batch.before, unknown), options=aim, earlier=earlier)
     images, answers = ends.kept
-    backwards = np.full(len(ends), rays.backwards, dtype=np.int64)
+    backwards = np.full(len(ends), 0 if earlier else rays.backwards, dtype=np.int64)
     return replace(ends, kept=(images,), logits=answers, backwards=backwards)
 
 
@@ -119,13 +122,18 @@ def ends_at(batch: Batch, rays: Rays, aim: SearchOptions, values: Floats, images
     return state.ends()
 
 
-def search(start: Start, look: Look, kept: tuple[Tensor, ...], *, options: SearchOptions) -> Ends:
+def search(
+    start: Start, look: Look, kept: tuple[Tensor, ...], *, options: SearchOptions, earlier: Ends | None = None
+) -> Ends:
     """Search every row.
 
     ``kept``: what ``look`` would keep at distance 0 (images, logits, …), each [row, ...]; it takes the type of numbers
-    that ``look`` keeps.
+    that ``look`` keeps. ``earlier``: the ends of a search of the same rays for another aim, which kept the same: what
+    it saw is not looked at again.
     """
     state = State(start, kept, options)
+    if earlier is not None:
+        state.go_on(earlier)
     (_refine if options.strategy == "refined" else _schedule)(state, look)
     return state.ends()
 
@@ -142,6 +150,7 @@ class State:
         self.value = start.value.copy()
         self.evaluations, self.backwards = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.first, self.kept = kept, tuple(k.clone() for k in kept)
+        self.looks: list[Looks] = []
         self.outcome = np.full(n, None, dtype=object)
         self.outcome[start.slope <= 0] = Outcome.FLAT
         self.outcome[self.score0 < options.eligible] = Outcome.NOT_ELIGIBLE
@@ -170,6 +179,29 @@ class State:
         bound = self.options.max_distance * np.where(self.start.norm > 0, self.start.norm, 1.0)
         return bound if self.start.reach is None else np.minimum(bound, self.start.reach)
 
+    @property
+    def allowed(self) -> float:
+        """Bound on the image change (``refined``)."""
+        return np.inf if self.options.max_image_change is None else self.options.max_image_change
+
+    def go_on(self, earlier: Ends) -> None:
+        """Begin with all that an earlier search has seen of the rows, and with its ends."""
+        if earlier.looks is not None:
+            self.looks.append(earlier.looks)
+        rows = np.flatnonzero(earlier.walked & unset(self.outcome))
+        index = torch.from_numpy(rows)
+        ends = tuple(kept[index.to(kept.device)] for kept in earlier.kept)
+        self.take(rows, earlier.distances[rows], Probe(earlier.value[rows], earlier.image_change[rows], ends))
+
+    def take(self, rows: Rows, distance: Floats, probe: Probe) -> Flags:
+        """Keep points that are nearer to the aim, and end rows that land; which of them the image change allows."""
+        inside = unset(self.outcome[rows]) & (probe.image_change <= self.allowed)
+        miss, best = self.missed(rows, probe.value)
+        self.keep(rows, distance, probe, inside & (miss < best))
+        met = inside & (miss <= self.options.tolerance)
+        self.outcome[rows[met]] = self.met[rows[met]]
+        return inside
+
     def end_at_floor(self) -> None:
         """End rows that start at their aim or below it."""
         active = self.active
@@ -184,9 +216,15 @@ class State:
         """Evaluate rows, count it, end those that are not finite; the flags say which go on."""
         probe = look(rows, distance)
         self.evaluations[rows] += 1
+        self._note(rows, distance, probe)
         finite = np.isfinite(probe.value) & np.isfinite(probe.image_change)
         self.outcome[rows[~finite]] = Outcome.NOT_FINITE
         return probe, finite
+
+    def _note(self, rows: Rows, distance: Floats, probe: Probe) -> None:
+        seen = np.full((3, 1, len(self.score0)), np.nan)
+        seen[:, 0, rows] = distance, probe.value, probe.image_change
+        self.looks.append(Looks(*seen))
 
     def keep(self, rows: Rows, distance: Floats, probe: Probe, where: Flags) -> None:
         """Keep what was seen of the rows that the flags name."""
@@ -217,6 +255,7 @@ class State:
             evaluations=self.evaluations,
             backwards=self.backwards,
             kept=self.kept,
+            looks=Looks.joined(self.looks) if self.looks else None,
         )
 
     def _lambdas(self, lost: Rows) -> Floats:
@@ -226,76 +265,35 @@ class State:
         return np.where(np.isfinite(values), values, np.nan)
 
 
-class Bracket:
-    """Per row: the near end, still above the aim, and the far end, below it or a wall that must not be passed."""
-
-    def __init__(self, excess: Floats, slope: Floats) -> None:
-        self.low, self.high = np.zeros_like(excess), np.full_like(excess, np.inf)
-        self.f_low, self.f_high = excess.copy(), np.full_like(excess, np.nan)
-        self.rate = slope.copy()
-        self.side = np.zeros(len(excess), dtype=np.int64)
-        self.wall = np.full(len(excess), None, dtype=object)
-
-    def update(self, rows: Rows, t: Floats, f: Floats, inside: Flags) -> None:
-        """Take in values − aim ``f`` at distances ``t``; ``inside``: where the image change is allowed."""
-        below = inside & (f < 0)
-        open_end = np.isnan(self.f_high[rows])
-        turned = inside & ~below & open_end & (f > self.f_low[rows] + ROUNDING)
-        ahead = inside & ~below & ~turned
-        for where, wall in ((turned, Outcome.TURNED), (~inside, Outcome.IMAGE_LIMIT)):
-            self.high[rows[where]], self.f_high[rows[where]] = t[where], np.nan
-            self.wall[rows[where]] = wall
-        self._move_far(rows[below], t[below], f[below])
-        self._move_near(rows[ahead], t[ahead], f[ahead])
-
-    def _move_far(self, rows: Rows, t: Floats, f: Floats) -> None:
-        self.f_low[rows] *= np.where(self.side[rows] < 0, 0.5, 1.0)  # Illinois: the end that stays twice is halved
-        self.high[rows], self.f_high[rows], self.side[rows] = t, f, -1
-        self.wall[rows] = None
-
-    def _move_near(self, rows: Rows, t: Floats, f: Floats) -> None:
-        self.f_high[rows] *= np.where(self.side[rows] > 0, 0.5, 1.0)
-        self.rate[rows] = (self.f_low[rows] - f) / (t - self.low[rows])
-        self.low[rows], self.f_low[rows], self.side[rows] = t, f, 1
-
-    def next(self, rows: Rows) -> Floats:
-        """Illinois inside a bracket, the middle before a wall, extrapolation by the last slope without either."""
-        low, high, f_low, f_high = self.low[rows], self.high[rows], self.f_low[rows], self.f_high[rows]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            further = np.clip(low + f_low / self.rate[rows], 1.1 * low, 3.0 * low)
-            between = low + np.clip(f_low / (f_low - f_high), 0.02, 0.98) * (high - low)
-        return np.where(np.isfinite(f_high), between, np.where(np.isfinite(high), (low + high) / 2, further))
-
-
 def _refine(state: State, look: Look) -> None:
-    """Linear prediction, then bracket and Illinois on the ray; a rise without a bracket is a turning point."""
-    start, options = state.start, state.options
+    """Linear prediction, then a bracket on the ray; a rise without a bracket is a turning point."""
     state.end_at_floor()
-    aim, limit = state.aim_value, state.limit
-    allowed = np.inf if options.max_image_change is None else options.max_image_change
-    bracket = Bracket(start.value - aim, start.slope)
-    distance = np.minimum((start.value - aim) / np.where(start.slope > 0, start.slope, np.inf), limit)
-    for _ in range(options.max_evaluations):
+    bracket = Bracket(state.start.value, state.start.slope, state.aim_value)
+    for looks in state.looks:
+        bracket.replay(looks, state.allowed)
+    limit = state.limit
+    for _ in range(state.options.max_evaluations):
+        _end_where_stuck(state, bracket)
         rows = state.active
         if not len(rows):
             return
-        t = distance[rows]
+        t = np.minimum(bracket.next(rows), limit[rows])
         probe, good = state.probe(rows, t, look)
-        inside = good & (probe.image_change <= allowed)
-        miss, best = state.missed(rows, probe.value)
-        state.keep(rows, t, probe, inside & (miss < best))
-        met = inside & (miss <= options.tolerance)
-        state.outcome[rows[met]] = state.met[rows[met]]
-        on = good & ~met
-        bracket.update(rows[on], t[on], (probe.value - aim[rows])[on], inside[on])
-        far = on & (t >= limit[rows]) & ~np.isfinite(bracket.high[rows])
-        state.outcome[rows[far]] = Outcome.LAMBDA_LIMIT
-        walled = on & ~unset(bracket.wall[rows])
-        narrow = walled & (bracket.high[rows] - bracket.low[rows] < 0.02 * bracket.high[rows])
-        state.outcome[rows[narrow]] = bracket.wall[rows[narrow]]
-        distance[rows] = np.minimum(bracket.next(rows), limit[rows])
+        inside = state.take(rows, t, probe)
+        on = good & unset(state.outcome[rows])
+        bracket.update(rows[on], t[on], probe.value[on], inside[on])
+    _end_where_stuck(state, bracket)
     rest = state.active
     state.outcome[rest] = np.where(unset(bracket.wall[rest]), Outcome.LAMBDA_LIMIT, bracket.wall[rest])
+
+
+def _end_where_stuck(state: State, bracket: Bracket) -> None:
+    """End rows that have come to the limit of the distance, or close enough to a wall."""
+    rows, limit = state.active, state.limit
+    low, high = bracket.low[rows], bracket.high[rows]
+    state.outcome[rows[(low >= limit[rows]) & ~np.isfinite(high)]] = Outcome.LAMBDA_LIMIT
+    walled = ~unset(bracket.wall[rows]) & (high - low < 0.02 * high)
+    state.outcome[rows[walled]] = bracket.wall[rows[walled]]
 
 
 def _schedule(state: State, look: Look) -> None:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from cfalign._counterfactuals.batch import Batch, Flags, PixelSpace, Rows, float64, norms, times
+from cfalign._counterfactuals.bracket import ROUNDING, Bracket
 from cfalign._counterfactuals.gradient import Start, find_rays
 from cfalign._counterfactuals.options import SearchOptions
-from cfalign._counterfactuals.ray import ROUNDING, Bracket, Ends, Probe, State
+from cfalign._counterfactuals.ray import Ends, Probe, State
 from cfalign._results import Floats, Outcome
 
 HALVING = 20  # steps after which the distance term weighs half as much
@@ -220,9 +221,9 @@ def _take(state: State, rows: Rows, seen: _Seen, points: Tensor, origin: Tensor)
 def _land(batch: Batch, state: State, rows: Rows, ends: tuple[Tensor, Tensor], values: tuple[Floats, Floats]) -> None:
     """Search segments [k, *latent] whose first end is above the aim and whose second is below it."""
     aim = state.aim_value[rows]
-    bracket = Bracket(values[0] - aim, np.ones(len(rows)))
+    bracket = Bracket(values[0], np.full(len(rows), np.nan), aim)
     every = np.arange(len(rows))
-    bracket.update(every, np.ones(len(rows)), values[1] - aim, np.ones(len(rows), dtype=bool))
+    bracket.update(every, np.ones(len(rows)), values[1], np.ones(len(rows), dtype=bool))
     origin = batch.origin[torch.from_numpy(rows).to(ends[0].device)]
     for _ in range(state.options.max_evaluations):
         open_ = np.flatnonzero([state.outcome[row] is None for row in rows])
@@ -233,7 +234,7 @@ def _land(batch: Batch, state: State, rows: Rows, ends: tuple[Tensor, Tensor], v
         points = ends[0][index] + times((ends[1] - ends[0])[index], t)
         seen = _look(batch, rows[open_], points, gradient=False)
         _, good = _take(state, rows[open_], seen, points, origin[index])
-        bracket.update(open_[good], t[good], (seen.value - aim[open_])[good], np.ones(int(good.sum()), dtype=bool))
+        bracket.update(open_[good], t[good], seen.value[good], np.ones(int(good.sum()), dtype=bool))
     open_ = np.flatnonzero([state.outcome[row] is None for row in rows])
     state.outcome[rows[open_]] = Outcome.LAMBDA_LIMIT
 
