@@ -85,7 +85,7 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     "leaves": ("'net'", "[40, 3, 16, 16]", "SystemExit"),
     "without_text": ("'net'", "Raising", "its text cannot be made"),
     "deep": ("'net'", "RecursionError"),
-    "full": ("'net'", "out of memory", "a smaller --batch"),
+    "full": ("'net'", "out of memory", "2 and 1)", "--size"),
     "in_a_box": ("'net'", "[40, 3, 16, 16]", "KeyError: 'k'"),
     "text": ("'net'",),
     "in_preparation": ("preprocessing of classifier 'net'", "[40, 3, 16, 16]", "ZeroDivisionError"),

@@ -64,9 +64,10 @@ class BadModel(CfalignError, RuntimeError):
 
 
 class ModelWarning(UserWarning):
-    """Something about a model that a person should know: how its outputs are read, or that its answers are not steady.
+    """Something about a model that a person should know: how its outputs are read, that its answers are not steady, or
+    that memory does not hold its passes.
 
-    The command line prints it, and ``run.json`` keeps it.
+    The command line prints it; ``run.json`` keeps the first two.
     """
 
 

@@ -16,6 +16,7 @@ from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition
 from cfalign._heads.panel import Weights, weights
 from cfalign._heads.scoring import logits
+from cfalign._models.passes import Kind, in_passes
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
 
@@ -32,7 +33,7 @@ class Models:
     autoencoder: Autoencoder
     classifiers: Sequence[Classifier]
     batch: int = 64
-    """Points per pass, at most."""
+    """Points per pass, at most; fewer where memory does not hold them."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,14 @@ def evaluate(
 
     ``read``: what is kept of the logits. ``gradient``: also ∂value/∂z, for one more backward pass; ``read`` then gives
     one value per point. ``even``: in passes of nearly equal size, for points that grow fewer from call to call; else
-    every pass but the last is full. Raises BadModel where no gradient flows.
+    every pass but the last is full. Raises BadModel where no gradient flows, and as ``in_passes``.
     """
-    parts = [
-        _evaluated(points, rows, models, read, keep_images, gradient)
-        for rows in _passes(len(points), models.batch, even)
-    ]
+
+    def work(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        return _evaluated(points, torch.arange(rows.start, rows.stop), models, read, keep_images, gradient)
+
+    kind: Kind = "gradient" if gradient else "forward"
+    parts = in_passes(work, len(points), most=models.batch, kind=kind, even=even)
     values, images, gradients = (torch.cat([part[i] for part in parts]) for i in range(3))
     return Evaluated(values, images, gradients)
 
@@ -215,12 +218,6 @@ def gradient_at(value: Tensor, z: Tensor, *, again: bool = False) -> Tensor:
             "detaches its input (torch.no_grad, .detach(), NumPy)."
         )
     return gradient
-
-
-def _passes(count: int, most: int, even: bool) -> Sequence[Tensor]:
-    """Rows 0 … count − 1 in passes of at most ``most``."""
-    rows = torch.arange(count)
-    return torch.tensor_split(rows, max(1, -(-count // most))) if even else rows.split(most)
 
 
 def shifted(latents: Tensor, directions: Tensor, distance: Floats) -> Tensor:

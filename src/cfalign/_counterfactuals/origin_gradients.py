@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cfalign._counterfactuals.batch import Batch, Points, Rows, gradient_at
 from cfalign._heads.scoring import logits
+from cfalign._models.passes import in_passes
 
 LEAST = 0.5
 """Share of a block's images that a layer needs: below it, its pairs are cheaper one by one."""
@@ -28,13 +29,19 @@ def at_origins(batch: Batch) -> tuple[Tensor, Tensor]:
     count, latents = len(batch.pairs), batch.latents
     values = torch.zeros(count, dtype=torch.float64, device=latents.device)
     gradients = torch.zeros(count, *latents.shape[1:], dtype=latents.dtype, device=latents.device)
-    alone: list[Rows] = []
-    for block in _blocks(batch.pairs.image.numpy(), batch.models.batch):
+    by_image = _PairsOfImages.of(batch.pairs.image.numpy())
+
+    def work(images: slice) -> list[Rows]:
+        """Gradients of some images' pairs; the layers that are left for later."""
+        block = by_image.block(images)
         shared, rest = block.worth_sharing()
-        alone += rest
         for rows, value, gradient in _shared(batch, block.images, shared):
             index = torch.from_numpy(rows).to(latents.device)
             values[index], gradients[index] = value.to(values), gradient
+        return rest
+
+    parts = in_passes(work, len(by_image.order), most=batch.models.batch, kind="gradient")
+    alone = [rows for rest in parts for rows in rest]
     if alone:
         rows = np.sort(np.concatenate(alone))
         index = torch.from_numpy(rows).to(latents.device)
@@ -56,19 +63,28 @@ class _Block:
         return (full, self.layers[len(full) :]) if len(full) > 1 else ([], self.layers)
 
 
-def _blocks(image: Rows, most: int) -> Iterator[_Block]:
-    """Blocks of at most ``most`` images, those with as many pairs together; the fullest layers come first."""
-    images, counts = np.unique(image, return_counts=True)
-    order = images[np.argsort(-counts, kind="stable")]
-    by_image = np.argsort(image, kind="stable")
-    starts = dict(zip(images.tolist(), np.cumsum(counts) - counts, strict=True))
-    ends = dict(zip(images.tolist(), np.cumsum(counts), strict=True))
-    for at in range(0, len(order), most):
-        some = np.sort(order[at : at + most])
-        pairs = [by_image[starts[i] : ends[i]] for i in some.tolist()]
-        depth = max(map(len, pairs))
+@dataclass(frozen=True)
+class _PairsOfImages:
+    """Images in an order in which those with as many pairs stand together; the fullest layers come first."""
+
+    order: Rows
+    pairs: dict[int, Rows]
+
+    @classmethod
+    def of(cls, image: Rows) -> _PairsOfImages:
+        """From the image of every pair."""
+        images, counts = np.unique(image, return_counts=True)
+        parts = np.split(np.argsort(image, kind="stable"), np.cumsum(counts)[:-1])
+        pairs = dict(zip(images.tolist(), parts, strict=False))  # without a pair there is one part, which is empty
+        return cls(images[np.argsort(-counts, kind="stable")], pairs)
+
+    def block(self, images: slice) -> _Block:
+        """Some images of the order."""
+        some = np.sort(self.order[images])
+        pairs = [self.pairs[i] for i in some.tolist()]
+        depth = max(map(len, pairs), default=0)
         layers = [np.array([p[k] for p in pairs if len(p) > k], dtype=np.int64) for k in range(depth)]
-        yield _Block(some, layers)
+        return _Block(some, layers)
 
 
 def _shared(batch: Batch, images: Rows, layers: list[Rows]) -> Iterator[tuple[Rows, Tensor, Tensor]]:

@@ -25,6 +25,7 @@ from cfalign._counterfactuals.options import SearchOptions
 from cfalign._errors import BadInput, BadModel
 from cfalign._models.autoencoding import decoded, encoded
 from cfalign._models.components import Components
+from cfalign._models.passes import in_passes
 from cfalign._types import Autoencoder, MetricName, Residual
 
 WINDOW = 1.5 / 64
@@ -173,9 +174,10 @@ def metric_of(autoencoder: Autoencoder) -> Components:
 def reconstruct(images: Tensor, autoencoder: Autoencoder, *, batch: int = 64) -> tuple[Tensor, Tensor]:
     """z0 = E(x) and D(z0) of images [n, c, h, w], ``batch`` at a time.
 
-    Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1].
+    Raises BadModel when the reconstruction has another shape than the images or is far outside [0, 1], and as
+    ``in_passes``.
     """
-    parts = [_reconstructed(part, autoencoder) for part in images.split(batch)]
+    parts = in_passes(lambda rows: _reconstructed(images[rows], autoencoder), len(images), most=batch)
     latents, drawn = (torch.cat([part[i] for part in parts]) for i in range(2))
     return latents, drawn
 

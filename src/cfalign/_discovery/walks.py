@@ -14,6 +14,7 @@ from torch.nn import functional
 from cfalign._counterfactuals.batch import Rows
 from cfalign._counterfactuals.origins import Origins
 from cfalign._discovery.landscape import Heads, Landscape, Sample, logits_of, scores_at
+from cfalign._models.passes import in_passes
 from cfalign._results import Floats
 from cfalign._runs.progress import Progress
 
@@ -164,10 +165,10 @@ def _drawn(landscape: Landscape, start: Origins, points: Floats) -> Tensor:
     """The images of points [image, point, coordinate], [image, point, c, h, w]."""
     count, each = points.shape[:2]
     latents = torch.from_numpy(points.reshape(count * each, -1)).to(start.latents)
-    owners, size = torch.arange(count).repeat_interleave(each), landscape.batch
-    drawn = [
-        start.decoded(owners[at : at + size], latents[at : at + size], landscape.autoencoder)
-        for at in range(0, len(latents), size)
-    ]
-    images = torch.cat(drawn)
+    owners = torch.arange(count).repeat_interleave(each)
+
+    def work(rows: slice) -> Tensor:
+        return start.decoded(owners[rows], latents[rows], landscape.autoencoder)
+
+    images = torch.cat(in_passes(work, len(latents), most=landscape.batch))
     return images.view(count, each, *images.shape[1:])

@@ -13,6 +13,7 @@ from cfalign._heads.composition import Composition
 from cfalign._heads.panel import weights
 from cfalign._heads.scoring import logits
 from cfalign._models.guard import modules_of, undisturbed
+from cfalign._models.passes import fitted, in_passes
 
 METHODS = ("input gradient", "integrated gradients", "guided backprop")
 GATES = (
@@ -54,20 +55,30 @@ def attributions(images: Tensor, base: Composition, *, batch: int = 16) -> dict[
     Guided backprop is left out where no module of the classifier is an activation (see ``GATES``): it would be the
     input gradient. The models are left as they came; BadInput as in ``latent_shift`` for a black box.
     """
-    from captum.attr import IntegratedGradients, Saliency  # a second to import, so only where it is needed
+    from captum.attr import Saliency  # a second to import, so only where it is needed
 
     scored = Scored(base)
     guided = any(isinstance(m, GATES) for part in scored.parts for m in part.modules())
+
+    def work(rows: slice) -> list[Tensor]:
+        x = images.detach()[rows].clone().requires_grad_(True)
+        found = [Saliency(scored).attribute(x, abs=False), _integrated(scored, x, batch)]
+        return [*found, _guided_backprop(scored, x)] if guided else found
+
     with undisturbed(*base.classifiers), _quiet():
-        rows: dict[str, list[Tensor]] = {method: [] for method in (METHODS if guided else METHODS[:2])}
-        for part in images.detach().split(batch):
-            x = part.clone().requires_grad_(True)
-            rows["input gradient"].append(Saliency(scored).attribute(x, abs=False))
-            integrated = IntegratedGradients(scored).attribute(x, n_steps=50, internal_batch_size=max(batch, len(x)))
-            rows["integrated gradients"].append(integrated)
-            if guided:
-                rows["guided backprop"].append(_guided_backprop(scored, x))
-    return {method: torch.cat(parts).detach().to(images) for method, parts in rows.items()}
+        parts = in_passes(work, len(images), most=batch, kind="gradient")
+    columns = zip(*parts, strict=True)
+    return {method: torch.cat(rows).detach().to(images) for method, rows in zip(METHODS, columns, strict=False)}
+
+
+def _integrated(scored: Scored, x: Tensor, batch: int) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    def attempt(size: int) -> Tensor:
+        found: Tensor = IntegratedGradients(scored).attribute(x, n_steps=50, internal_batch_size=size)
+        return found
+
+    return fitted(attempt, most=max(batch, len(x)), least=max(1, len(x)), kind="gradient")
 
 
 def saliency_maps(image: Tensor, base: Composition) -> Mapping[str, Tensor]:

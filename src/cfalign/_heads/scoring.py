@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cfalign._errors import BadModel
 from cfalign._models.guard import user_code
+from cfalign._models.passes import in_passes
 from cfalign._types import Classifier
 
 
@@ -50,7 +51,9 @@ def in_columns(out: Tensor, *, images: int, targets: int) -> Tensor | None:
 
 @torch.no_grad()
 def respond(images: Tensor, classifiers: Sequence[Classifier], *, batch: int = 64) -> Tensor:
-    """``logits`` in batches, without gradients."""
+    """``logits`` in batches, without gradients; smaller ones where memory does not hold them. Raises BadModel where it
+    does not hold one image.
+    """
     if not len(images):
         return images.new_zeros((0, sum(len(c.targets) for c in classifiers)))
-    return torch.cat([logits(part, classifiers) for part in images.split(batch)])
+    return torch.cat(in_passes(lambda rows: logits(images[rows], classifiers), len(images), most=batch))

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from cfalign._errors import BadModel, CfalignError
 from cfalign._models.device import device_in_use, moved
 from cfalign._models.own_code import attributes, closure, is_own, named_globals
+from cfalign._models.passes import sizes_kept
 
 LONGEST = 300  # characters of an error's message
 DEPTH = 6  # a wrapper, its function, what that is bound to, a list there, the module in it
@@ -99,7 +100,7 @@ def undisturbed(*models: Any) -> Iterator[None]:
     """Evaluation mode without parameter gradients inside. Gradients with respect to inputs still flow.
 
     The models are on the device in use (``on_device``), where there is one. ``torch.inference_mode`` of the caller is
-    off inside, because no gradient flows in it.
+    off inside, because no gradient flows in it. A size of passes that memory holds is found once (``sizes_kept``).
 
     Afterwards device, train/eval mode of every submodule and requires_grad are as they were, and so are all random
     generators that are global: torch's on the CPU and on every device, Python's and NumPy's.
@@ -110,7 +111,7 @@ def undisturbed(*models: Any) -> Iterator[None]:
     training = [module.training for module in modules]
     parameters = [p for p in parameters if not (is_lazy(p) or p.is_inference())]  # these keep their flag
     required = [parameter.requires_grad for parameter in parameters]
-    with _same_randomness(), torch.inference_mode(False), moved(tops, device_in_use()):
+    with _same_randomness(), torch.inference_mode(False), moved(tops, device_in_use()), sizes_kept():
         try:
             for module in modules:
                 module.training = False
@@ -166,6 +167,4 @@ def described(error: BaseException) -> str:
         text = f"(its text cannot be made: {type(another).__name__})"
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2].rstrip()} … {text[-LONGEST // 2 :].lstrip()}"
-    if isinstance(error, torch.OutOfMemoryError):
-        text += "; a smaller --batch (batch=) needs less"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -14,7 +14,7 @@ from cfalign._explanation.drawing import explanation_figure
 from cfalign._explanation.explanation import Explanation, explain
 from cfalign._explanation.options import ExplainOptions
 from cfalign._heads.composition import Composition, parse
-from cfalign._heads.scoring import logits
+from cfalign._heads.scoring import respond
 from cfalign._models.guard import undisturbed
 from cfalign._paper.figure_inputs import FigureInputs
 from cfalign._paper.figure_job import FigureJob
@@ -59,8 +59,8 @@ def _least_scores(inputs: FigureInputs, images: Tensor, compositions: list[Compo
     classifier, autoencoder = inputs.classifier, inputs.autoencoder
     search = ExplainOptions().search
     with torch.no_grad(), undisturbed(autoencoder, classifier):
-        parts = [origins(part, autoencoder, search=search).images for part in images.split(BATCH)]
-        seen = {classifier: torch.cat([logits(part, [classifier]) for part in parts])}
+        start = origins(images, autoencoder, search=search, batch=BATCH).images
+        seen = {classifier: respond(start, [classifier], batch=BATCH)}
     return torch.stack([composition.score(seen) for composition in compositions]).min(dim=0).values
 
 

@@ -18,6 +18,7 @@ from cfalign._errors import BadModel, ModelWarning, warn
 from cfalign._heads.scoring import respond
 from cfalign._models.autoencoding import decoded, encoded
 from cfalign._models.guard import device_of, undisturbed
+from cfalign._models.passes import in_passes
 from cfalign._models.probe_images import DRAWN, probe_images
 from cfalign._results import Floats
 from cfalign._types import Autoencoder, Classifier
@@ -101,18 +102,21 @@ def _reconstructor(autoencoder: Autoencoder, batch: int) -> Callable[[Tensor], F
 
     @torch.no_grad()
     def answer(images: Tensor) -> Floats:
-        parts = []
-        for part in images.to(device_of(autoencoder)).split(batch):
-            latents = encoded(autoencoder, part)
-            again = decoded(autoencoder, latents)
-            if again.shape != part.shape:
-                raise BadModel("Its images have another shape.")  # said when they are audited
-            length = latents.flatten(1).double().pow(2).mean(dim=1, keepdim=True).sqrt()
-            fields = functional.adaptive_avg_pool2d(again.double(), 4).flatten(1)
-            parts.append(torch.cat([length, fields], dim=1).cpu())
+        given = images.to(device_of(autoencoder))
+        parts = in_passes(lambda rows: _again(autoencoder, given[rows]), len(given), most=batch)
         return np.asarray(torch.cat(parts).numpy())
 
     return answer
+
+
+def _again(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+    latents = encoded(autoencoder, images)
+    drawn = decoded(autoencoder, latents)
+    if drawn.shape != images.shape:
+        raise BadModel("Its images have another shape.")  # said when they are audited
+    length = latents.flatten(1).double().pow(2).mean(dim=1, keepdim=True).sqrt()
+    fields = functional.adaptive_avg_pool2d(drawn.double(), 4).flatten(1)
+    return torch.cat([length, fields], dim=1).cpu()
 
 
 def _asked(answer: Callable[[Tensor], Floats], asked: Sequence[Tensor], who: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cfalign._errors import BadInput, CfalignError, StorageFailed
 from cfalign._models.extras import imported
 from cfalign._models.factories import modules_of_files
 from cfalign._models.own_code import own_places
+from cfalign._models.passes import sizes_kept
 from cfalign.engines.part import Part
 
 Unit = TypeVar("Unit")
@@ -137,7 +138,8 @@ class _Worker:
 
     def do(self, work: Callable[[Any, Any], Any], unit: Any) -> Any:
         """One unit of the work."""
-        return work(self.site, unit)
+        with sizes_kept():
+            return work(self.site, unit)
 
 
 class Team:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cfalign._errors import BadInput
+from cfalign._models.passes import in_passes
 from cfalign.synthetic.factors import DERIVED, FACTORS, HAIR_COLOURS, INTERVENABLE, OFF, ON, unknown_name
 from cfalign.synthetic.renderer import render
 from cfalign.synthetic.sampling import Faces
@@ -72,6 +73,5 @@ def effect(score: Score, faces: Faces, *, batch: int = 32) -> Float[Tensor, "att
 
 
 def _scores(score: Score, faces: Faces, batch: int) -> Tensor:
-    parts = [score(render(faces[i : i + batch], batch=batch)) for i in range(0, len(faces), batch)]
-    scores = torch.cat(parts)
+    scores = torch.cat(in_passes(lambda rows: score(render(faces[rows], batch=batch)), len(faces), most=batch))
     return scores[:, None] if scores.ndim == 1 else scores

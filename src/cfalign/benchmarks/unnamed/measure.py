@@ -24,6 +24,7 @@ from cfalign._discovery.options import DiscoveryOptions
 from cfalign._heads.reference import Reference
 from cfalign._models.autoencoding import encoded
 from cfalign._models.downloads import cache_folder
+from cfalign._models.passes import in_passes
 from cfalign._results import Effect, Floats
 from cfalign._runs.progress import ShowProgress, told_to, with_bars
 from cfalign._types import Classifier
@@ -163,7 +164,7 @@ def _ordered(sought: Sought, shortcut: str, options: UnnamedOptions) -> tuple[Fl
     faces = sample(options.judged, seed=options.seed + 60_000)
     images = render(faces)
     autoencoder = sought.landscape.autoencoder
-    latents = torch.cat([encoded(autoencoder, part) for part in images.split(64)])
+    latents = torch.cat(in_passes(lambda rows: encoded(autoencoder, images[rows]), len(images), most=64))
     places = float64(metric_of(autoencoder).coordinates(latents)) @ sought.discovery.lines[0].direction
     return places, faces.labels()[:, ATTRIBUTES.index(shortcut)].double().numpy()
 
