@@ -70,8 +70,10 @@ class Rays:
         return Rays(self.start.some(rows), self.direction[index], self.backwards)
 
 
-def find_rays(batch: Batch) -> Rays:
+def find_rays(batch: Batch, *, eligible: float | None = None) -> Rays:
     """Directions of steepest descent at z0 of every pair: one backward pass each, and one decoder forward per image.
+
+    ``eligible``: pairs with a smaller score need none; theirs may be zero.
 
     Where a classifier is a black box its gradient is estimated, if ``batch.estimate`` allows it: ``evaluations``
     decoder forwards per image, whatever the number of bases. Raises BadInput otherwise.
@@ -85,7 +87,7 @@ def find_rays(batch: Batch) -> Rays:
         )
     if black_boxes and batch.estimate:
         return _estimated(batch, batch.estimate)
-    value, gradient = at_origins(batch)
+    value, gradient = at_origins(batch, eligible=eligible)
     return _rays(batch, value, gradient.flatten(1).double().norm(dim=1), gradient)
 
 

@@ -62,7 +62,7 @@ def walk(batch: Batch, *aims: SearchOptions, rays: Rays | None = None) -> Walks:
     if method == "auto":
         raise BadInput("The method auto chooses per base in audits and banks; name one method here.")
     if method == "latent-shift":
-        return _on_rays(batch, rays or find_rays(batch), aims)
+        return _on_rays(batch, rays or find_rays(batch, eligible=aims[0].eligible), aims)
     if method == "completion":
         return _completed(batch.in_pixels(), aims, pictures_of(batch.models.autoencoder))
     return _in_steps(batch.in_pixels() if method == "pixels" else batch, aims)
