@@ -129,7 +129,7 @@ def test_soft_rectangles_have_the_area_of_their_boxes() -> None:
 
 def scene(images: Tensor, classifier: cfa.Classifier = CLF) -> Batch:
     start = Origins(images, images, images)
-    return Batch(start, pairs_of(head(classifier, "badge"), len(images)), Models(Smooth(), (classifier,)))
+    return Batch(start, pairs_of(head(classifier, "badge"), count=len(images)), Models(Smooth(), (classifier,)))
 
 
 def test_the_region_is_about_as_large_as_what_switches_the_base_off() -> None:

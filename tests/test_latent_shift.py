@@ -22,6 +22,7 @@ from cfalign._errors import BadInput, BadModel
 from cfalign._heads.composition import Composition, head
 from cfalign._heads.panel import weights
 from cfalign._results import Counterfactuals, Outcome
+from cfalign.benchmarks.speed.counting import CountedAutoencoder, CountedClassifier, Counter
 from linear_world import LATENTS, SHAPE, LinearAutoencoder, LinearClassifier, directions, linear_images
 
 EVERY = SearchOptions(eligible=0.0001)
@@ -288,7 +289,7 @@ def test_pairs_of_different_bases_share_a_batch() -> None:
 def test_directions_have_unit_length_and_point_down() -> None:
     autoencoder, clf, images = BENT
     start = origins(images, autoencoder, search=SearchOptions(residual="dropped"))
-    latents, pairs = start.latents, pairs_of(head(clf, "a"), len(images))
+    latents, pairs = start.latents, pairs_of(head(clf, "a"), count=len(images))
     rays = find_rays(Batch(start, pairs, Models(autoencoder, [clf])))
     torch.testing.assert_close(rays.direction.flatten(1).norm(dim=1), torch.ones(len(images)).double())
     step = 1e-5
@@ -427,3 +428,46 @@ def test_a_black_box_cannot_be_a_base() -> None:
     clf.differentiable = False
     with pytest.raises(BadInput, match="bank"):
         latent_shift(linear_images(4), clf["a"], autoencoder=LinearAutoencoder())
+
+
+def test_several_bases_are_walked_at_once_as_one_by_one() -> None:
+    autoencoder, clf, images = BENT
+    bases = [base for base, _ in bent_bases(clf).values()]
+    options = SearchOptions(eligible=0.3, residual="dropped")
+    together = latent_shift(images, bases, autoencoder=autoencoder, options=options, batch=7)
+    assert len(together) == len(bases)
+    for base, found in zip(bases, together, strict=True):
+        alone = latent_shift(images, base, autoencoder=autoencoder, options=options)
+        assert found.outcomes == alone.outcomes
+        for name in ("distances", "lambdas", "base_before", "base_after", "image_change"):
+            np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-9)
+        torch.testing.assert_close(found.images, alone.images, atol=1e-9, rtol=0)
+        assert found.logits is not None
+        walked = found.distances > 0
+        torch.testing.assert_close(found.logits[walked], clf.logits(found.images[walked]).detach(), atol=1e-6, rtol=0)
+        assert found.logits[~walked].isnan().all()
+    assert latent_shift(images, [], autoencoder=autoencoder) == ()
+    assert [len(found) for found in latent_shift(images[:0], bases, autoencoder=autoencoder)] == [0] * len(bases)
+
+
+def test_images_are_encoded_once_for_all_bases() -> None:
+    """And decoded twice before any look: x0, and the forward pass that all backward passes share."""
+    counter = Counter()
+    autoencoder, clf = CountedAutoencoder(BENT[0], counter), CountedClassifier(BENT[1], counter)
+    images, options = BENT[2], SearchOptions(eligible=0.3, residual="dropped")
+    found = latent_shift(images, [head(clf, name) for name in "abc"], autoencoder=autoencoder, options=options)
+    passes, looks = counter.passes(), sum(int(one.evaluations.sum()) for one in found)
+    assert passes.encodes == len(images)
+    assert passes.decodes == 2 * len(images) + looks
+    assert passes.scored == len(images) + looks
+    assert passes.decoder_backwards <= 3 * len(images)
+
+
+@pytest.mark.parametrize("bases", [1, 3])
+def test_images_that_are_not_eligible_cost_no_backward_pass(bases: int) -> None:
+    counter = Counter()
+    autoencoder, clf = CountedAutoencoder(BENT[0], counter), CountedClassifier(BENT[1], counter)
+    never = SearchOptions(eligible=1.0, residual="dropped")
+    found = latent_shift(BENT[2], [head(clf, "a")] * bases, autoencoder=autoencoder, options=never)
+    assert all(one.outcomes == (Outcome.NOT_ELIGIBLE,) * len(BENT[2]) for one in found)
+    assert counter.passes().decoder_backwards == (len(BENT[2]) if bases == 1 else 0)

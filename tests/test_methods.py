@@ -245,7 +245,7 @@ def test_pairs_of_several_bases_share_a_batch() -> None:
 def test_a_deeper_drop_goes_on_from_the_first(method: Method) -> None:
     clf = classifier()
     start = origins(IMAGES, LinearAutoencoder(), search=SearchOptions(residual="dropped"))
-    batch = Batch(start, pairs_of(clf["a"], 24), Models(LinearAutoencoder(), [clf]))
+    batch = Batch(start, pairs_of(clf["a"], count=24), Models(LinearAutoencoder(), [clf]))
     near = SearchOptions(method=method, descent=DescentOptions(optimiser="gradient"), floor=0.001, eligible=0.7)
     far = replace(near, drop=0.69)
     made, direct = walk(batch, near, far), walk(batch, far)

@@ -139,7 +139,7 @@ def _ends(image: Tensor, drawn: Tensor, left_out: Tensor) -> Floats:
 def test_the_gradient_is_that_at_the_image(residual: Residual) -> None:
     clf = SeesAll(directions(2, overlap=0.4), [0.8, 0.3], ("a", "b"))
     bent = _Bent(clf)
-    batch = Batch(started(residual), pairs_of(bent["a"], 40), Models(AE, [bent]))
+    batch = Batch(started(residual), pairs_of(bent["a"], count=40), Models(AE, [bent]))
     rays = find_rays(batch)
     z = AE.encode(IMAGES).requires_grad_(True)
     value = bent.logits(AE.decode(z) + LEFT_OUT)[:, 0]

@@ -106,6 +106,8 @@ class Counterfactuals(ShownWalks):
     """Σ|x0 − x_λ| / Σ|x0|."""
     backwards: NDArray[np.int64]
     """Backward passes through the decoder, each with a forward; that at z0 is not among the ``evaluations``."""
+    logits: Tensor | None = None
+    """Of all heads of the base's classifiers at x_λ, [n, head], NaN where x_λ is x0; None for methods in steps."""
 
     def __len__(self) -> int:
         return len(self.outcomes)

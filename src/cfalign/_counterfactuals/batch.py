@@ -252,10 +252,10 @@ def image_change(before: Tensor, after: Tensor) -> Tensor:
     return (before - after).abs().flatten(1).sum(dim=1) / total
 
 
-def pairs_of(base: Composition, count: int) -> Pairs:
-    """The pairs of one base with each of ``count`` images."""
-    rows = torch.zeros(count, dtype=torch.int64)
-    return Pairs(torch.arange(count), weights([base], base.classifiers)[rows])
+def pairs_of(*bases: Composition, count: int) -> Pairs:
+    """The pairs of bases of the same classifiers with each of ``count`` images, base by base."""
+    rows = torch.arange(len(bases)).repeat_interleave(count)
+    return Pairs(torch.arange(count).repeat(len(bases)), weights(bases, bases[0].classifiers)[rows])
 
 
 def check_images(images: Tensor) -> None:

@@ -14,8 +14,9 @@ one backward pass through the decoder yields the directions of a whole batch wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 from torch import Tensor
@@ -32,7 +33,7 @@ from cfalign._heads.composition import Composition
 from cfalign._models.components import Components
 from cfalign._models.guard import device_of, undisturbed
 from cfalign._results import Counterfactuals, Floats
-from cfalign._types import Autoencoder
+from cfalign._types import Autoencoder, Classifier
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,37 @@ def _in_steps(batch: Batch, aims: Sequence[SearchOptions]) -> Walks:
     return Walks(batch, tuple(ends), times(away, 1 / np.maximum(norms(away), 1e-30)))
 
 
+@overload
 def counterfactuals(
     images: Tensor,
     base: Composition,
+    *,
+    autoencoder: Autoencoder | None = ...,
+    method: Method | None = ...,
+    drop: float | None = ...,
+    options: SearchOptions | None = ...,
+    estimate: EstimateOptions | None = ...,
+    batch: int = ...,
+) -> Counterfactuals: ...
+
+
+@overload
+def counterfactuals(
+    images: Tensor,
+    base: Sequence[Composition],
+    *,
+    autoencoder: Autoencoder | None = ...,
+    method: Method | None = ...,
+    drop: float | None = ...,
+    options: SearchOptions | None = ...,
+    estimate: EstimateOptions | None = ...,
+    batch: int = ...,
+) -> tuple[Counterfactuals, ...]: ...
+
+
+def counterfactuals(
+    images: Tensor,
+    base: Composition | Sequence[Composition],
     *,
     autoencoder: Autoencoder | None = None,
     method: Method | None = None,
@@ -110,12 +139,13 @@ def counterfactuals(
     options: SearchOptions | None = None,
     estimate: EstimateOptions | None = None,
     batch: int = 64,
-) -> Counterfactuals:
+) -> Counterfactuals | tuple[Counterfactuals, ...]:
     """Counterfactual images that lower the score of ``base``, by any method.
 
     Args:
         images: [n, c, h, w], floating, in [0, 1].
-        base: a head or composition, e.g. ``clf["smiling"]``.
+        base: a head or composition, e.g. ``clf["smiling"]``. For several, one result each: images are encoded once,
+            and decoded at z0 once for all bases of the same classifiers.
         autoencoder: any object with ``encode`` and ``decode``; not needed for ``pixels``, which starts from the images
             themselves.
         method: replaces that of ``options``.
@@ -141,40 +171,87 @@ def counterfactuals(
     if autoencoder is None and not in_pixels:
         raise BadInput(f"The method {options.method} needs an autoencoder; only 'pixels' does without.")
     check_images(images)
+    bases = (base,) if isinstance(base, Composition) else tuple(base)
+    found: dict[int, Counterfactuals] = {}
     encoder = PixelSpace() if autoencoder is None or in_pixels else autoencoder
-    with undisturbed(encoder, *base.classifiers):
-        x = images.detach().clone().to(device_of(base.classifiers[0] if in_pixels else encoder))
+    classifiers = dict.fromkeys(classifier for one in bases for classifier in one.classifiers)
+    with undisturbed(encoder, *classifiers):
+        x = images.detach().clone()
+        x = x.to(device_of(next(iter(classifiers)) if in_pixels else encoder)) if bases else x
         start = Origins(x, x, x) if in_pixels else origins(x, encoder, search=options, batch=batch)
-        models = Models(encoder, base.classifiers, batch)
-        walks = walk(Batch(start, pairs_of(base, len(images)), models, estimate), options)
-    return _public(walks.ends[0], start.images)
+        for numbers in _alike(bases):
+            some = [bases[number] for number in numbers]
+            models = Models(encoder, some[0].classifiers, batch)
+            walks = walk(Batch(start, pairs_of(*some, count=len(x)), models, estimate), options)
+            found |= dict(zip(numbers, _by_base(walks.ends[0], start.images, len(some)), strict=True))
+    results = tuple(found[number] for number in range(len(bases)))
+    return results[0] if isinstance(base, Composition) else results
 
 
-def _public(ends: Ends, reconstructions: Tensor) -> Counterfactuals:
-    return Counterfactuals(
-        images=ends.images,
-        reconstructions=reconstructions,
-        lambdas=ends.lambdas,
-        distances=ends.distances,
-        outcomes=ends.outcomes,
-        evaluations=ends.evaluations,
-        base_before=ends.base_before,
-        base_after=ends.base_after,
-        image_change=ends.image_change,
-        backwards=ends.backwards,
-    )
+def _alike(bases: Sequence[Composition]) -> list[list[int]]:
+    """Numbers of the bases, those of the same classifiers together."""
+    groups: dict[tuple[Classifier, ...], list[int]] = {}
+    for number, base in enumerate(bases):
+        groups.setdefault(tuple(base.classifiers), []).append(number)
+    return list(groups.values())
+
+
+def _by_base(ends: Ends, reconstructions: Tensor, bases: int) -> Iterator[Counterfactuals]:
+    """The counterfactuals of each base; the pairs of ``ends`` stand base by base, each with every image."""
+    count = len(reconstructions)
+    for number in range(bases):
+        rows = slice(number * count, (number + 1) * count)
+        yield Counterfactuals(
+            images=ends.images[rows],
+            reconstructions=reconstructions,
+            lambdas=ends.lambdas[rows],
+            distances=ends.distances[rows],
+            outcomes=ends.outcomes[rows],
+            evaluations=ends.evaluations[rows],
+            base_before=ends.base_before[rows],
+            base_after=ends.base_after[rows],
+            image_change=ends.image_change[rows],
+            backwards=ends.backwards[rows],
+            logits=None if ends.logits is None else ends.logits[rows],
+        )
+
+
+@overload
+def latent_shift(
+    images: Tensor,
+    base: Composition,
+    *,
+    autoencoder: Autoencoder,
+    drop: float | None = ...,
+    options: SearchOptions | None = ...,
+    estimate: EstimateOptions | None = ...,
+    batch: int = ...,
+) -> Counterfactuals: ...
+
+
+@overload
+def latent_shift(
+    images: Tensor,
+    base: Sequence[Composition],
+    *,
+    autoencoder: Autoencoder,
+    drop: float | None = ...,
+    options: SearchOptions | None = ...,
+    estimate: EstimateOptions | None = ...,
+    batch: int = ...,
+) -> tuple[Counterfactuals, ...]: ...
 
 
 def latent_shift(
     images: Tensor,
-    base: Composition,
+    base: Composition | Sequence[Composition],
     *,
     autoencoder: Autoencoder,
     drop: float | None = None,
     options: SearchOptions | None = None,
     estimate: EstimateOptions | None = None,
     batch: int = 64,
-) -> Counterfactuals:
+) -> Counterfactuals | tuple[Counterfactuals, ...]:
     """Counterfactual images x_λ = D(z0 − λ ∂s/∂z) that lower the score s of ``base`` (Eqs. 1 and 2).
 
     The same as ``counterfactuals(..., method="latent-shift")``, whose arguments and errors it shares.

@@ -231,7 +231,7 @@ def _explained(
     raised = score < options.search.eligible
     descended, search = mirrored(base, options.search) if raised else (base, options.search)
     models = Models(autoencoder, base.classifiers, options.batch)
-    walks = walk(Batch(start, pairs_of(descended, 1), models), search)
+    walks = walk(Batch(start, pairs_of(descended, count=1), models), search)
     ends, batch = walks.ends[0], walks.batch
     fractions = np.arange(options.steps + 1) / options.steps
     walked = along(batch.latents, walks.direction, ends.distances[:, None] * fractions)

@@ -136,7 +136,7 @@ def _made(common: ModelsAndFaces, name: str, method: Method) -> _HeadCounterfact
     chosen = common.chosen(name)
     base = head(common.reference, name)
     start = common.origins[chosen]
-    batch = Batch(start, pairs_of(base, len(chosen)), Models(common.autoencoder, base.classifiers))
+    batch = Batch(start, pairs_of(base, count=len(chosen)), Models(common.autoencoder, base.classifiers))
     search = replace(common.options.search, method=method)
     began = time.process_time()
     walks = walk(batch, search, off_search(search))

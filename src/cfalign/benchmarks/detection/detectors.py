@@ -243,7 +243,7 @@ def _concept_directions(z: Tensor, x0: Tensor, concepts: Sequence[Composition]) 
 def _derivative(start: Origins, base: Composition, directions: Tensor, autoencoder: Autoencoder) -> Floats:
     """Mean derivative of one head along each direction, in standard deviations of its logit, [attribute]."""
     models = Models(autoencoder, base.classifiers)
-    rays = find_rays(Batch(start, pairs_of(base, len(start)), models))
+    rays = find_rays(Batch(start, pairs_of(base, count=len(start)), models))
     gradient = -rays.direction.flatten(1).cpu().double() * torch.from_numpy(rays.start.slope)[:, None]
     spread = max(float(np.std(rays.start.value)), 1e-6)
     found: Floats = (gradient @ directions.cpu()).mean(dim=0).numpy() / spread

@@ -40,29 +40,30 @@ class Answers:
 
 
 def bare(setting: Setting, pairs: Sequence[Pair], *, strategy: Strategy = "refined") -> Answers:
-    """``latent_shift`` for one base after another, and the answers of all heads."""
+    """``latent_shift`` for all bases at once, and the answers of all heads."""
     search = SearchOptions(strategy=strategy, residual="dropped")  # the paper's start, which the authors' package has
-    known: dict[int, Floats] = {}  # scores at x0 are the same for all bases of an image
+    by_base = rows_by_base(pairs)
+    rows = sorted({row for _, row in pairs})
+    place = {row: i for i, row in enumerate(rows)}
+    walked = latent_shift(
+        setting.images[rows],
+        [head(setting.classifier, base) for base in by_base],
+        autoencoder=setting.autoencoder,
+        options=search,
+        batch=setting.batch,
+    )
+    at_x0 = respond(walked[0].reconstructions, [setting.classifier], batch=setting.batch)
     parts = []
-    for base, rows in rows_by_base(pairs).items():
-        found = latent_shift(
-            setting.images[rows],
-            head(setting.classifier, base),
-            autoencoder=setting.autoencoder,
-            options=search,
-            batch=setting.batch,
-        )
-        fresh = [i for i, row in enumerate(rows) if row not in known]
-        scores = _scores(setting, found.reconstructions[fresh])
-        known |= {rows[i]: scores[k] for k, i in enumerate(fresh)}
-        own = np.stack([found.base_before, found.base_after], axis=1)
-        before = np.stack([known[row] for row in rows])
-        parts.append(Answers(tuple((base, row) for row in rows), own, before, _scores(setting, found.images)))
+    for found, (base, some) in zip(walked, by_base.items(), strict=True):
+        assert found.logits is not None
+        at = [place[row] for row in some]
+        own = np.stack([found.base_before, found.base_after], axis=1)[at]
+        ends = torch.where(found.logits.isnan(), at_x0, found.logits)
+        parts.append(Answers(tuple((base, row) for row in some), own, _scores(at_x0[at]), _scores(ends[at])))
     return _joined(parts)
 
 
-def _scores(setting: Setting, images: Tensor) -> Floats:
-    answers = respond(images, [setting.classifier], batch=setting.batch)
+def _scores(answers: Tensor) -> Floats:
     scores: Floats = torch.sigmoid(answers.double()).numpy()
     return scores
 
