@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from typer.main import get_command
@@ -40,6 +40,8 @@ def _typed(parameter: Any) -> list[str]:
         return [parameter.opts[0]]
     if isinstance(parameter.default, Enum):
         return [parameter.opts[0], str(parameter.default.value)]
+    if get_origin(parameter.type_descriptor.annotation) is Literal:
+        return [parameter.opts[0], get_args(parameter.type_descriptor.annotation)[0]]
     value = "64" if parameter.max is None else str(parameter.max)
     return [parameter.opts[0], value]
 

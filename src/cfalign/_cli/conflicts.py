@@ -42,6 +42,10 @@ class Conflict:
 
 _INPUTS = ("images", "labels", "id_column", "split", "size", "bit_depth", "autoencoder", "reference")
 _OF_LABELS = ("positive", "uncertain", "id_column")
+_TRAINING = (
+    "train planted",
+    *(f"benchmark {name}" for name in ("detection", "nulls", "photographs", "references", "robustness", "unnamed")),
+)
 _SEARCH = ("drop", "method", "strategy")
 
 CONFLICTS = (
@@ -62,6 +66,10 @@ CONFLICTS = (
         Conflict(command, idle=("address", "workers"), because="only Ray has workers (--engine ray)", without="engine")
         for command in ("audit", "bank")
     ),
+    *(
+        Conflict(command, idle=("address",), because="only Ray has one (--engine ray)", without="engine")
+        for command in _TRAINING
+    ),
     Conflict("bank", idle=("labels",), because="a bank reads splits and groups only", without=("split", "group")),
     Conflict("bank", idle=NOT_READ_BY_A_BANK, because="only an audit reads this setting"),
     Conflict(
@@ -70,6 +78,13 @@ CONFLICTS = (
         because="the shipped planted classifiers and faces are taken",
         beside="planted",
     ),
+    Conflict(
+        "rectify",
+        idle=("engine",),
+        because="one head is rectified in this process, where its images are walked together",
+        without="planted",
+    ),
+    Conflict("rectify", idle=("address", "workers"), because="only Ray has workers (--engine ray)", without="engine"),
     Conflict("rectify", idle=("correlation",), because="only drawn faces have one", without="faces"),
     Conflict("rectify", idle=("size", "bit_depth"), because="faces are drawn, at 64 pixels", beside="faces"),
     Conflict("rectify", idle=("train", "validation"), because="the labels name the parts", beside="split"),

@@ -10,6 +10,7 @@ import typer
 from cfalign._cli.output import print_json, say
 from cfalign._runs.run import Run
 from cfalign.engines import Engine, Local, Part, Ray
+from cfalign.training.processes import Workers as Hands
 
 EngineName = Literal["local", "ray"]
 Name = Annotated[
@@ -28,6 +29,13 @@ Address = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers of Ray.  \\[default: as many as there is room for]")]
+Trainers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes at once, one thread each; workers of Ray.  \\[default: 2; Ray: as many as there is room for]",
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -43,6 +51,11 @@ def chosen_engine(name: EngineName | None, address: str | None, workers: int | N
     """The engine that the flags name. Raises BadInput for a shard that is none."""
     part = Part() if shard is None else Part.read(shard)
     return Ray(address=address, workers=workers, part=part) if name == "ray" else Local(part=part)
+
+
+def chosen_workers(name: EngineName | None, address: str | None, workers: int | None) -> Hands:
+    """Who does the trainings that the flags name: so many processes, or the workers of Ray."""
+    return Ray(address=address, workers=workers) if name == "ray" else workers or 2
 
 
 def tell_part(run: Run, part: Part, *, out: Path, as_json: bool) -> None:

@@ -214,4 +214,3 @@ BenchmarkFolder = Annotated[
     typer.Option("--out", help="Folder for parts, numbers and figure; a run that was stopped goes on there."),
 ]
 Models = Annotated[Path | None, typer.Option(help="Folder of trained models.  \\[default: planted in the cache]")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes at once, one thread each.")]

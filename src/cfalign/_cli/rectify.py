@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cfalign import autoencoders, classifiers
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
 from cfalign._cli.inputs import LabelsAsked, asked, names_in, opened
@@ -29,6 +30,7 @@ from cfalign._runs.codec import write_json
 from cfalign._types import Autoencoder
 from cfalign.benchmarks.planted_rectification import planted_rectification
 from cfalign.datasets import ImageSource, Labels, TensorImages
+from cfalign.engines import using
 from cfalign.synthetic import ATTRIBUTES, render, sample
 
 
@@ -81,6 +83,9 @@ def rectify(
     out: Annotated[Path, typer.Option(help="Folder for rectified.json, summary.json, curves.csv, curves.png.")] = Path(
         "runs/rectify"
     ),
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Workers = None,
     device: flags.Device = None,
     as_json: flags.Json = False,
 ) -> None:
@@ -95,7 +100,8 @@ def rectify(
     settings = chosen(context, RectificationOptions, config=config, assignments=assignments, flags=given)
     _refuse_file(out)
     if planted:
-        _planted(settings, out, as_json)
+        with using(where.chosen_engine(engine, address, workers, None)):
+            _planted(settings, out, as_json)
         return
     base, shortcuts = _heads(target, against, classifier, reference, trust)
     encoder = _autoencoder(autoencoder, faces, trust)

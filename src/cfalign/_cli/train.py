@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from cfalign import autoencoders
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.configuration import chosen
+from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, numbers_in, opened
 from cfalign._cli.output import print_json, progress, say
 from cfalign._errors import BadInput
@@ -140,22 +142,27 @@ def classifier(
 
 @app.command()
 def planted(
+    context: typer.Context,
     out: Annotated[Path | None, typer.Option(help="Folder for the weights.  \\[default: planted in the cache]")] = None,
     doses: Annotated[str, typer.Option(help="Correlations of target and shortcut.")] = _joined(planting.DOSES),
     seeds: Annotated[str, typer.Option(help="Seeds of faces and training.")] = _joined(planting.SEEDS),
-    workers: flags.Workers = 2,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Trainers = None,
     device: flags.Device = None,
 ) -> None:
     """Train classifiers with a planted shortcut on rendered faces: ten pairs at every dose and seed, 15 s for each.
 
     They are the material of `cfalign benchmark detection`, which trains what is missing itself.
     """
+    refuse_conflicts(context)
     wanted = planting.plants(
         doses=numbers_in(doses, float, flag="--doses"), seeds=numbers_in(seeds, int, flag="--seeds")
     )
     folder = cache_folder() / "planted" if out is None else out.expanduser()
+    hands = where.chosen_workers(engine, address, workers)
     with progress() as bars, on_device(device):
-        planting.plant_all(wanted, folder, workers=workers, progress=bars)
+        planting.plant_all(wanted, folder, workers=hands, progress=bars)
     say(f"{len(wanted)} classifiers in {folder}.")
 
 

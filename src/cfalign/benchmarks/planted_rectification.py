@@ -19,6 +19,7 @@ from cfalign import autoencoders, classifiers
 from cfalign._errors import BadInput
 from cfalign._heads.composition import head
 from cfalign._heads.scoring import respond
+from cfalign._models.device import device_named
 from cfalign._models.guard import undisturbed
 from cfalign._rectification.options import RectificationOptions
 from cfalign._rectification.rectification import rectify
@@ -27,6 +28,7 @@ from cfalign._results import Floats
 from cfalign._runs.progress import Progress, silent
 from cfalign.classifiers.composed_classifier import ComposedClassifier
 from cfalign.datasets import TensorImages
+from cfalign.engines import current
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, Faces, effect, render, sample
 
 CORRELATION = 0.9
@@ -160,7 +162,8 @@ def planted_rectification(
         interventions: number of faces per attribute, for the true effects.
         progress: called with (stage, done, total).
 
-    Raises BadInput if none of the classifiers can be rectified.
+    They are rectified in this process, or where ``engines.using`` says, with the same numbers. Raises BadInput if none
+    of the classifiers can be rectified.
     """
     options = options or RectificationOptions()
     chosen = list(names) if names is not None else [name for name in classifiers.planted() if not name.endswith("_0")]
@@ -179,25 +182,47 @@ def _rectified(
     names: Sequence[str], faces: int, options: RectificationOptions, progress: Progress
 ) -> tuple[dict[str, Rectified], dict[str, str]]:
     """By name: the rectified classifiers, and why others could not be rectified."""
-    autoencoder, reference = autoencoders.load("embedded"), classifiers.load("embedded")
-    done: dict[str, Rectified] = {}
-    skipped: dict[str, str] = {}
-    for number, name in enumerate(names):
-        progress("classifiers", number, len(names))
-        target, _, shortcut = name.partition("_from_")
-        drawn = sample(faces, seed=options.seed + 40_000 + number, correlations={(target, shortcut): CORRELATION})
-        try:
-            done[name] = rectify(
-                head(classifiers.load(f"embedded:{name}"), target),
-                [head(reference, shortcut)],
-                images=TensorImages(render(drawn)),
-                autoencoder=autoencoder,
-                options=options,
-            )
-        except BadInput as error:
-            skipped[name] = str(error)
-    progress("classifiers", len(names), len(names))
-    return done, skipped
+    found: dict[int, Rectified | str] = {}
+    progress("classifiers", 0, len(names))
+    with current().crew(_Site(faces, options, len(names)), folder=None) as crew:
+        for (number, _), result in crew.each(_rectified_one, enumerate(names)):
+            found[number] = result
+            progress("classifiers", len(found), len(names))
+    results = {name: found[number] for number, name in enumerate(names)}
+    done = {name: result for name, result in results.items() if not isinstance(result, str)}
+    return done, {name: result for name, result in results.items() if isinstance(result, str)}
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What the rectification of any classifier needs."""
+
+    faces: int
+    options: RectificationOptions
+    units: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models work."""
+        return torch.device("cpu") if self.options.device is None else device_named(self.options.device)
+
+
+def _rectified_one(site: _Site, unit: tuple[int, str]) -> Rectified | str:
+    """The rectified classifier, or why it cannot be rectified; its faces are drawn by its number."""
+    number, name = unit
+    target, _, shortcut = name.partition("_from_")
+    seed = site.options.seed + 40_000 + number
+    drawn = sample(site.faces, seed=seed, correlations={(target, shortcut): CORRELATION})
+    try:
+        return rectify(
+            head(classifiers.load(f"embedded:{name}"), target),
+            [head(classifiers.load("embedded"), shortcut)],
+            images=TensorImages(render(drawn)),
+            autoencoder=autoencoders.load("embedded"),
+            options=site.options,
+        )
+    except BadInput as error:
+        return str(error)
 
 
 def _both(found: Rectified) -> list[ComposedClassifier]:

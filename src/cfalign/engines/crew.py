@@ -40,6 +40,6 @@ class Engine(Protocol):
         """Which part of the work is done; all of it by default."""
         ...
 
-    def crew(self, site: Any, *, folder: Path) -> AbstractContextManager[Crew]:
-        """Workers at the site, until the block ends. ``folder``: where they write."""
+    def crew(self, site: Any, *, folder: Path | None) -> AbstractContextManager[Crew]:
+        """Workers at the site, until the block ends. ``folder``: where they write; None where they write nothing."""
         ...

@@ -26,7 +26,7 @@ class Local:
     """Which part of the work this process does; another process, or machine, does the rest."""
 
     @contextmanager
-    def crew(self, site: Any, *, folder: Path) -> Iterator[Alone]:
+    def crew(self, site: Any, *, folder: Path | None) -> Iterator[Alone]:
         """This process. ``folder`` is on a disk that it sees, as ever."""
         yield Alone(site)
 

@@ -55,15 +55,20 @@ class Ray:
                 raise BadInput(f"{name}: expected at least 1, got {value}.")
 
     @contextmanager
-    def crew(self, site: Any, *, folder: Path) -> Iterator[Team]:
-        """Workers, each with its own copy of the site. Raises BadInput where the cluster cannot be reached, where the
-        models cannot be sent, and where a worker does not see ``folder``.
+    def crew(self, site: Any, *, folder: Path | None) -> Iterator[Team]:
+        """Workers, each with its own copy of the site; no more than it has ``units``, where it says how many.
+
+        Raises BadInput where the cluster cannot be reached, where the models cannot be sent, and where a worker does
+        not see ``folder``.
         """
         ray = imported("ray", extra="ray")
         begun = self._joined(ray)
         try:
             sent = _sent(ray, site)
-            yield self._team(ray, sent, on_gpu=_on_gpu(site), folder=folder)
+            team = self._team(ray, sent, on_gpu=_on_gpu(site), most=getattr(site, "units", None))
+            if folder is not None:
+                team.refuse_blind(folder)
+            yield team
         finally:
             if begun:
                 ray.shutdown()
@@ -87,12 +92,13 @@ class Ray:
             raise BadInput(f"--engine ray: {where} cannot be used: {reason}") from error
         return True
 
-    def _team(self, ray: Any, site: Any, *, on_gpu: bool, folder: Path) -> Team:
+    def _team(self, ray: Any, site: Any, *, on_gpu: bool, most: int | None) -> Team:
         threads = self.threads or torch.get_num_threads()
         there = ray.cluster_resources()
         cpus = int(there.get(_CPUS, 1))
         slots = int(there.get("GPU", 0)) if on_gpu else cpus // threads
         size = self.workers or max(1, slots)
+        size = size if most is None else max(1, min(size, most))
         share = max(1, min(threads, cpus // size))
         variables = {
             "OMP_NUM_THREADS": str(threads),
@@ -106,23 +112,7 @@ class Ray:
             max_task_retries=RETRIES,
             runtime_env={"env_vars": variables},
         )(_Worker)
-        mark = folder / f".seen-by-workers-{uuid4().hex[:8]}"
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text("")
-        try:
-            workers = [hired.remote(site, threads) for _ in range(size)]
-            blind = [name for name, sees in ray.get([w.sees.remote(str(mark.resolve())) for w in workers]) if not sees]
-        except ray.exceptions.RayError as error:
-            raise _cause(ray, error) from error
-        finally:
-            mark.unlink(missing_ok=True)
-        if blind:
-            raise BadInput(
-                f"--out {folder}: the workers on {', '.join(sorted(set(blind)))} do not see this folder; name one on "
-                "storage that all machines share, or give every machine its --shard and put them together by "
-                "`cfalign merge`."
-            )
-        return Team(ray, workers)
+        return Team(ray, [hired.remote(site, threads) for _ in range(size)])
 
 
 class _Worker:
@@ -147,6 +137,24 @@ class Team:
 
     def __init__(self, ray: Any, workers: list[Any]) -> None:
         self.ray, self.idle, self.size = ray, list(workers), len(workers)
+
+    def refuse_blind(self, folder: Path) -> None:
+        """Raises BadInput where a worker does not see the folder."""
+        mark = folder / f".seen-by-workers-{uuid4().hex[:8]}"
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text("")
+        try:
+            answers = self.ray.get([worker.sees.remote(str(mark.resolve())) for worker in self.idle])
+        except self.ray.exceptions.RayError as error:
+            raise _cause(self.ray, error) from error
+        finally:
+            mark.unlink(missing_ok=True)
+        if blind := sorted({name for name, sees in answers if not sees}):
+            raise BadInput(
+                f"The workers on {', '.join(blind)} do not see the folder {folder}; name one on storage that all "
+                "machines share (--out, --models). An audit or a bank may also be made in parts, with a --shard for "
+                "every machine, which `cfalign merge` puts together."
+            )
 
     def each(self, work: Callable[[Any, Unit], Result], units: Iterable[Unit]) -> Iterator[tuple[Unit, Result]]:
         """``work(site, unit)`` of every unit, in the order in which they are done.

@@ -1,4 +1,4 @@
-"""The engine on which audits and banks run."""
+"""The engine on which audits, banks and benchmarks of rectification run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def current() -> Engine:
 
 @contextmanager
 def using(engine: Engine) -> Iterator[Engine]:
-    """Audits and banks inside the block run on this engine.
+    """Audits, banks and ``benchmarks.planted_rectification`` inside the block run on this engine.
 
     >>> with cfa.engines.using(cfa.engines.Local(part=cfa.engines.Part(0, 3))):
     ...     cfa.engines.current().part.of

@@ -7,6 +7,7 @@ from dataclasses import replace
 import typer
 
 from cfalign import benchmarks
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import progress, tell_and_keep
@@ -19,7 +20,9 @@ def detection(
     context: typer.Context,
     out: flags.BenchmarkFolder = None,
     models: flags.Models = None,
-    workers: flags.Workers = 2,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Trainers = None,
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
     device: flags.Device = None,
@@ -33,6 +36,7 @@ def detection(
     refuse_conflicts(context)
     options = replace(QUICK if quick else DetectionOptions(), seed=seed)
     out = None if out is None else out.expanduser()
+    hands = where.chosen_workers(engine, address, workers)
     with progress() as bars, on_device(device):
-        result = benchmarks.detection(options=options, models=models, out=out, workers=workers, progress=bars)
+        result = benchmarks.detection(options=options, models=models, out=out, workers=hands, progress=bars)
     tell_and_keep(result, lambda: detection_figure(result), out=out, name="detection", as_json=as_json)

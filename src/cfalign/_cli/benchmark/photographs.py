@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cfalign import autoencoders, benchmarks, classifiers
+from cfalign._cli import engine as where
 from cfalign._cli import flags
 from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.inputs import asked, numbers_in, opened
@@ -49,7 +50,9 @@ def photographs(
     out: Annotated[
         Path, typer.Option(help="Folder for classifiers, bank and result; a stopped benchmark goes on.")
     ] = Path("runs/photographs"),
-    workers: flags.Workers = 2,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Trainers = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bank and of every other random draw.")] = 0,
     quick: flags.Quick = False,
     trust: flags.Trust = False,
@@ -84,6 +87,7 @@ def photographs(
     source, table = opened(images, size=getattr(encoder, "size", None), labels=given_labels)
     if table is None:
         raise BadInput("Missing --labels: these images have none of their own.")
+    hands = where.chosen_workers(engine, address, workers)
     with progress() as bars, on_device(device):
         result = benchmarks.photographs(
             source,
@@ -92,7 +96,7 @@ def photographs(
             autoencoder=encoder,
             out=out,
             options=settings,
-            workers=workers,
+            workers=hands,
             progress=bars,
         )
     tell_and_keep(result, lambda: photographs_figure(result), out=out, name="photographs", as_json=as_json)

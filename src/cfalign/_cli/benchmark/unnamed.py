@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from cfalign import benchmarks
+from cfalign._cli import engine as where
 from cfalign._cli import flags
+from cfalign._cli.conflicts import refuse_conflicts
 from cfalign._cli.output import progress, tell_and_keep
 from cfalign._models.device import on_device
 from cfalign.benchmarks.unnamed import QUICK, UnnamedOptions
@@ -16,9 +18,12 @@ from cfalign.benchmarks.unnamed.drawing import unnamed_figure
 
 
 def unnamed(
+    context: typer.Context,
     out: flags.BenchmarkFolder = None,
     models: flags.Models = None,
-    workers: flags.Workers = 2,
+    engine: where.Name = None,
+    address: where.Address = None,
+    workers: where.Trainers = None,
     seed: flags.BenchmarkSeed = 0,
     quick: flags.Quick = False,
     named: Annotated[
@@ -28,8 +33,10 @@ def unnamed(
     as_json: flags.Json = False,
 ) -> None:
     """Are planted shortcuts found that no reference head names, and nothing where nothing is planted?"""
+    refuse_conflicts(context)
     options = replace(QUICK if quick else UnnamedOptions(), seed=seed, named=named)
     out = None if out is None else out.expanduser()
+    hands = where.chosen_workers(engine, address, workers)
     with progress() as bars, on_device(device):
-        result = benchmarks.unnamed(options=options, models=models, out=out, workers=workers, progress=bars)
+        result = benchmarks.unnamed(options=options, models=models, out=out, workers=hands, progress=bars)
     tell_and_keep(result, lambda: unnamed_figure(result), out=out, name="unnamed", as_json=as_json)

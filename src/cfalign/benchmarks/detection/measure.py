@@ -27,7 +27,7 @@ from cfalign.benchmarks.detection.result import AuditedPair, Detection
 from cfalign.benchmarks.ledger import fingerprints, measured_once, numbers, staged, workplace
 from cfalign.benchmarks.true_effects import Interventions
 from cfalign.synthetic import sample
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.planted_shortcuts import Plant, load_plant, plant_all
 
 
@@ -38,7 +38,7 @@ def detection(
     reference: Reference | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> Detection:
     """Audit planted classifiers on confounded faces and compare every detector with interventions.
@@ -48,7 +48,8 @@ def detection(
         reference: the reference heads, with or without a judge; the embedded ones by default.
         models: folder of trained classifiers; the user's cache by default. Missing ones are trained.
         out: folder of audits and measurements, which a later call reads; a temporary one by default.
-        workers: parallel processes of one thread each, for training, and for measuring with the default reference.
+        workers: parallel processes of one thread each, for training, and for measuring with the default reference; or
+            the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
@@ -60,8 +61,9 @@ def detection(
         every = [plant for target, shortcut in options.pairs for plant in _plants(options, target, shortcut)]
         plant_all(every, stock, workers=workers, progress=progress)
         jobs = _jobs(options, stock, folder)
-        if reference is None and workers > 1:
-            in_processes(_measure, [(job,) for job in jobs], workers=workers, stage="pairs", progress=progress)
+        if reference is None and workers != 1:
+            measured = [(job,) for job in jobs]
+            in_processes(_measure, measured, workers=workers, stage="pairs", folder=folder, progress=progress)
             progress = silent  # the loop below reads what the processes measured
         rows: list[AuditedPair] = []
         for done, job in enumerate(jobs):

@@ -26,6 +26,7 @@ from cfalign.benchmarks.nulls.result import ZERO, NullAudit, Nulls
 from cfalign.benchmarks.true_effects import Interventions
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import INTERVENABLE, render, sample
+from cfalign.training.processes import Workers
 from cfalign.training.recipes.nulls import NullClassifier, load_null, make_all
 from cfalign.training.recipes.nulls import nulls as null_classifiers
 
@@ -36,7 +37,7 @@ def nulls(
     options: NullsOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> Nulls:
     """Audit untrained networks, networks trained on permuted labels, and unplanted ones.
@@ -45,7 +46,7 @@ def nulls(
         options: how many of each, and the effort.
         models: folder of the classifiers; the user's cache by default. Missing ones are made.
         out: folder of the bank and of measurements, which a later call reads; a temporary one by default.
-        workers: parallel processes of one thread each, for training.
+        workers: parallel processes of one thread each, for training; or the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.

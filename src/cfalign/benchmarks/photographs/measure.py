@@ -39,6 +39,7 @@ from cfalign.benchmarks.photographs.result import ConfoundedClassifier, Photogra
 from cfalign.benchmarks.photographs.worst_group import WorstGroupGaps, worst_group_gaps
 from cfalign.datasets import ImageSource, Labels
 from cfalign.datasets.image_source import in_batches
+from cfalign.training.processes import Workers
 from cfalign.training.recipes.confounded_subsets import GROUPS, load_confounded, train_all
 
 BATCH = 256
@@ -53,7 +54,7 @@ def photographs(
     autoencoder: Autoencoder,
     out: str | Path,
     options: PhotographsOptions | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> Photographs:
     """Train classifiers on confounded subsets of ``images``, and compare effects with gaps on held-out images.
@@ -65,7 +66,7 @@ def photographs(
         autoencoder: autoencoder of such images.
         out: folder of the classifiers, the bank and its audit; a stopped benchmark is resumed there.
         options: pairs, doses, seeds and numbers of images.
-        workers: parallel trainings, in one thread each.
+        workers: parallel trainings, in one thread each; or the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput for labels without the attributes or splits, for a confounder without a reference head, and if no

@@ -39,6 +39,7 @@ from cfalign.benchmarks.references.result import MeasuredReference, References
 from cfalign.benchmarks.true_effects import Interventions
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import DERIVED, INTERVENABLE, Faces, render, sample
+from cfalign.training.processes import Workers
 from cfalign.training.recipes.imperfect_references import load_reference, train_references
 
 NOT_MEASURED = [name for name in DETECTORS if name not in ("effect", "incoming")] + ["outgoing_q"]
@@ -53,7 +54,7 @@ def references(
     options: ReferencesOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> References:
     """Train the reference heads that are missing, and audit the shipped planted classifiers against all of them.
@@ -62,7 +63,7 @@ def references(
         options: training sets, variants and numbers of faces; ``QUICK`` is a short form.
         models: folder of trained heads; the user's cache by default.
         out: folder of audits and measurements, which a later call reads; a temporary one by default.
-        workers: parallel trainings.
+        workers: parallel trainings; or the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.

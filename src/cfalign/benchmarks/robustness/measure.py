@@ -37,6 +37,7 @@ from cfalign.benchmarks.robustness.options import RobustnessOptions
 from cfalign.benchmarks.robustness.result import RobustClassifier, Robustness
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import Faces, render, sample, switched
+from cfalign.training.processes import Workers
 from cfalign.training.recipes.robust_methods import Robust, groups, load_robust, train_all_robust
 
 RESAMPLES = 1000
@@ -48,7 +49,7 @@ def robustness(
     options: RobustnessOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> Robustness:
     """Train missing classifiers, and measure every classifier.
@@ -58,7 +59,7 @@ def robustness(
         models: folder of trained classifiers, with a subfolder per number of training faces; the user's cache by
             default.
         out: folder of banks, audits and measurements, which a later call reads; a temporary one by default.
-        workers: parallel trainings.
+        workers: parallel trainings; or the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or classifiers.

@@ -35,7 +35,7 @@ from cfalign.benchmarks.unnamed.result import Unnamed, UnnamedShortcut
 from cfalign.classifiers import JoinedClassifier
 from cfalign.datasets import TensorImages
 from cfalign.synthetic import ATTRIBUTES, INTERVENABLE, render, sample
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.planted_shortcuts import Plant, load_plant, plant_all, plants
 
 FURTHEST = 10
@@ -47,7 +47,7 @@ def unnamed(
     options: UnnamedOptions | None = None,
     models: str | Path | None = None,
     out: str | Path | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: ShowProgress = None,
 ) -> Unnamed:
     """Audit planted classifiers on independent faces, with the head of their shortcut left out of the references.
@@ -56,7 +56,7 @@ def unnamed(
         options: pairs, doses, seeds, effort.
         models: folder of trained classifiers; the user's cache by default. Missing ones are trained.
         out: folder of measurements, which a later call reads; a temporary one by default.
-        workers: parallel processes of one thread each.
+        workers: parallel processes of one thread each; or the workers of Ray, ``cfa.engines.Ray()``.
         progress: True shows bars; a function is called with (stage, done, total).
 
     Raises BadInput if ``out`` is a file, and RunMismatch if it holds measurements of other options or models.
@@ -68,7 +68,8 @@ def unnamed(
     plant_all(wanted, stock, workers=workers, progress=progress)
     with workplace(out) as folder:
         jobs = [_Job(one, options, stock, folder) for one in wanted]
-        in_processes(_measured, [(job,) for job in jobs], workers=workers, stage="classifiers", progress=progress)
+        given = [(job,) for job in jobs]
+        in_processes(_measured, given, workers=workers, stage="classifiers", folder=folder, progress=progress)
         rows = tuple(_measured(job) for job in jobs)
     return Unnamed(rows, options)
 

@@ -21,7 +21,7 @@ from cfalign.classifiers.by_spec import from_weights
 from cfalign.datasets import ImageSource, Labels
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import ClassifierTraining
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 
 GROUPS = ((1, 1), (1, 0), (0, 1), (0, 0))
 """(target, confounder) of the four groups, in the order used everywhere."""
@@ -139,14 +139,16 @@ def train_all(
     folder: Path,
     *,
     recipe: ClassifierTraining = RECIPE,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: Progress = lambda stage, done, total: None,
 ) -> None:
     """Train what is missing below ``folder``, ``workers`` at a time, one thread each; a stopped run goes on."""
     missing = [task for task in tasks if not _weights(task.one, folder).is_file()]
     jobs = [(task, *_material(task, source, labels), folder, recipe) for task in missing]
     done = len(tasks) - len(missing)
-    in_processes(train_one, jobs, workers=workers, stage="confounded classifiers", done=done, progress=progress)
+    in_processes(
+        train_one, jobs, workers=workers, stage="confounded classifiers", folder=folder, done=done, progress=progress
+    )
 
 
 def _material(task: Task, source: ImageSource, labels: Labels) -> tuple[ImageSource, Labels]:

@@ -25,7 +25,7 @@ from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.objectives import BalancedLabels
 from cfalign.training.options import ClassifierTraining
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.embedded import RECIPE, labelled, rendered
 from cfalign.training.recipes.last_layer import logistic
 from cfalign.training.recipes.planted_shortcuts import PAIRS
@@ -111,7 +111,7 @@ def train_references(
     wanted: Sequence[Imperfect],
     folder: Path,
     *,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: Progress = lambda stage, done, total: None,
 ) -> None:
     """Train what is missing below ``folder``, ``workers`` at a time, one thread each; a stopped run goes on.
@@ -129,7 +129,7 @@ def train_references(
     def tell(stage: str, done: int, total: int) -> None:
         progress(stage, sum(weights_of(r, folder).is_file() for r in wanted), len(wanted))  # a job makes several
 
-    in_processes(_train_some, jobs, workers=workers, stage="reference heads", progress=tell)
+    in_processes(_train_some, jobs, workers=workers, stage="reference heads", folder=folder, progress=tell)
 
 
 def _train_some(some: Sequence[Imperfect], folder: Path) -> None:

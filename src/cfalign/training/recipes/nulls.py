@@ -22,7 +22,7 @@ from cfalign.classifiers.by_spec import from_weights
 from cfalign.synthetic import ATTRIBUTES, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.loop import seeded
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.embedded import PLANTED_FACES, RECIPE, labelled, rendered
 from cfalign.training.recipes.planted_shortcuts import PAIRS
 
@@ -87,12 +87,14 @@ def make(wanted: NullClassifier, folder: Path) -> Path:
     return train_classifier(images, labels, out=file.parent, options=recipe).weights
 
 
-def make_all(wanted: Sequence[NullClassifier], folder: Path, *, workers: int = 2, progress: Progress = silent) -> None:
+def make_all(
+    wanted: Sequence[NullClassifier], folder: Path, *, workers: Workers = 2, progress: Progress = silent
+) -> None:
     """Make what is missing below ``folder``, ``workers`` at a time, one thread each; about 15 s for a trained one."""
     missing = [one for one in dict.fromkeys(wanted) if not _weights(one, folder).is_file()]
     jobs = [(one, folder) for one in missing]
     done = len(wanted) - len(missing)
-    in_processes(make, jobs, workers=workers, stage="null classifiers", done=done, progress=progress)
+    in_processes(make, jobs, workers=workers, stage="null classifiers", folder=folder, done=done, progress=progress)
 
 
 def load_null(wanted: NullClassifier, folder: Path) -> Classifier:

@@ -19,7 +19,7 @@ from cfalign.datasets import Labels, TensorImages
 from cfalign.synthetic import ATTRIBUTES, DERIVED, INTERVENABLE, Faces, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.options import ClassifierTraining
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.embedded import PAIRS as SHIPPED_PAIRS
 from cfalign.training.recipes.embedded import PLANTED_FACES, RECIPE, labelled, rendered
 
@@ -96,7 +96,7 @@ def recipe(wanted: Plant) -> ClassifierTraining:
 
 
 def plant_all(
-    wanted: Sequence[Plant], folder: Path, *, workers: int = 2, progress: Progress = lambda stage, done, total: None
+    wanted: Sequence[Plant], folder: Path, *, workers: Workers = 2, progress: Progress = lambda stage, done, total: None
 ) -> None:
     """Train what is missing below ``folder``, ``workers`` at a time, one thread each; about 15 s for each.
 
@@ -105,7 +105,7 @@ def plant_all(
     missing = [p for p in dict.fromkeys(wanted) if not _weights(p, folder).is_file()]
     jobs = [(p, folder) for p in missing]
     done = len(wanted) - len(missing)
-    in_processes(plant, jobs, workers=workers, stage="planted classifiers", done=done, progress=progress)
+    in_processes(plant, jobs, workers=workers, stage="planted classifiers", folder=folder, done=done, progress=progress)
 
 
 def load_plant(wanted: Plant, folder: Path) -> Classifier:

@@ -38,7 +38,7 @@ from cfalign.datasets import Labels, TensorImages
 from cfalign.synthetic import ATTRIBUTES, Faces, sample
 from cfalign.training.classifier import train_classifier
 from cfalign.training.objectives import GroupDRO, Objective, VREx, Weighted
-from cfalign.training.processes import in_processes
+from cfalign.training.processes import Workers, in_processes
 from cfalign.training.recipes.embedded import rendered
 from cfalign.training.recipes.last_layer import retrained
 from cfalign.training.recipes.planted_shortcuts import Plant, material, recipe
@@ -102,7 +102,11 @@ def train_robust(wanted: Robust, folder: Path) -> Path:
 
 
 def train_all_robust(
-    wanted: Sequence[Robust], folder: Path, *, workers: int = 2, progress: Progress = lambda stage, done, total: None
+    wanted: Sequence[Robust],
+    folder: Path,
+    *,
+    workers: Workers = 2,
+    progress: Progress = lambda stage, done, total: None,
 ) -> None:
     """Train what is missing below ``folder``, ``workers`` at a time, one thread each; a stopped run goes on.
 
@@ -121,7 +125,7 @@ def train_all_robust(
     def tell(stage: str, done: int, total: int) -> None:
         progress(stage, sum(weights_of(r, folder).is_file() for r in wanted), len(wanted))  # a job makes several
 
-    in_processes(_train_some, jobs, workers=workers, stage="robust classifiers", progress=tell)
+    in_processes(_train_some, jobs, workers=workers, stage="robust classifiers", folder=folder, progress=tell)
 
 
 def load_robust(wanted: Robust, folder: Path) -> Classifier:
