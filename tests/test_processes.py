@@ -126,6 +126,15 @@ def test_a_job_whose_worker_dies_is_done_again(tmp_path: Path, cluster: Any) -> 
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_named_from_where_the_command_runs(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    in_processes(written, jobs(Path("out")), workers=Ray(workers=1), stage="some", folder=Path("out"))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(NAMES)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_ctrl_c_leaves_what_is_finished(tmp_path: Path, cluster: Any) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if done == 1:

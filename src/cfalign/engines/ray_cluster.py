@@ -112,14 +112,16 @@ class Ray:
             max_task_retries=RETRIES,
             runtime_env={"env_vars": variables},
         )(_Worker)
-        return Team(ray, [hired.remote(site, threads) for _ in range(size)])
+        return Team(ray, [hired.remote(site, threads, os.getcwd()) for _ in range(size)])
 
 
 class _Worker:
-    """One process with its own copy of the site."""
+    """One process with its own copy of the site, in the same place: what the user named relative to it is found."""
 
-    def __init__(self, site: Any, threads: int) -> None:
+    def __init__(self, site: Any, threads: int, place: str) -> None:
         torch.set_num_threads(threads)
+        if os.path.isdir(place):
+            os.chdir(place)
         self.site = site
 
     def sees(self, file: str) -> tuple[str, bool]:
@@ -144,7 +146,7 @@ class Team:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text("")
         try:
-            answers = self.ray.get([worker.sees.remote(str(mark.resolve())) for worker in self.idle])
+            answers = self.ray.get([worker.sees.remote(str(mark)) for worker in self.idle])
         except self.ray.exceptions.RayError as error:
             raise _cause(self.ray, error) from error
         finally:
