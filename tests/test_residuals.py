@@ -167,8 +167,8 @@ def test_an_estimated_gradient_sees_the_image_too() -> None:
     boxed = black_box(lambda x: torch.sigmoid(clf.logits(x)), clf.targets, name="boxed")
     start = started("kept", IMAGES[:5])
     options = EstimateOptions(enabled=True)
-    estimated = find_rays(Batch(start, pairs_of(boxed["a"], 5), Models(AE, [boxed]), options))
-    exact = find_rays(Batch(start, pairs_of(clf["a"], 5), Models(AE, [clf])))
+    estimated = find_rays(Batch(start, pairs_of(boxed["a"], count=5), Models(AE, [boxed]), options))
+    exact = find_rays(Batch(start, pairs_of(clf["a"], count=5), Models(AE, [clf])))
     np.testing.assert_allclose(estimated.start.value, exact.start.value, rtol=1e-5)
     torch.testing.assert_close(estimated.direction, exact.direction, atol=1e-5, rtol=0)
 

@@ -57,7 +57,7 @@ class Explanation(ExplainedImage):
     >>> clf, ae = cfa.classifiers.load("embedded"), cfa.autoencoders.load("embedded")
     >>> face = cfa.synthetic.render(cfa.synthetic.sample(1, seed=0))
     >>> cfa.explain(face, clf["smiling"], autoencoder=ae)
-    Explanation of 'image': smiling 0.97 → 0.36 (reached)
+    Explanation of 'image': smiling 0.97 → 0.37 (reached)
     """
 
     def __repr__(self) -> str:
