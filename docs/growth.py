@@ -32,6 +32,7 @@ from cfalign.classifiers.attribute_network import AttributeNetwork
 RECORD = Path(__file__).resolve().parent / "measurements" / "growth.json"
 FOUR = ("eyeglasses", "smiling", "bangs", "male")
 IMAGES, BASES, SIDES = (100, 400, 1600, 6400), (1, 4, 13, 38), (64, 128, 256)
+MANY = (1000, 20_000)
 FEW, REPEATS = 200, 5
 
 
@@ -50,6 +51,7 @@ def main(parts: Sequence[str]) -> None:
     """Measure some parts, or all, and write the record."""
     known: dict[str, Callable[[], dict[str, float]]] = {
         "images": images,
+        "many": many,
         "bases": bases,
         "side": sides,
     }
@@ -76,6 +78,11 @@ def images() -> dict[str, float]:
         "counterfactuals": walked[-1],
         "milliseconds_per_counterfactual": 1e3 * (every[-1].seconds - every[0].seconds) / (walked[-1] - walked[0]),
     }
+
+
+def many() -> dict[str, float]:
+    """Peak memory with many images and the default limit."""
+    return {f"many_{count}_megabytes": apart(count, FOUR, limit=200).megabytes for count in MANY}
 
 
 def bases() -> dict[str, float]:

@@ -34,6 +34,7 @@ ORDER = (
     "rectify",
     "fig8",
     "paper",
+    "speed",
     "growth",
 )
 """Names of the records, as the page shows them."""
