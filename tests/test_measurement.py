@@ -295,6 +295,24 @@ def test_walking_on_leaves_the_counterfactual_as_it_is() -> None:
         np.testing.assert_allclose(pair["scores"], plain[key]["scores"], atol=1e-9)
 
 
+def test_the_null_of_the_nearer_end_lies_on_the_line_to_the_control() -> None:
+    ae, settings = LinearAutoencoder(), WalkSettings(SearchOptions())
+    seen = look(IMAGES, PANEL, autoencoder=ae, search=SearchOptions(residual="dropped"))
+    bases = (Base("a", PANEL["a"], "both"),)
+    chosen = [(i, 0) for i in range(len(IMAGES))]
+    (pool,) = walk_all(seen, chosen, panel=PANEL, bases=bases, image_ids=IDS, autoencoder=ae, settings=settings)
+    assert pool.further is not None
+    before, control = seen.reconstruction_scores[pool.image], pool.controls.scores
+    near, far = pool.counterfactual.ends, pool.further.ends
+    walked = near.walked & (far.distances > near.distances)
+    share = (near.distances[walked] / far.distances[walked])[:, None]
+    expected = before[walked] + share * (control[walked] - before[walked])
+    assert walked.sum() > 3
+    np.testing.assert_allclose(pool.null(pool.counterfactual, before)[walked], expected, atol=1e-12)
+    np.testing.assert_allclose(pool.null(pool.further, before)[walked], control[walked], atol=1e-12)
+    assert np.isnan(pool.null(pool.counterfactual, before)[~near.walked]).all()
+
+
 def test_what_walking_on_costs() -> None:
     """On a straight ray the drop seen so far predicts where it ends: one more decode; both ends have one control."""
     counting = Counting()

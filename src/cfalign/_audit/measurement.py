@@ -283,8 +283,7 @@ def _controls(
 def on_the_way(before: Floats, after: Floats, distance: Floats, whole: Floats) -> Floats:
     """Scores at a ``distance`` [pair] of the ``whole`` way between two points, [pair, column], on a straight line.
 
-    Random steps are bent the other way: they move a head less on the first half of the way than on the second, so that
-    the line overstates what chance does.
+    Random steps of the embedded models move a head a little less than that on the first part of the way.
     """
     share = np.divide(distance, whole, out=np.ones_like(whole), where=whole > 0)
     return np.asarray(before + share[:, None] * (after - before))
