@@ -119,9 +119,9 @@ class Bracket:
         The looks are both ends, or where the near end is z0 the far end and the one before it.
         """
         low, high = self.low[rows], self.high[rows]
-        looked = low > 0
-        other = np.where(looked, low, self.beyond[rows])
-        at_other = np.where(looked, self.at_low[rows], self.at_beyond[rows])
+        inner = low > 0
+        other = np.where(inner, low, self.beyond[rows])
+        at_other = np.where(inner, self.at_low[rows], self.at_beyond[rows])
         first, slope = self.first[rows], self.slope[rows]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             bent = (self.at_high[rows] - first + slope * high) / high**2
