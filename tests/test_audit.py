@@ -24,6 +24,8 @@ from cfalign._heads.panel import panel
 from cfalign._heads.reference import Reference, judged
 from cfalign._results import Outcome
 from cfalign._runs.run import Run
+from cfalign.benchmarks.speed.counting import CountedAutoencoder
+from cfalign.benchmarks.speed.counting import Counter as Passes
 from cfalign.classifiers import black_box, load, wrap
 from cfalign.report import write as write_report
 
@@ -133,14 +135,23 @@ def test_the_record_says_what_the_run_is(run: Run) -> None:
     assert cost["decoder_forwards"] == (
         record["images"]
         + walked["image_id"].n_unique()  # the gradients at z0 of all bases of an image
-        + len(walked)
+        + len(walked)  # controls
         + walked["evaluations"].sum()
-        + len(switched_off)
         + switched_off["off_evaluations"].sum()
     )
     assert sum(sum(o.values()) for o in record["outcomes"].values()) == len(
         responses.filter(pl.col("base").is_in(record["bases"]))
     )
+
+
+def test_the_cost_is_near_the_passes_that_were_made(tmp_path: Path) -> None:
+    """Beside them are looks at the models before the audit, and pairs that share no backward pass."""
+    passes = Passes()
+    autoencoder = CountedAutoencoder(worlds.autoencoder(), passes)
+    run = run_audit(tmp_path, autoencoder=autoencoder, options={"chunk": IMAGES, "shown": 0})
+    cost, made = json.loads((run.path / "run.json").read_text())["cost"], passes.passes()
+    assert made.decodes == pytest.approx(cost["decoder_forwards"], rel=0.1)
+    assert made.decoder_backwards == pytest.approx(cost["decoder_backwards"], rel=0.2)
 
 
 def test_psi_is_what_the_linear_world_says(run: Run) -> None:

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from cfalign.training.processes import in_processes
 from test_docs import leaves, options_of
 
 META = torch.device("meta")
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU of CUDA is here")
 COMPUTE_NOTHING = {"compare", "merge", "report", "check", "settings", "models list", "models info", "models fetch"}
 """Commands that read and write files."""
 ON_THE_CPU = {"benchmark speed", "benchmark counterfactuals"}
@@ -100,6 +102,21 @@ def test_models_of_a_call_are_on_the_device_in_use() -> None:
         assert network.weight.device == torch.device("cpu")
     with undisturbed(network):
         assert network.weight.device == torch.device("cpu")
+
+
+def audit_on(device: str, out: Path) -> cfa.Run:
+    options = cfa.AuditOptions(limit=20, device=device)
+    given: dict[str, Any] = {"autoencoder": worlds.autoencoder(), "reference": worlds.heads(), "out": out}
+    return cfa.audit(worlds.images(60), worlds.audited(), options=options, **given)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_GPU])])
+def test_an_audit_says_the_same_on_every_device(device: str, tmp_path: Path) -> None:
+    here, there = audit_on("cpu", tmp_path / "here"), audit_on(device, tmp_path / "there")
+    for table, number in (("matrix", "psi"), ("effects", "effect")):
+        one, other = (getattr(run, table)()[number].to_numpy() for run in (here, there))
+        assert np.nanmax(np.abs(one - other)) < 1e-3
+    assert [f["attribute"] for f in here.findings()] == [f["attribute"] for f in there.findings()]
 
 
 def test_the_device_changes_no_identity_of_a_run(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cfalign._counterfactuals.batch import Batch, Models, Pairs, pairs_of
 from cfalign._counterfactuals.gradient import find_rays
-from cfalign._counterfactuals.methods import latent_shift
+from cfalign._counterfactuals.methods import bases_of, latent_shift
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._counterfactuals.origins import origins
 from cfalign._counterfactuals.ray import walk_rays
@@ -428,6 +428,12 @@ def test_a_black_box_cannot_be_a_base() -> None:
     clf.differentiable = False
     with pytest.raises(BadInput, match="bank"):
         latent_shift(linear_images(4), clf["a"], autoencoder=LinearAutoencoder())
+
+
+@pytest.mark.parametrize("base", ["a", ["a"], 3, None])
+def test_a_base_that_is_no_head_is_refused(base: object) -> None:
+    with pytest.raises(BadInput, match=r"Expected a head or composition as base, .* got ('a'|int|NoneType)"):
+        bases_of(base)
 
 
 def test_several_bases_are_walked_at_once_as_one_by_one() -> None:

@@ -197,7 +197,7 @@ def _excluded(reasons: Mapping[str, int], not_eligible: int) -> dict[str, int]:
 
 def _cost(responses: pl.DataFrame, bases: Sequence[str], images: int) -> dict[str, int | float]:
     """Counterfactuals and passes through the decoder, beside those of the search: an image costs one, and one for the
-    gradients of all its rays (a counterfactual by steps one of its own), and every end of a walk one for its control.
+    gradients of all its rays (a counterfactual by steps one of its own), and every walk one for its control.
     """
     walked = responses.filter(pl.col("evaluations") > 0)
     searched = walked.filter(pl.col("base").is_in(bases))
@@ -209,7 +209,7 @@ def _cost(responses: pl.DataFrame, bases: Sequence[str], images: int) -> dict[st
         "raised": len(walked) - len(searched),
         "search_decodes_per_cf": _mean(searched["evaluations"]),
         "off_decodes_per_cf": _mean(switched["off_evaluations"]),
-        "decoder_forwards": images + starts + len(walked) + len(switched) + decodes,
+        "decoder_forwards": images + starts + len(walked) + decodes,
         "decoder_backwards": _backwards(walked),
     }
 

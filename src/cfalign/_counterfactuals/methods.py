@@ -14,7 +14,7 @@ one backward pass through the decoder yields the directions of a whole batch wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -171,7 +171,7 @@ def counterfactuals(
     if autoencoder is None and not in_pixels:
         raise BadInput(f"The method {options.method} needs an autoencoder; only 'pixels' does without.")
     check_images(images)
-    bases = (base,) if isinstance(base, Composition) else tuple(base)
+    bases = bases_of(base)
     found: dict[int, Counterfactuals] = {}
     encoder = PixelSpace() if autoencoder is None or in_pixels else autoencoder
     classifiers = dict.fromkeys(classifier for one in bases for classifier in one.classifiers)
@@ -186,6 +186,16 @@ def counterfactuals(
             found |= dict(zip(numbers, _by_base(walks.ends[0], start.images, len(some)), strict=True))
     results = tuple(found[number] for number in range(len(bases)))
     return results[0] if isinstance(base, Composition) else results
+
+
+def bases_of(given: object) -> tuple[Composition, ...]:
+    """The bases of a call. Raises BadInput for anything but compositions, such as a head's name."""
+    several = (given,) if isinstance(given, str | Composition) or not isinstance(given, Iterable) else tuple(given)
+    for one in several:
+        if not isinstance(one, Composition):
+            got = repr(one) if isinstance(one, str) else type(one).__name__
+            raise BadInput(f'Expected a head or composition as base, such as classifier["smiling"], got {got}.')
+    return several
 
 
 def _alike(bases: Sequence[Composition]) -> list[list[int]]:

@@ -21,6 +21,9 @@ from cfalign._counterfactuals.gradient import Rays, Start
 from cfalign._counterfactuals.options import SearchOptions
 from cfalign._results import Floats, Outcome
 
+_WALL = 0.02  # of the way: where to stop before a point that must not be passed
+_TURN = 0.1  # the same before a score that rises again; around a turn it hardly depends on the place
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -292,7 +295,8 @@ def _end_where_stuck(state: State, bracket: Bracket) -> None:
     rows, limit = state.active, state.limit
     low, high = bracket.low[rows], bracket.high[rows]
     state.outcome[rows[(low >= limit[rows]) & ~np.isfinite(high)]] = Outcome.LAMBDA_LIMIT
-    walled = ~unset(bracket.wall[rows]) & (high - low < 0.02 * high)
+    close = np.where(bracket.wall[rows] == Outcome.TURNED, _TURN, _WALL)
+    walled = ~unset(bracket.wall[rows]) & (high - low < close * high)
     state.outcome[rows[walled]] = bracket.wall[rows[walled]]
 
 
