@@ -21,7 +21,7 @@ from cfalign._audit.subject import Subject
 from cfalign._discovery.discovery import Discovery, discover_in
 from cfalign._discovery.landscape import Heads, Landscape
 from cfalign._discovery.options import FEWEST
-from cfalign._discovery.walks import examples_of
+from cfalign._discovery.walks import examples_of, originals_of
 from cfalign._errors import BadInput
 from cfalign._findings import Shown, UnnamedFeature
 from cfalign._runs.codec import file_name, write_parquet, write_tensors
@@ -34,7 +34,7 @@ from cfalign.datasets import ImageSource
 from cfalign.datasets.grouped_images import groups_of
 
 EXAMPLES = 400
-"""Images that the head of a name learns from, at most."""
+"""Images that are walked for the head of a name, at most."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,14 @@ class _Pictured:
     def _keep_material(self, folder: str, number: int, progress: Progress) -> None:
         """What a head of the feature is learnt from, so that a name needs neither images nor models."""
         sample, line = self.found.sample, self.found.lines[number]
-        some = sample.some(np.arange(min(len(sample), EXAMPLES)))
+        some, others = (sample.some(rows) for rows in np.split(np.arange(len(sample)), [EXAMPLES]))
         rng = generator(self.seed, "examples", folder)
-        images = examples_of(self.landscape, some, line, rng, progress)
-        places = self.found.positions(number)
-        material = {"images": images, "positions": torch.from_numpy(places)}
+        material = {
+            "images": examples_of(self.landscape, some, line, rng, progress),
+            "positions": torch.from_numpy(self.found.positions(number)),
+        }
+        if len(others):
+            material["others"] = originals_of(self.landscape, others, progress)
         write_tensors(self.run.path / folder / MATERIAL, material)
 
     def _originals(self, folder: str, shown: tuple[Shown, ...]) -> tuple[Shown, ...]:

@@ -1,11 +1,13 @@
 """A name for an unnamed feature: a small head that sees it, and a judge of that head.
 
-Both are trained on images of the run. Those that were walked to the high end of the feature have it, those that were
-walked to the low end have not, and all else is equal in them; the images themselves count by the end that they lie
-nearer to.
+The head is trained on walked images of the run: those that were walked to the high end of the feature have it, those
+that were walked to the low end have not, and all else is equal in them; the images themselves count by the end that
+they lie nearer to. The judge has never seen a walked image. It learns from the run's own images alone: whatever walks
+draw beside the feature, both networks would learn to believe in, and the judge would follow the head's counterfactuals
+where there is nothing to see.
 
-Walked images lie far from the border between both kinds, so a network learns a steep one: a step across it would count
-as switching the feature off, though most of the feature is still there. Therefore the logits are scaled afterwards: a
+Networks that learn from images far from the border between both kinds make it steep: a step across it would count as
+switching the feature off, though most of the feature is still there. Therefore the logits are scaled afterwards: a
 typical image that has the feature scores 0.95, a typical one that has it not 0.05.
 """
 
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from cfalign._counterfactuals.batch import float64
 from cfalign._errors import BadInput
@@ -100,8 +102,8 @@ def name_feature(
         raise BadInput(f"A name needs letters or digits, got {name!r}.")
     feature = _wanted(run, number, of)
     folder = Path(out).expanduser() if out is not None else run.path / NAMED / target
-    images, labels = _material(run, feature, target)
-    side = min(images.shape)
+    walked, own = _examples(run, feature, target)
+    side = min(walked.images.shape)
     options = ClassifierTraining(
         size=side - side % 16 or 16,
         seed=seed,
@@ -110,11 +112,9 @@ def name_feature(
         person_column=SOURCE,
         horizontal_flip=False,
     )
-    head = train_classifier(images, labels, out=folder, options=options, progress=progress)
     witness = replace(second(options), half="all")
-    judge = train_classifier(images, labels, out=folder / JUDGE, options=witness, progress=progress)
-    for report in (head, judge):
-        scale_logits(report.weights, images, labels.column(target))
+    head = _trained(walked, folder, options, progress)
+    judge = _trained(own, folder / JUDGE, witness, progress)
     return NamedFeature(target, folder, feature, head, judge)
 
 
@@ -136,8 +136,42 @@ def _wanted(run: Run, number: int, of: str | None) -> UnnamedFeature:
     raise BadInput(f"{run.path} has found no unnamed feature {number} of {audited!r}; it has {known}.")
 
 
-def _material(run: Run, feature: UnnamedFeature, target: str) -> tuple[TensorImages, Labels]:
-    """Images and both ends of their walks, with the label of each."""
+@dataclass(frozen=True)
+class _Examples:
+    """Images and what is told of each: whether it has the feature, and which image it was walked from."""
+
+    images: TensorImages
+    labels: Labels
+
+    @classmethod
+    def of(cls, pictures: Tensor, values: Floats, target: str) -> _Examples:
+        """Images in 8 bits [image, example, c, h, w], and 1, 0 or NaN of each [image, example]."""
+        names = [f"{i:05d}.{example}" for i in range(len(pictures)) for example in range(pictures.shape[1])]
+        nothing = Leftover(0, ())
+        labels = Labels(
+            ids=tuple(names),
+            targets=(target,),
+            values=values.reshape(-1, 1),
+            split=None,
+            extra={SOURCE: tuple(name.partition(".")[0] for name in names)},
+            unmatched_rows=nothing,
+            images_without_row=nothing,
+            ignored_columns={},
+        )
+        return cls(TensorImages(pictures.flatten(0, 1).float() / 255, names), labels)
+
+
+def _trained(
+    examples: _Examples, folder: Path, options: ClassifierTraining, progress: ShowProgress
+) -> ClassifierReport:
+    report = train_classifier(examples.images, examples.labels, out=folder, options=options, progress=progress)
+    (values,) = examples.labels.values.T
+    scale_logits(report.weights, examples.images, values)
+    return report
+
+
+def _examples(run: Run, feature: UnnamedFeature, target: str) -> tuple[_Examples, _Examples]:
+    """Images with both ends of their walks, and the run's own images, walked ones or not."""
     file = run.path / folder_of(feature) / MATERIAL
     if not file.is_file():
         raise BadInput(f"The run lacks {file}: parts of it were removed; run the audit again.")
@@ -148,21 +182,10 @@ def _material(run: Run, feature: UnnamedFeature, target: str) -> tuple[TensorIma
     pictures, places = tensors["images"], tensors["positions"].numpy()  # the places of all images
     each = (pictures.shape[1] - 1) // 2
     ends = np.array([0.0, 1.0] + [0.0] * (each - 1) + [1.0] * (each - 1))
-    values = np.column_stack([labelled(places[: len(pictures)], places), np.tile(ends, (len(pictures), 1))])
-    names = [f"{number:05d}.{example}" for number in range(len(pictures)) for example in range(2 * each + 1)]
-    ids = tuple(names)
-    nothing = Leftover(0, ())
-    labels = Labels(
-        ids=ids,
-        targets=(target,),
-        values=values.reshape(-1, 1),
-        split=None,
-        extra={SOURCE: tuple(name.partition(".")[0] for name in names)},
-        unmatched_rows=nothing,
-        images_without_row=nothing,
-        ignored_columns={},
-    )
-    return TensorImages(pictures.flatten(0, 1).float() / 255, list(ids)), labels
+    own = torch.cat([pictures[:, 0], tensors.get("others", pictures[:0, 0])])  # runs before 2026-12 lack the others
+    sides = labelled(places[: len(own)], places)
+    values = np.column_stack([sides[: len(pictures)], np.tile(ends, (len(pictures), 1))])
+    return _Examples.of(pictures, values, target), _Examples.of(own[:, None], sides[:, None], target)
 
 
 @torch.no_grad()

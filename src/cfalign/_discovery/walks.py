@@ -124,6 +124,12 @@ def walk_lines(
     return [Walked(some) for some in scores], drawn
 
 
+def originals_of(landscape: Landscape, sample: Sample, progress: Progress) -> Tensor:
+    """The images themselves in 8 bits, at most ``SMALL`` a side, [image, c, h, w]."""
+    parts = landscape.parts(sample.positions.tolist(), "unnamed features: originals", progress)
+    return torch.cat([_small(x[:, None])[:, 0] for _, x, _ in parts])
+
+
 def _small(images: Tensor) -> Tensor:
     """Images [image, k, c, h, w] in 8 bits, scaled down."""
     flat = images.flatten(0, 1)
