@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import worlds
@@ -22,7 +22,7 @@ from cfalign._audit.discovering import discover
 from cfalign._audit.options import AuditOptions
 from cfalign._discovery.discovery import Discovery, discover_in
 from cfalign._discovery.landscape import Heads, Landscape
-from cfalign._discovery.naming import labelled, name_feature, scale_logits
+from cfalign._discovery.naming import NamedFeature, examples_in, labelled, name_feature, scale_logits
 from cfalign._discovery.options import FEWEST, DiscoveryOptions
 from cfalign._discovery.walks import Line
 from cfalign._errors import BadInput, RunMismatch
@@ -38,6 +38,7 @@ from cfalign.classifiers import JoinedClassifier, black_box, load
 from cfalign.classifiers.attribute_network import AttributeNetwork
 from cfalign.datasets import TensorImages, grouped
 from cfalign.report import unnamed
+from cfalign.training.classifier import ClassifierReport
 
 SHAPE, LATENTS = (3, 6, 6), 30
 BASIS = torch.linalg.qr(torch.randn(108, LATENTS, generator=torch.Generator().manual_seed(0)).double()).Q
@@ -436,6 +437,58 @@ def test_examples_of_a_feature_differ_in_it_alone(run: Run) -> None:
     np.testing.assert_allclose(ends[:, 1:].mean(axis=0), wanted, atol=0.2)
     middle = (low + high) / 2
     assert ((ends[:, 1:] > middle) == (np.array(wanted) > middle)).all()
+
+
+def test_a_judge_learns_from_the_images_of_the_run_as_they_are(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of all images, those that were walked for the head and the others; none of them is a walked one."""
+    monkeypatch.setattr("cfalign._audit.unnamed.EXAMPLES", 100)
+    (feature,) = features_alone(out=tmp_path)
+    walked, own = examples_in(Run(tmp_path), feature, "ruler")
+    assert (len(walked.images.ids), len(own.images.ids)) == (7 * 100, IMAGES)
+    places = pl.read_parquet(tmp_path / "unnamed" / "positions.parquet")
+    assert len(places) == IMAGES
+    source, x = TensorImages(images()).ids, images()
+    wanted = torch.stack([x[source.index(image_id)] for image_id in places["image_id"]])
+    np.testing.assert_allclose(own.images.load(range(IMAGES)).images, wanted, atol=0.5 / 255 + 1e-6)
+    along = places["concept:1"].to_numpy()
+    np.testing.assert_array_equal(own.labels.values[:, 0], labelled(along, along))
+    np.testing.assert_array_equal(walked.labels.values[::7, 0], labelled(along, along)[:100])
+
+
+def test_a_feature_that_few_images_have_gets_no_judge(tmp_path: Path) -> None:
+    (feature,) = features_alone(out=tmp_path)
+    assert feature.found
+    file = tmp_path / "unnamed" / "concept" / "1" / "images.safetensors"
+    material = load_file(file)
+    places = torch.linspace(-0.1, 0.1, IMAGES, dtype=torch.float64)
+    places[:9] = 5.0
+    save_file({**material, "positions": places}, file)
+    with pytest.raises(BadInput, match=r"^9 images of the run lie at the high end of ruler and 151 at the low one"):
+        name_feature(tmp_path, "ruler")
+    assert not (tmp_path / "named").exists()
+
+
+def test_a_weak_head_or_judge_of_a_name_has_a_caution(run: Run) -> None:
+    (feature,) = run.unnamed()
+
+    def named(head: float, judge: float) -> NamedFeature:
+        seen = [trained(auroc, held_out=17) for auroc in (head, judge)]
+        return NamedFeature("ruler", run.path, feature, *seen)
+
+    assert named(0.8, 0.95).caution == ""
+    assert named(0.9, 0.79).caution == (
+        "Effects of ruler may be rough: the judge has AUROC 0.79 on 17 held-out images. "
+        "Name it in a run of more images."
+    )
+    assert "the head has AUROC nan on 17 held-out images and the judge has" in named(np.nan, 0.5).caution
+
+
+def trained(auroc: float, held_out: int) -> ClassifierReport:
+    """What a training of one head tells."""
+    nowhere = Path("nowhere")
+    return ClassifierReport(
+        nowhere, nowhere, (), auroc, auroc, auroc, {}, 100, held_out, (), "", 2, 0.0, already_finished=False
+    )
 
 
 def test_logits_of_a_name_are_scaled_to_typical_images_of_both_kinds(tmp_path: Path) -> None:

@@ -36,12 +36,15 @@ def name(
         named = name_feature(Run(run), what, number=number, of=of, out=out, seed=seed, progress=bars)
     if as_json:
         aurocs = {"auroc": named.head.auroc, "judge_auroc": named.judge.auroc}
-        print_json({"name": named.name, "folder": str(named.folder), "of": named.feature.audited, **aurocs})
+        told = {"name": named.name, "folder": str(named.folder), "of": named.feature.audited}
+        print_json({**told, **aurocs, "caution": named.caution})
         return
     say(
         f"{named.name}: a head of feature {named.feature.number} of {named.feature.audited} (AUROC "
         f"{named.head.auroc:.3f} on held-out images of the run, its judge {named.judge.auroc:.3f}) in {named.folder}."
     )
+    if named.caution:
+        say(named.caution)
     say("Take it as one more reference wherever heads are named, for instance:")
     show_command(_audit_with(Run(run), named.folder))
 

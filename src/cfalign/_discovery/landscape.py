@@ -135,8 +135,10 @@ def slopes(
     size = sample.coordinates.shape[1]
     both = np.concatenate([np.eye(size), -np.eye(size)]) * step
     found: list[Floats] = []
-    for rows, _, start in landscape.parts(sample.positions.tolist(), "unnamed features: looks", progress):
+    stage = "unnamed features: looks"
+    for rows, _, start in landscape.parts(sample.positions.tolist(), stage, progress):
         for at, row in enumerate(rows.tolist()):
+            progress(stage, row, len(sample))
             points = sample.coordinates[row] + both
             scores, _ = scores_at(landscape, panel, start, points, np.full(len(points), at), keep_images=False)
             ahead, behind = np.split(logits_of(scores), 2)

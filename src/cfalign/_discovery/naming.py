@@ -47,6 +47,10 @@ TYPICAL = math.log(0.95 / 0.05)
 """The logit of a typical image that has the feature."""
 BATCH = 256
 """Images per pass, when logits are measured."""
+FEWEST_OF_A_KIND = 10
+"""Images of the run with the feature, and without it, that a judge needs."""
+WEAK = 0.8
+"""AUROC below which a head or a judge deserves a caution."""
 STEPS, WIDTHS = 250, (16, 32, 64, 96)
 """A small network is enough for one feature."""
 SOURCE = "image"
@@ -64,6 +68,18 @@ class NamedFeature:
     feature: UnnamedFeature
     head: ClassifierReport
     judge: ClassifierReport
+
+    @property
+    def caution(self) -> str:
+        """Why its effects may be rough; empty where head and judge tell both kinds of images apart well."""
+        weak = [
+            f"{who} has AUROC {report.auroc:.2f} on {report.held_out} held-out images"
+            for who, report in (("the head", self.head), ("the judge", self.judge))
+            if not report.auroc >= WEAK
+        ]
+        if not weak:
+            return ""
+        return f"Effects of {self.name} may be rough: {' and '.join(weak)}. Name it in a run of more images."
 
     def __repr__(self) -> str:
         return f"NamedFeature({self.name!r}, {str(self.folder)!r}, AUROC {self.head.auroc:.2f})"
@@ -93,7 +109,8 @@ def name_feature(
         steps: batches of each training; fewer are quicker, and the head may see less.
         progress: True shows bars; a function is called with (stage, done, total).
 
-    Raises BadInput for a feature that the run has not found.
+    Raises BadInput for a feature that the run has not found, and where fewer than 10 of the run's images have it, or
+    have it not.
     """
     progress = told_to(progress)
     run = run if isinstance(run, Run) else Run(run)
@@ -102,7 +119,7 @@ def name_feature(
         raise BadInput(f"A name needs letters or digits, got {name!r}.")
     feature = _wanted(run, number, of)
     folder = Path(out).expanduser() if out is not None else run.path / NAMED / target
-    walked, own = _examples(run, feature, target)
+    walked, own = examples_in(run, feature, target)
     side = min(walked.images.shape)
     options = ClassifierTraining(
         size=side - side % 16 or 16,
@@ -137,14 +154,14 @@ def _wanted(run: Run, number: int, of: str | None) -> UnnamedFeature:
 
 
 @dataclass(frozen=True)
-class _Examples:
+class Examples:
     """Images and what is told of each: whether it has the feature, and which image it was walked from."""
 
     images: TensorImages
     labels: Labels
 
     @classmethod
-    def of(cls, pictures: Tensor, values: Floats, target: str) -> _Examples:
+    def of(cls, pictures: Tensor, values: Floats, target: str) -> Examples:
         """Images in 8 bits [image, example, c, h, w], and 1, 0 or NaN of each [image, example]."""
         names = [f"{i:05d}.{example}" for i in range(len(pictures)) for example in range(pictures.shape[1])]
         nothing = Leftover(0, ())
@@ -161,16 +178,14 @@ class _Examples:
         return cls(TensorImages(pictures.flatten(0, 1).float() / 255, names), labels)
 
 
-def _trained(
-    examples: _Examples, folder: Path, options: ClassifierTraining, progress: ShowProgress
-) -> ClassifierReport:
+def _trained(examples: Examples, folder: Path, options: ClassifierTraining, progress: ShowProgress) -> ClassifierReport:
     report = train_classifier(examples.images, examples.labels, out=folder, options=options, progress=progress)
     (values,) = examples.labels.values.T
     scale_logits(report.weights, examples.images, values)
     return report
 
 
-def _examples(run: Run, feature: UnnamedFeature, target: str) -> tuple[_Examples, _Examples]:
+def examples_in(run: Run, feature: UnnamedFeature, target: str) -> tuple[Examples, Examples]:
     """Images with both ends of their walks, and the run's own images, walked ones or not."""
     file = run.path / folder_of(feature) / MATERIAL
     if not file.is_file():
@@ -184,8 +199,18 @@ def _examples(run: Run, feature: UnnamedFeature, target: str) -> tuple[_Examples
     ends = np.array([0.0, 1.0] + [0.0] * (each - 1) + [1.0] * (each - 1))
     own = torch.cat([pictures[:, 0], tensors.get("others", pictures[:0, 0])])  # runs before 2026-12 lack the others
     sides = labelled(places[: len(own)], places)
+    _refuse_few(sides, target)
     values = np.column_stack([sides[: len(pictures)], np.tile(ends, (len(pictures), 1))])
-    return _Examples.of(pictures, values, target), _Examples.of(own[:, None], sides[:, None], target)
+    return Examples.of(pictures, values, target), Examples.of(own[:, None], sides[:, None], target)
+
+
+def _refuse_few(sides: Floats, target: str) -> None:
+    high, low = (int((sides == kind).sum()) for kind in (1, 0))
+    if min(high, low) < FEWEST_OF_A_KIND:
+        raise BadInput(
+            f"{high} images of the run lie at the high end of {target} and {low} at the low one; a judge needs at "
+            f"least {FEWEST_OF_A_KIND} at each: seek the feature in more images (discovery.images)."
+        )
 
 
 @torch.no_grad()
