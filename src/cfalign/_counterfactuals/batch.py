@@ -22,6 +22,7 @@ from cfalign._types import Autoencoder, Classifier
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+_PART = 32  # images that are compared at once: they and what is computed of them stay in the cache
 Read = Callable[[Tensor, Tensor], Tensor]
 """(rows [part] int64, their logits [part, head]) → values [part, ...]."""
 
@@ -122,7 +123,8 @@ class Batch:
     def image_change(self, rows: Rows, images: Tensor) -> Floats:
         """Σ|x0 − x| / Σ|x0| of pairs [k] whose images are now [k, c, h, w], [k]."""
         owner = self.pairs.image[torch.from_numpy(rows)].to(images.device)
-        return float64(image_change(self.origins.images[owner], images))
+        parts = zip(owner.split(_PART), images.split(_PART), strict=True)
+        return float64(torch.cat([image_change(self.origins.images[some], part) for some, part in parts]))
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,8 @@ def norms(rows: Tensor) -> Floats:
 
 def image_change(before: Tensor, after: Tensor) -> Tensor:
     """Σ|before − after| / Σ|before| per image, [n]."""
-    total = before.abs().flatten(1).sum(dim=1).clamp_min(1e-12)
-    return (before - after).abs().flatten(1).sum(dim=1) / total
+    total, change = (x.flatten(1).abs().sum(dim=1) for x in (before, before - after))
+    return change / total.clamp_min(1e-12)
 
 
 def pairs_of(*bases: Composition, count: int) -> Pairs:
